@@ -1,0 +1,1 @@
+"""ECR in JAX: an empathetic conversational recommender, from raw dialogues to a chat."""

@@ -1,0 +1,318 @@
+"""Every setting of an experiment as frozen dataclasses; a value that cannot be is refused with its field and the remedy.
+
+`configs/` holds one file an experiment. A field is overridden on the command line by its path, for example
+`--recommendation.train.batch-size 32`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ecr_jax.models.prompt import PromptConfig
+from ecr_jax.training.loop import TrainConfig
+from ecr_jax.training.optim import OptimConfig
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ConversationConfig",
+    "CorpusConfig",
+    "EmotionConfig",
+    "EncoderConfig",
+    "EvaluationConfig",
+    "FeedbackWeights",
+    "FusionConfig",
+    "OptimConfig",
+    "PromptConfig",
+    "RecommendationConfig",
+    "RecommenderConfig",
+    "ResponseConfig",
+    "TrainConfig",
+    "load",
+]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be: names the field, the value and the remedy."""
+
+    def __init__(self, where: object, name: str, remedy: str):
+        value = getattr(where, name)
+        super().__init__(f"{type(where).__name__}.{name} = {value!r} cannot be: {remedy}")
+
+
+def _require(where: object, name: str, holds: bool, remedy: str) -> None:
+    if not holds:
+        raise ConfigError(where, name, remedy)
+
+
+def _at_least(where: object, least: float, *names: str) -> None:
+    for name in names:
+        value = getattr(where, name)
+        _require(where, name, value is None or value >= least, f"give a number of at least {least}")
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """What is read. Paths are relative to `data`.
+
+    Attributes:
+      name: which reader; `films` is the built-in corpus and needs no files.
+      data: folder of the corpus files.
+      train, valid, test: conversation files of the three splits.
+      graph: folder of a UniCRS export of DBpedia or a Turtle file; None takes the Wikidata film table.
+      movies: movie table that maps the corpus's film ids to URIs.
+      reviews: top-rated reviews to tune the response generator on.
+      goemotions: folder of GoEmotions to train the emotion classifier on; None takes the corpus's own labels.
+      skip_bad: leave malformed lines out (they are written to rejected.jsonl) where they would end the run.
+      seed, dialogues, film_reviews: what the built-in corpus is generated from, and how much.
+    """
+
+    name: Literal["films", "redial", "inspired", "gorecdial", "jsonl"]
+    data: Path = Path("data")
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    graph: str | None = None
+    movies: str | None = None
+    reviews: str | None = None
+    goemotions: str | None = None
+    skip_bad: bool = False
+    seed: int = 0
+    dialogues: int = 1000
+    film_reviews: int = 1800
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "dialogues", "film_reviews")
+        if self.name != "films":
+            for split in ("train", "valid", "test"):
+                _require(self, split, getattr(self, split) is not None, f"name the {split} file of {self.name!r}")
+        if self.name in ("redial", "gorecdial"):
+            _require(self, "movies", self.movies is not None, "name the movie table that links its film ids")
+
+    def path(self, name: str) -> Path | None:
+        """Where the field `name` points, None where it is not set."""
+        value = getattr(self, name)
+        return None if value is None else self.data / value
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The frozen text encoder, a name for `ecr_jax.hub` and the longest turn and entity text in tokens."""
+
+    name: str = "minilm-l6"
+    turn_tokens: int = 64
+    entity_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        _at_least(self, 3, "turn_tokens", "entity_tokens")
+
+
+@dataclass(frozen=True)
+class EmotionConfig:
+    """The emotion classifier: labels above `beta` are kept (ECR 4.1.1).
+
+    Attributes:
+      hidden: width of the hidden layer over the pooled states.
+      beta: threshold on a label's probability, the most probable label is always kept.
+      limit: most training utterances taken from GoEmotions, None for all.
+      train: how it is trained.
+    """
+
+    train: TrainConfig
+    hidden: int = 256
+    beta: float = 0.1
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "hidden", "limit")
+        _require(self, "beta", 0 <= self.beta < 1, "a probability threshold lies in [0, 1); the paper takes 0.1")
+
+
+@dataclass(frozen=True)
+class FeedbackWeights:
+    """Weights of the cross-entropy by the seeker's answer (Eq. 7; paper 5.4: 2, 1, 0.5)."""
+
+    like: float = 2.0
+    dislike: float = 1.0
+    unsaid: float = 0.5
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0.0, "like", "dislike", "unsaid")
+
+
+@dataclass(frozen=True)
+class RecommenderConfig:
+    """What the recommender is made of and how much it reads.
+
+    Attributes:
+      language_model: name for `ecr_jax.hub` of the frozen language model.
+      layers: how many of its lowest layers are used, None for all.
+      prompt: the prompt encoder.
+      max_tokens, max_states, max_entities: most context tokens, text-encoder states and entities.
+      emotions: most emotions of an entity (n_f = 3).
+      neighbours: most global entities of an entity.
+    """
+
+    language_model: str = "smollm2-135m-instruct"
+    layers: int | None = None
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    max_tokens: int = 128
+    max_states: int = 128
+    max_entities: int = 16
+    emotions: int = 3
+    neighbours: int = 16
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "layers", "max_tokens", "max_states", "max_entities", "emotions", "neighbours")
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Pre-training of the knowledge prompt on the entities of the next turn."""
+
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class RecommendationConfig:
+    """Training on recommended items. `valid_dialogues` bounds the dialogues that selection looks at, None for all."""
+
+    train: TrainConfig
+    weights: FeedbackWeights = FeedbackWeights()
+    valid_dialogues: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "valid_dialogues")
+
+
+@dataclass(frozen=True)
+class ConversationConfig:
+    """The recommendation response u^r: a prompted language model with `<movie>` slots (Eq. 1).
+
+    Attributes:
+      train: how it is trained.
+      language_model: name for `ecr_jax.hub`.
+      layers: how many of its lowest layers are used, None for all.
+      rank: LoRA rank of the adapter that is trained with the prompt; 0 trains the prompt alone, as published.
+      max_reply: longest reply in tokens.
+      valid_examples: most validation examples that selection looks at.
+    """
+
+    train: TrainConfig
+    language_model: str = "smollm2-135m-instruct"
+    layers: int | None = None
+    rank: int = 8
+    max_reply: int = 64
+    valid_examples: int = 128
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "rank")
+        _at_least(self, 1, "layers", "max_reply", "valid_examples")
+
+
+@dataclass(frozen=True)
+class ResponseConfig:
+    """The emotional response u^e: a language model tuned on reviews with LoRA (Eqs. 8-9).
+
+    Attributes:
+      train: how it is trained.
+      language_model: name for `ecr_jax.hub`.
+      rank: LoRA rank.
+      max_prompt, max_review: most tokens of the prompt and of the review.
+      entities, triples: most review entities and triples in a prompt (paper: 4 and 2).
+      valid_examples: most validation reviews that selection looks at.
+    """
+
+    train: TrainConfig
+    language_model: str = "smollm2-135m-instruct"
+    rank: int = 8
+    max_prompt: int = 96
+    max_review: int = 96
+    entities: int = 4
+    triples: int = 2
+    valid_examples: int = 128
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "rank", "max_prompt", "max_review", "valid_examples")
+        _at_least(self, 0, "entities", "triples")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What the report measures: bootstrap resamples, replies to generate, replies to show, the batch of the AUC."""
+
+    resamples: int = 1000
+    replies: int = 64
+    shown: int = 3
+    auc_batch: int = 32
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "resamples", "auc_batch")
+        _at_least(self, 0, "replies", "shown")
+
+
+@dataclass(frozen=True)
+class Config:
+    """An experiment. `name` is the run's folder under `runs`, `seed` the root of every random choice."""
+
+    name: str
+    corpus: CorpusConfig
+    emotion: EmotionConfig
+    fusion: FusionConfig
+    conversation: ConversationConfig
+    recommendation: RecommendationConfig
+    response: ResponseConfig
+    encoder: EncoderConfig = EncoderConfig()
+    recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    prepared: Path = Path("prepared")
+    runs: Path = Path("runs")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self, "name", self.name.replace("-", "").replace("_", "").isalnum(), "use letters, digits, - and _")
+
+    @property
+    def prepared_folder(self) -> Path:
+        """What `ecr prepare` writes."""
+        return self.prepared / self.name
+
+    def stage_folder(self, stage: str) -> Path:
+        """What `ecr train STAGE` writes."""
+        return self.runs / self.name / stage
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for manifests and run folders."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+
+def folder() -> Path:
+    """Where the named configs are: inside an installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
+
+
+def load(name: str) -> Config:
+    """The config of an experiment.
+
+    Args:
+      name: a name in `configs/`, or the path of a Python file that defines `config`.
+
+    Raises:
+      ValueError: no such config; lists those there are.
+    """
+    path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder().glob("*.py")))
+        raise ValueError(f"no config {name!r}: give one of {known}, or the path of a .py file that defines `config`")
+    spec = importlib.util.spec_from_file_location(f"ecr_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not isinstance(getattr(module, "config", None), Config):
+        raise ValueError(f"{path} must define `config`, a Config")
+    return module.config

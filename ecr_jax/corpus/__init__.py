@@ -1,0 +1,1 @@
+"""What was said: the schema and one reader a corpus."""

@@ -1,0 +1,1 @@
+"""What is felt: the nine labels and the labels of a corpus."""

@@ -1,0 +1,72 @@
+"""The nine emotions: their ids, and which of them a distribution over them says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ecr_jax.corpus.reading import EMOTIONS
+
+__all__ = ["BETA", "EMOTIONS", "PAD", "from_names", "select", "select_rows"]
+
+PAD = len(EMOTIONS)
+"""The id that stands for no emotion (9)."""
+
+BETA = 0.1
+"""The threshold of the paper (section 5.4); strict."""
+
+
+def from_names(names: Iterable[str]) -> tuple[int, ...]:
+    """Ids of named emotions, in the order given.
+
+    Raises:
+      ValueError: a name is none of the nine.
+    """
+    names = tuple(names)
+    if unknown := [name for name in names if name not in EMOTIONS]:
+        raise ValueError(f"unknown emotion {unknown[0]!r}; the nine are {', '.join(EMOTIONS)}")
+    return tuple(EMOTIONS.index(name) for name in names)
+
+
+def select(probs: np.ndarray, beta: float = BETA) -> list[tuple[int, float]]:
+    """The emotions of one utterance: those above the threshold, and the most probable one in any case.
+
+    Args:
+      probs: [9] probabilities.
+      beta: a label is kept if its probability is greater (strictly).
+
+    Returns:
+      (label id, probability), most probable first, equal ones by id. (The published code keeps the corpus's stored order and
+      leaves the fallback out in one of its two scripts.)
+
+    Reference: ECR 4.1.1 and its `process.py`.
+    """
+    ids, values = select_rows(np.asarray(probs)[None], PAD, beta)
+    return [(int(i), float(p)) for i, p in zip(ids[0], values[0], strict=True) if i != PAD]
+
+
+def select_rows(probs: np.ndarray, count: int, beta: float = BETA) -> tuple[np.ndarray, np.ndarray]:
+    """`select` for many utterances at once, at most `count` emotions of each.
+
+    Args:
+      probs: [N, 9] probabilities.
+      count: how many to keep (the paper's n_f is 3).
+      beta: as in `select`.
+
+    Returns:
+      ids int32 [N, count] padded with `PAD`, and their probabilities float32 [N, count] padded with 0.
+    """
+    probs = np.asarray(probs)
+    if probs.ndim != 2 or probs.shape[1] != PAD:
+        raise ValueError(f"probabilities have the shape {probs.shape}; expected [utterances, {PAD}]")
+    if not (np.isfinite(probs).all() and (probs >= 0).all()):
+        raise ValueError("probabilities must be finite and not negative; pass soft-max outputs, not logits")
+    if not 1 <= count <= PAD:
+        raise ValueError(f"count is {count}; expected 1 to {PAD}")
+    order = np.argsort(-probs, axis=1, kind="stable")[:, :count]  # stable: equal ones by id
+    values = np.take_along_axis(probs, order, axis=1)
+    # A Python float takes the array's type here, so that float32's 0.1 is not "greater than" 0.1.
+    keep = values > float(beta)
+    keep[:, 0] = True
+    return np.where(keep, order, PAD).astype(np.int32), np.where(keep, values, 0).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Baselines, intervals and reports."""

@@ -1,0 +1,1 @@
+"""What the models read: token sequences, examples and batches."""

@@ -1,0 +1,305 @@
+"""Conversations as the examples of each stage: what was said, felt and mentioned before a turn, and what the turn does.
+
+`Dialogue` is a conversation in ids. The chat builds the same `Context` from a running dialogue as training does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecr_jax.corpus.schema import Conversation, Feedback, Role, Split
+from ecr_jax.emotion.labels import PAD
+from ecr_jax.features.batches import Field
+from ecr_jax.features.states import States
+from ecr_jax.features.text import ROLE_WORDS, Words, last_turns
+from ecr_jax.knowledge.cooccurrence import Cooccurrence
+
+Emotions = tuple[tuple[int, float], ...]
+"""Emotion ids with their probabilities, most probable first."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A turn in ids.
+
+    Attributes:
+      role: who speaks.
+      text: what is said.
+      masked: the same with `<movie>` for each film.
+      entities: linked entities in the order said, films among them.
+      films: linked items with the seeker's answer, in the order said.
+      emotions: what the seeker feels in this turn (empty for the recommender).
+    """
+
+    role: Role
+    text: str
+    masked: str
+    entities: tuple[int, ...] = ()
+    films: tuple[tuple[int, Feedback], ...] = ()
+    emotions: Emotions = ()
+
+    @property
+    def unit(self) -> str:
+        """What the text encoder reads of this turn."""
+        return ROLE_WORDS[self.role] + self.text
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A conversation in ids."""
+
+    id: str
+    split: Split
+    turns: tuple[Said, ...]
+
+
+def dialogues(
+    conversations: Iterable[Conversation],
+    ids: Mapping[str, int],
+    items: Iterable[int],
+    emotions: Mapping[tuple[str, int], Emotions],
+) -> list[Dialogue]:
+    """Turns linked conversations and their felt emotions into ids.
+
+    Args:
+      conversations: linked conversations; mentions without an entity are passed over (the manifest counts them).
+      ids: URI -> entity id.
+      items: entity ids of the recommendable films.
+      emotions: (conversation id, turn index) -> emotions of a seeker turn.
+    """
+    items = frozenset(int(item) for item in items)
+    made = []
+    for conversation in conversations:
+        turns = []
+        for index, turn in enumerate(conversation.turns):
+            linked = [(ids[m.entity], m) for m in turn.mentions if m.entity in ids]
+            turns.append(
+                Said(
+                    turn.role,
+                    turn.text,
+                    turn.masked(),
+                    tuple(entity for entity, _ in linked),
+                    tuple((entity, m.feedback or Feedback.UNSAID) for entity, m in linked if m.film and entity in items),
+                    emotions.get((conversation.id, index), ()) if turn.role == Role.SEEKER else (),
+                )
+            )
+        made.append(Dialogue(conversation.id, conversation.split, tuple(turns)))
+    return made
+
+
+def felt(turns: Sequence[Said]) -> list[tuple[int, Emotions]]:
+    """The entities of `turns` in the order said, each with the emotion it was met with (ECR 4.2.1).
+
+    An entity the seeker names carries the seeker's emotions of that turn; one the recommender names carries those of
+    the seeker's next turn, or none where `turns` ends before it: what is not yet said is not known.
+    """
+    pairs = []
+    for index, turn in enumerate(turns):
+        if turn.role == Role.SEEKER:
+            emotions = turn.emotions
+        else:
+            emotions = turns[index + 1].emotions if index + 1 < len(turns) else ()
+        pairs += [(entity, emotions) for entity in turn.entities]
+    return pairs
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known before a turn: texts, and distinct entities (latest last) with their latest known emotions."""
+
+    turns: tuple[Said, ...]
+    entities: tuple[int, ...]
+    emotions: tuple[Emotions, ...]
+
+    @classmethod
+    def of(cls, turns: Sequence[Said], max_entities: int) -> Context:
+        """The context that `turns` make; the latest `max_entities` distinct entities are kept."""
+        latest: dict[int, Emotions] = {}
+        for entity, emotions in felt(turns):
+            known = latest.pop(entity, ())
+            latest[entity] = emotions or known
+        kept = list(latest.items())[-max_entities:] if max_entities else []
+        return cls(tuple(turns), tuple(e for e, _ in kept), tuple(f for _, f in kept))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Most of each thing a model reads: context tokens, text-encoder states, entities, emotions, neighbours."""
+
+    tokens: int
+    states: int
+    entities: int
+    emotions: int
+    neighbours: int
+
+
+def fields(pad_entity: int) -> dict[str, Field]:
+    """How the arrays of a context and of its targets are padded; `pad_entity` is the id that stands for no entity."""
+    return {
+        "tokens": Field(0, ("T",), "token_mask"),
+        "text_states": Field(0, ("S", None), "text_mask"),
+        "entities": Field(pad_entity, ("E",), "entity_mask"),
+        "emotions": Field(PAD, ("E", None)),
+        "emotion_probs": Field(0, ("E", None)),
+        "neighbours": Field(pad_entity, ("E", None)),
+        "neighbour_weights": Field(0, ("E", None)),
+    }
+
+
+def target_fields(pad_entity: int) -> dict[str, Field]:
+    """The same with the targets of `TargetExamples`."""
+    return fields(pad_entity) | {
+        "targets": Field(pad_entity, ("M",), "target_mask"),
+        "target_weight": Field(0, ("M",)),
+    }
+
+
+def reply_fields(pad_entity: int) -> dict[str, Field]:
+    """The same with the marks of `ReplyExamples`."""
+    return fields(pad_entity) | {"loss_mask": Field(False, ("T",))}
+
+
+class Reader:
+    """Turns a `Context` into the arrays that the prompt encoder and the language model read."""
+
+    def __init__(self, words: Words, states: States, cooccurrence: Cooccurrence, sizes: Sizes):
+        self.words, self.states, self.cooccurrence, self.sizes = words, states, cooccurrence, sizes
+
+    def context(self, context: Context, tokens: Sequence[Sequence[int]], exclude: int | None = None) -> dict:
+        """Arrays of one context.
+
+        Args:
+          context: what is known.
+          tokens: token ids of each of its turns.
+          exclude: index of the training dialogue whose own counts are left out of the neighbours (no leakage).
+
+        Returns:
+          tokens int32 [T], text_states float16 [S, Dt], entities int32 [E], emotions int32 [E, F],
+          emotion_probs float32 [E, F], neighbours int32 [E, K], neighbour_weights float32 [E, K].
+        """
+        sizes = self.sizes
+        emotions = np.full((len(context.entities), sizes.emotions), PAD, np.int32)
+        probs = np.zeros(emotions.shape, np.float32)
+        for row, known in enumerate(context.emotions):
+            for column, (label, probability) in enumerate(known[: sizes.emotions]):
+                emotions[row, column], probs[row, column] = label, probability
+        entities = np.asarray(context.entities, np.int32)
+        neighbours, weights = self.cooccurrence.neighbours(entities, sizes.neighbours, exclude)
+        return {
+            "tokens": np.asarray(last_turns(tokens, sizes.tokens), np.int32),
+            "text_states": self.states.of([turn.unit for turn in context.turns], sizes.states),
+            "entities": entities,
+            "emotions": emotions,
+            "emotion_probs": probs,
+            "neighbours": np.asarray(neighbours, np.int32),
+            "neighbour_weights": np.asarray(weights, np.float32),
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where an example comes from and what it asks for.
+
+    Attributes:
+      dialogue: index of its dialogue in the list it was made from.
+      turn: index of the turn that is to be predicted.
+      targets: (entity, feedback, already mentioned in the context) of each target, without doubles.
+    """
+
+    dialogue: int
+    turn: int
+    targets: tuple[tuple[int, Feedback, bool], ...] = ()
+
+
+def recommendation_rows(spoken: Sequence[Dialogue]) -> list[Row]:
+    """One row for each recommender turn that names an item after something was said (ECR A.9, one turn one forward)."""
+    rows = []
+    for index, dialogue in enumerate(spoken):
+        before: set[int] = set()
+        for turn_index, turn in enumerate(dialogue.turns):
+            if turn.role == Role.RECOMMENDER and turn.films and turn_index:
+                targets = {item: (item, feedback, item in before) for item, feedback in turn.films}
+                rows.append(Row(index, turn_index, tuple(targets.values())))
+            before.update(turn.entities)
+    return rows
+
+
+def fusion_rows(spoken: Sequence[Dialogue]) -> list[Row]:
+    """One row for each turn of either role that names an entity after something was said (UniCRS pre-training)."""
+    rows = []
+    for index, dialogue in enumerate(spoken):
+        for turn_index, turn in enumerate(dialogue.turns):
+            if turn.entities and turn_index:
+                targets = tuple((entity, Feedback.UNSAID, False) for entity in dict.fromkeys(turn.entities))
+                rows.append(Row(index, turn_index, targets))
+    return rows
+
+
+def conversation_rows(spoken: Sequence[Dialogue]) -> list[Row]:
+    """One row for each recommender turn after something was said."""
+    return [
+        Row(index, turn_index)
+        for index, dialogue in enumerate(spoken)
+        for turn_index, turn in enumerate(dialogue.turns)
+        if turn.role == Role.RECOMMENDER and turn_index
+    ]
+
+
+class Examples(Sequence):
+    """The examples of rows, made when asked for: a mapping of arrays each, `context` arrays plus the stage's own."""
+
+    def __init__(self, spoken: Sequence[Dialogue], rows: Sequence[Row], reader: Reader, leave_out: bool):
+        """`leave_out`: the dialogues are those the co-occurrence was counted on, in the same order."""
+        self.spoken, self.rows, self.reader, self.leave_out = spoken, rows, reader, leave_out
+        self.ids = [reader.words.turns([(t.role, t.text) for t in dialogue.turns]) for dialogue in spoken]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        """What a message calls the example: conversation id and turn."""
+        row = self.rows[index]
+        return f"{self.spoken[row.dialogue].id}:{row.turn}"
+
+    def context(self, row: Row) -> dict:
+        """The context arrays of a row."""
+        context = Context.of(self.spoken[row.dialogue].turns[: row.turn], self.reader.sizes.entities)
+        exclude = row.dialogue if self.leave_out else None
+        return self.reader.context(context, self.ids[row.dialogue][: row.turn], exclude)
+
+
+class TargetExamples(Examples):
+    """Examples whose answer is entities: `targets` int32 [M] and `target_weight` float32 [M] (Eq. 7)."""
+
+    def __init__(self, *args, weights: Mapping[Feedback, float]):
+        super().__init__(*args)
+        self.weights = weights
+
+    def __getitem__(self, index: int) -> dict:
+        row = self.rows[index]
+        return self.context(row) | {
+            "targets": np.asarray([entity for entity, _, _ in row.targets], np.int32),
+            "target_weight": np.asarray([self.weights[feedback] for _, feedback, _ in row.targets], np.float32),
+        }
+
+
+class ReplyExamples(Examples):
+    """Examples whose answer is the recommender's words: `tokens` end with the masked reply; `loss_mask` marks it."""
+
+    def __init__(self, *args, max_reply: int):
+        super().__init__(*args)
+        self.opening = len(self.reader.words.opening())
+        said = [self.spoken[row.dialogue].turns[row.turn] for row in self.rows]
+        replies = self.reader.words.turns([(turn.role, turn.masked) for turn in said])
+        self.replies = [reply if len(reply) <= max_reply else reply[: max_reply - 1] + reply[-1:] for reply in replies]
+
+    def __getitem__(self, index: int) -> dict:
+        arrays = self.context(self.rows[index])
+        reply = self.replies[index]
+        before = len(arrays["tokens"])
+        marks = np.zeros(before + len(reply), bool)
+        marks[before + self.opening :] = True
+        return arrays | {"tokens": np.concatenate([arrays["tokens"], np.asarray(reply, np.int32)]), "loss_mask": marks}

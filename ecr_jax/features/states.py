@@ -1,0 +1,123 @@
+"""States of the frozen text encoder, computed once and kept on disk by the hash of what was encoded.
+
+A unit is one piece of text (a turn, or an entity's description). Its token states are rows of one float16 array on
+disk; a context's states are the states of its turns, one after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import track
+
+from ecr_jax.features.text import pad
+from ecr_jax.files import replacing
+from ecr_jax.pretrained import Pretrained
+
+_BUCKETS = (16, 32, 64, 128, 256, 512)
+_TOKENS_PER_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class States:
+    """Token states of many units.
+
+    Attributes:
+      tokens: float16 [sum of lengths, D], memory-mapped.
+      offsets: int64 [units + 1]; unit u owns rows offsets[u] to offsets[u + 1].
+      index: text -> unit.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    index: dict[str, int]
+
+    def of(self, texts: Sequence[str], limit: int) -> np.ndarray:
+        """States of the latest units of `texts` that fit whole into `limit` rows, in order. float16 [<= limit, D]."""
+        kept, room = [], limit
+        for text in reversed(texts):
+            unit = self.index[text]
+            start, end = self.offsets[unit], self.offsets[unit + 1]
+            if end - start > room:
+                if not kept:
+                    kept.append(self.tokens[end - room : end])
+                break
+            kept.append(self.tokens[start:end])
+            room -= end - start
+        if not kept:
+            return np.zeros((0, self.tokens.shape[1]), self.tokens.dtype)
+        return np.concatenate(kept[::-1])
+
+    def mean(self, texts: Sequence[str]) -> np.ndarray:
+        """The mean state of each text. float32 [len(texts), D]."""
+        units = np.asarray([self.index[text] for text in texts])
+        return np.stack([self.tokens[self.offsets[u] : self.offsets[u + 1]].mean(0, dtype=np.float32) for u in units])
+
+
+def encode(
+    texts: Sequence[str], encoder: Pretrained, tokenizer, name: str, cache: Path, max_tokens: int, label: str = "encode"
+) -> States:
+    """Encodes each distinct text once; a second call with the same texts reads the disk.
+
+    Args:
+      texts: the units, in any order and with repetitions.
+      encoder: a bidirectional text encoder (module, params).
+      tokenizer: its tokenizer.
+      name: the encoder's name; with the texts and `max_tokens` it makes the key of the cache.
+      cache: folder that holds one folder a key.
+      max_tokens: longest unit in tokens, the marks of begin and end included; a longer one is cut at its end.
+      label: what the progress bar says.
+
+    Returns:
+      `States` over the distinct texts.
+    """
+    units = sorted(set(texts))
+    digest = hashlib.sha256(f"{name}\0{max_tokens}\0".encode())
+    for unit in units:
+        digest.update(unit.encode() + b"\0")
+    folder = cache / f"{name.replace('/', '--')}-{digest.hexdigest()[:16]}"
+    if not folder.is_dir():
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            _compute(units, encoder, tokenizer, temporary, max_tokens, label)
+    return States(
+        np.load(folder / "tokens.npy", mmap_mode="r"),
+        np.load(folder / "offsets.npy"),
+        {unit: i for i, unit in enumerate(units)},
+    )
+
+
+def _compute(units: list[str], encoder: Pretrained, tokenizer, folder: Path, max_tokens: int, label: str) -> None:
+    ids = tokenizer(units, truncation=True, max_length=max_tokens)["input_ids"] if units else []
+    lengths = np.asarray([len(row) for row in ids], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    width = encoder.config.width
+    out = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.float16, (int(offsets[-1]), width))
+    forward = jax.jit(functools.partial(_hidden, encoder.module))
+    order = np.argsort(lengths, kind="stable")
+    batches = []
+    start = 0
+    for bucket in _BUCKETS:
+        end = int(np.searchsorted(lengths[order], bucket, side="right"))
+        size = max(1, _TOKENS_PER_BATCH // bucket)
+        batches += [(bucket, size, order[i : min(i + size, end)]) for i in range(start, end, size)]
+        start = end
+    for bucket, size, chosen in track(batches, description=label, disable=len(batches) < 8):
+        rows = [ids[i] for i in chosen] + [[0]] * (size - len(chosen))
+        tokens, mask = pad(rows, bucket)
+        hidden = np.asarray(forward(encoder.params, tokens, mask))
+        for i, row in zip(chosen, hidden, strict=False):
+            out[offsets[i] : offsets[i + 1]] = row[: lengths[i]]
+    out.flush()
+    np.save(folder / "offsets.npy", offsets)
+
+
+def _hidden(module, params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    return module.apply({"params": params}, tokens, mask).hidden.astype(jnp.float16)

@@ -1,0 +1,1 @@
+"""What is known: the graph, linking, co-occurrence and reviews."""

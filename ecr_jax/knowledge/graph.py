@@ -1,0 +1,533 @@
+"""The knowledge graph as arrays: what exists (films, people, genres, ...) and how it is joined.
+
+Ids are places in the sorted list of URIs, so they are the same whatever order the input came in. Readers take the
+DBpedia export of UniCRS, the Wikidata film table and Turtle files; every one gives the same `KnowledgeGraph`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+import polars as pl
+
+from ecr_jax.files import replacing
+from ecr_jax.knowledge.naming import alias_forms, canonical_name, genre_forms, split_year, title_forms
+
+SELF_LOOP = "self_loop"
+"""The relation of an entity with itself; always the last of `KnowledgeGraph.relations`, never among the triples."""
+
+REVIEW_RELATIONS = ("starring", "writer", "productionCompany", "director", "musicComposer")
+"""Relations whose triples tell of a film in an emotional review (ECR 3.4)."""
+
+_PERSON = (
+    "starring", "director", "writer", "producer", "executiveProducer", "musicComposer", "composer", "cinematography",
+    "editing", "editor", "narrator", "author", "person",
+)  # fmt: skip
+_KIND_OF_TAIL = {
+    **dict.fromkeys(_PERSON, "person"),
+    **dict.fromkeys(("productionCompany", "distributor", "company", "network"), "company"),
+    **dict.fromkeys(("subsequentWork", "previousWork"), "work"),
+    "genre": "genre",
+    "language": "language",
+    "country": "country",
+    "location": "place",
+}
+_WORK_HEADS = frozenset(
+    ("starring", "director", "cinematography", "editing", "musicComposer", "writer", "distributor", "producer",
+     "productionCompany", "narrator", "network", "subsequentWork", "previousWork")
+)  # fmt: skip
+_PRIORITY = ("person", "genre", "language", "country", "company", "work", "place", "other")
+
+
+class GraphError(ValueError):
+    """Graph files that contradict themselves or the format; the message names the file, the fault and the remedy."""
+
+
+class Alias(NamedTuple):
+    """A way to write an entity's name. `year` is what stands in brackets behind the title (0: none is known)."""
+
+    text: str
+    entity: int
+    year: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class KnowledgeGraph:
+    """Entities, relations and triples.
+
+    Attributes:
+      uris: [N] URIs in sorted order; an entity's id is its place.
+      names: [N] names for people to read, without disambiguation.
+      kinds: [N] "film", "person", "genre", "language", "country", "company", "work", "place" or "other".
+      years: int32 [N] release year, 0 where it is unknown.
+      items: int32 [I] sorted ids of the films that can be recommended.
+      relations: [R] short names; the last is `SELF_LOOP`.
+      triples: int32 [E, 3] sorted (head, relation, tail), without self-loops of `SELF_LOOP`.
+      loops: int32 [S] sorted ids of the entities that have a `SELF_LOOP` edge.
+      aliases: ways to write the entities' names, sorted.
+    """
+
+    uris: tuple[str, ...]
+    names: tuple[str, ...]
+    kinds: np.ndarray
+    years: np.ndarray
+    items: np.ndarray
+    relations: tuple[str, ...]
+    triples: np.ndarray
+    loops: np.ndarray
+    aliases: tuple[Alias, ...]
+
+    def __len__(self) -> int:
+        return len(self.uris)
+
+    @property
+    def pad(self) -> int:
+        """The id that stands for no entity: one past the last."""
+        return len(self.uris)
+
+    @cached_property
+    def ids(self) -> Mapping[str, int]:
+        """URI -> id."""
+        return {uri: i for i, uri in enumerate(self.uris)}
+
+    def id(self, uri: str) -> int:
+        """The id of a URI; raises KeyError that names an unknown one."""
+        if uri not in self.ids:
+            raise KeyError(f"no entity {uri!r} in this graph of {len(self)} entities")
+        return self.ids[uri]
+
+    def title(self, entity: int) -> str:
+        """The name with the year behind it where it is known, e.g. "Heat (1995)"."""
+        year = int(self.years[entity])
+        return f"{self.names[entity]} ({year})" if year else self.names[entity]
+
+    @cached_property
+    def degrees(self) -> np.ndarray:
+        """Triples that touch each entity, int64 [N]."""
+        ends = np.concatenate([self.triples[:, 0], self.triples[:, 2]])
+        return np.bincount(ends, minlength=len(self))
+
+    @cached_property
+    def _touching(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of `triples` grouped by the entity they touch: offsets [N + 1] and rows [2 E]."""
+        ends = np.concatenate([self.triples[:, 0], self.triples[:, 2]])
+        order = np.argsort(ends, kind="stable")
+        return np.concatenate([[0], np.cumsum(self.degrees)]), order % max(len(self.triples), 1)
+
+    def triples_of(self, entity: int, relations: Iterable[str] | None = None) -> np.ndarray:
+        """The triples that an entity is head or tail of.
+
+        Args:
+          entity: its id.
+          relations: short names to keep; all where None. Names this graph does not have are passed over, as graphs
+            differ in what they know.
+
+        Returns:
+          int32 [K, 3] rows of `triples`, in their order.
+        """
+        offsets, rows = self._touching
+        found = self.triples[np.unique(rows[offsets[entity] : offsets[entity + 1]])]
+        if relations is None:
+            return found
+        kept = [i for i, name in enumerate(self.relations) if name in set(relations)]
+        return found[np.isin(found[:, 1], kept)]
+
+    def neighbours(self, entity: int, relations: Iterable[str] | None = None) -> np.ndarray:
+        """Sorted ids one hop away (in either direction), int32 [K], without the entity itself."""
+        found = self.triples_of(entity, relations)
+        ends = np.unique(found[:, [0, 2]])
+        return ends[ends != entity]
+
+    def message_edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Edges for message passing: every triple in both directions with one relation id, and the self-loops.
+
+        Returns:
+          senders, receivers, types: int32 [M] each, without duplicates, sorted by receiver, then type, then sender.
+
+        Reference: UniCRS `dataset_dbpedia.py` (its counts on the ReDial export are reproduced exactly).
+        """
+        head, relation, tail = self.triples.T
+        loop = np.full_like(self.loops, len(self.relations) - 1)
+        edges = np.concatenate(
+            [
+                np.stack([tail, relation, head], axis=1),
+                np.stack([head, relation, tail], axis=1),
+                np.stack([self.loops, loop, self.loops], axis=1),
+            ]
+        )
+        receivers, types, senders = np.unique(edges, axis=0).astype(np.int32).T
+        return senders.copy(), receivers.copy(), types.copy()
+
+    def save(self, folder: Path) -> None:
+        """Writes graph.npz, entities.parquet and aliases.parquet into `folder`."""
+        folder = Path(folder)
+        with replacing(folder / "graph.npz") as temporary:
+            np.savez_compressed(
+                temporary, items=self.items, triples=self.triples, loops=self.loops, relations=np.array(self.relations)
+            )
+        entities = pl.DataFrame(
+            {"uri": self.uris, "name": self.names, "kind": self.kinds.tolist(), "year": self.years},
+            schema={"uri": pl.String, "name": pl.String, "kind": pl.String, "year": pl.Int32},
+        )
+        with replacing(folder / "entities.parquet") as temporary:
+            entities.with_row_index("id").write_parquet(temporary)
+        with replacing(folder / "aliases.parquet") as temporary:
+            pl.DataFrame(
+                self.aliases, schema={"alias": pl.String, "entity": pl.Int32, "year": pl.Int32}, orient="row"
+            ).write_parquet(temporary)
+
+
+def load(folder: Path) -> KnowledgeGraph:
+    """Reads what `KnowledgeGraph.save` wrote.
+
+    Raises:
+      GraphError: a file is missing.
+    """
+    folder = Path(folder)
+    for name in ("graph.npz", "entities.parquet", "aliases.parquet"):
+        if not (folder / name).is_file():
+            raise GraphError(f"{folder / name} is missing; prepare the corpus again to write the graph")
+    entities = pl.read_parquet(folder / "entities.parquet").sort("id")
+    aliases = pl.read_parquet(folder / "aliases.parquet")
+    with np.load(folder / "graph.npz") as arrays:
+        return KnowledgeGraph(
+            uris=tuple(entities["uri"]),
+            names=tuple(entities["name"]),
+            kinds=np.array(entities["kind"].to_list(), dtype=str),
+            years=entities["year"].to_numpy().astype(np.int32),
+            items=arrays["items"],
+            relations=tuple(arrays["relations"].tolist()),
+            triples=arrays["triples"],
+            loops=arrays["loops"],
+            aliases=tuple(map(Alias._make, aliases.rows())),
+        )
+
+
+def build(
+    triples: Iterable[tuple[str, str, str]],
+    items: Iterable[str],
+    entities: Iterable[str] = (),
+    loops: Iterable[str] | None = None,
+    relations: Iterable[str] = (),
+    films: Iterable[str] = (),
+    titles: Iterable[tuple[str, str]] = (),
+    kinds: Mapping[str, str] | None = None,
+) -> KnowledgeGraph:
+    """Makes a graph out of named triples; the result does not depend on the order of any argument but `titles`.
+
+    Args:
+      triples: (head URI, relation's short name, tail URI); duplicates count once.
+      items: URIs that can be recommended.
+      entities: further URIs, of entities that no triple touches.
+      loops: URIs with a self-loop edge; every entity that a triple touches where None.
+      relations: further relations, of which there is no triple.
+      films: URIs that are films though they are no items.
+      titles: (URI, title, e.g. "Heat (1995)") as a corpus writes them; the first title of a URI names it.
+      kinds: URI -> kind where it is known; the rest is judged by the relations.
+
+    Returns:
+      The graph.
+    """
+    triples, items = set(triples), set(items)
+    touched = {end for head, _, tail in triples for end in (head, tail)}
+    loops = touched if loops is None else set(loops)
+    uris = sorted(touched | items | loops | set(entities) | set(films) | set(kinds or ()))
+    ids = {uri: i for i, uri in enumerate(uris)}
+    named = sorted({relation for _, relation, _ in triples}.union(relations) - {SELF_LOOP})
+    relation_ids = {relation: i for i, relation in enumerate(named)}
+
+    found = _kinds_by_relation(triples)
+    genre_like = {uri for uri in uris if genre_forms(uri)}
+    film_like = {uri for uri in uris if _FILM.search(uri)}
+    kind_of = {
+        **found,
+        **dict.fromkeys(genre_like - items, "genre"),
+        **dict.fromkeys(film_like | items | set(films), "film"),
+        **(kinds or {}),
+    }
+    known: dict[str, list[tuple[str, int]]] = {}
+    for uri, title in titles:
+        if uri in ids:
+            known.setdefault(uri, []).append(split_year(title))
+    names, years, aliases = [], [], set()
+    for entity, uri in enumerate(uris):
+        own, year = canonical_name(uri), _year_of(uri)
+        spellings = [*known.get(uri, ()), (own, year)]
+        names.append(spellings[0][0])
+        years.append(next((year for _, year in spellings if year), 0))
+        if kind_of.get(uri) in ("film", "work"):
+            aliases |= {
+                Alias(form, entity, year or years[-1]) for text, year in spellings for form in title_forms(text)
+            }
+        else:
+            aliases |= {Alias(form, entity) for form in alias_forms(own, kind_of.get(uri, "other"))}
+            aliases |= {Alias(form, entity) for form in genre_forms(uri)}
+    return KnowledgeGraph(
+        uris=tuple(uris),
+        names=tuple(names),
+        kinds=np.array([kind_of.get(uri, "other") for uri in uris], dtype=str),
+        years=np.array(years, np.int32),
+        items=np.array(sorted(ids[uri] for uri in items), np.int32),
+        relations=(*named, SELF_LOOP),
+        triples=np.array(
+            sorted((ids[head], relation_ids[relation], ids[tail]) for head, relation, tail in triples), np.int32
+        ).reshape(-1, 3),
+        loops=np.array(sorted(ids[uri] for uri in loops), np.int32),
+        aliases=tuple(sorted(aliases)),
+    )
+
+
+_FILM = re.compile(r"film\)>?$")
+_URI_YEAR = re.compile(r"\((\d{4})[_ ][^()]*\)>?$")
+
+
+def _year_of(uri: str) -> int:
+    match = _URI_YEAR.search(uri)
+    return int(match[1]) if match else 0
+
+
+def _kinds_by_relation(triples: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """URI -> the kind most of its triples speak for; at equal numbers, the earlier in `_PRIORITY`."""
+    votes: dict[str, Counter[str]] = {}
+    for head, relation, tail in triples:
+        if relation in _KIND_OF_TAIL:
+            votes.setdefault(tail, Counter())[_KIND_OF_TAIL[relation]] += 1
+        if relation in _WORK_HEADS:
+            votes.setdefault(head, Counter())["work"] += 1
+    return {uri: min(count, key=lambda kind: (-count[kind], _PRIORITY.index(kind))) for uri, count in votes.items()}
+
+
+def read_unicrs_ids(folder: Path) -> dict[int, str]:
+    """The export's own numbers: id -> URI, to read other files that were written with this export's ids.
+
+    Args:
+      folder: holds entity2id.json.
+
+    Raises:
+      GraphError: the file is missing or its ids are not 0..N-1.
+    """
+    path = Path(folder) / "entity2id.json"
+    return {number: uri for uri, number in _numbering(path).items()}
+
+
+def from_unicrs(folder: Path, movies: Path | None = None) -> KnowledgeGraph:
+    """Reads UniCRS's DBpedia export: entity2id.json, relation2id.json, dbpedia_subkg.json and item_ids.json.
+
+    Args:
+      folder: where the four files are.
+      movies: JSON lines with `name` ("Heat (1995)") and `dbpedia` (URI or null), for titles and years.
+
+    Returns:
+      The graph, numbered anew by URI (the export's numbers change from run to run; `read_unicrs_ids` keeps them).
+
+    Raises:
+      GraphError: a file is missing, not JSON, or holds an id that the others do not know.
+
+    Reference: ecr.md A.2.
+    """
+    folder = Path(folder)
+    uris = read_unicrs_ids(folder)
+    relations = {number: _tail(name) for name, number in _numbering(folder / "relation2id.json").items()}
+    if SELF_LOOP not in relations.values():
+        raise GraphError(f"{folder / 'relation2id.json'}: no relation {SELF_LOOP!r}; is this a UniCRS export?")
+    path = folder / "dbpedia_subkg.json"
+
+    def named(number: object, table: Mapping[int, str], what: str, file: Path) -> str:
+        if not isinstance(number, int) or number not in table:
+            raise GraphError(f"{file}: {what} id {number!r} is out of range 0..{len(table) - 1}; mixed exports?")
+        return table[number]
+
+    triples, loops = set(), set()
+    for key, edges in _json(path, dict).items():
+        head = named(int(key) if key.isdecimal() else key, uris, "head", path)
+        for edge in edges:
+            if not isinstance(edge, list) or len(edge) != 2:
+                raise GraphError(f"{path}: head {key}: {edge!r} is not [relation id, tail id]")
+            relation, tail = named(edge[0], relations, "relation", path), named(edge[1], uris, "tail", path)
+            if relation == SELF_LOOP and head == tail:
+                loops.add(head)
+            elif relation == SELF_LOOP:
+                raise GraphError(f"{path}: head {key}: {SELF_LOOP} leads to another entity, {edge[1]}")
+            else:
+                triples.add((head, relation, tail))
+    path = folder / "item_ids.json"
+    items = [named(number, uris, "item", path) for number in _json(path, list)]
+    titles = _read_titles(movies) if movies is not None else []
+    return build(
+        triples,
+        items,
+        entities=uris.values(),
+        loops=loops,
+        relations=relations.values(),
+        films={uri for uri, _ in titles} & set(uris.values()),
+        titles=titles,
+    )
+
+
+def _tail(uri: str) -> str:
+    return unquote(uri.strip("<>").rsplit("/", 1)[-1].rsplit("#", 1)[-1])
+
+
+def _json(path: Path, kind: type) -> Any:
+    if not path.is_file():
+        raise GraphError(f"{path} is missing; a UniCRS export has entity2id, relation2id, dbpedia_subkg and item_ids")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise GraphError(f"{path}: not JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise GraphError(f"{path}: a JSON {type(value).__name__} where a {kind.__name__} should be")
+    return value
+
+
+def _numbering(path: Path) -> dict[str, int]:
+    """name -> id, checked to be 0..N-1 with none left out."""
+    table = _json(path, dict)
+    if not all(type(number) is int for number in table.values()) or sorted(table.values()) != list(range(len(table))):
+        raise GraphError(f"{path}: the ids of its {len(table)} names are not 0..{len(table) - 1}, each once")
+    return table
+
+
+def _read_titles(path: Path) -> list[tuple[str, str]]:
+    """(URI, title) of every film that has a URI; published links before those that were only guessed by title."""
+    if not Path(path).is_file():
+        raise GraphError(f"{path} is missing; pass movies=None to do without titles and years")
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name, uri = row["name"], row["dbpedia"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise GraphError(f"{path}:{number}: not an object with `name` and `dbpedia`: {error!r}") from error
+        if uri:
+            rows.append((row.get("link", "published") != "published", uri, name))
+    return [(uri, name) for _, uri, name in sorted(rows)]
+
+
+_COLUMNS = {"Director": "director", "Writer": "writer", "Cast": "starring", "Genre": "genre", "Language": "language",
+            "Country": "country", "Production": "company"}  # fmt: skip
+_SCHEME = {"director": "person", "writer": "person", "starring": "person", "genre": "genre", "language": "language",
+           "country": "country", "company": "company"}  # fmt: skip
+
+
+def from_wikidata(db: Path, items: Sequence[str] | None = None) -> KnowledgeGraph:
+    """Reads the Wikidata film table (SQLite tables `omdb` and `tomatoes`, joined by ID).
+
+    URIs are "imdb:tt0113277" for films and "person:...", "genre:...", "language:...", "country:...", "company:..." with
+    the name behind. Of two rows with one imdbID the first by ID counts.
+
+    Args:
+      db: the SQLite file.
+      items: URIs of the films to keep, with the entities that touch them; all films where None.
+
+    Returns:
+      The graph.
+
+    Raises:
+      GraphError: the file is missing or not such a table, or an item is not in it.
+    """
+    db = Path(db)
+    if not db.is_file():
+        raise GraphError(f"{db} is missing; `ecr_jax.hub.resolve('wikidata-films')` fetches the film table")
+    query = f"""SELECT imdbID, Title, Year, {", ".join(f'"{c}"' for c in _COLUMNS)}
+                FROM omdb LEFT JOIN tomatoes USING (ID) ORDER BY ID"""
+    connection = sqlite3.connect(f"{db.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        rows = connection.execute(query).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise GraphError(f"{db}: not the Wikidata film table ({error})") from error
+    finally:
+        connection.close()
+    films: dict[str, tuple[str, list[tuple[str, str, str]]]] = {}
+    for imdb, title, year, *cells in rows:
+        film = f"imdb:{imdb}"
+        if film in films:
+            continue
+        title = _collapse(title)
+        films[film] = (
+            f"{title} ({year})" if year else title,
+            [
+                (film, relation, f"{_SCHEME[relation]}:{name}")
+                for relation, cell in zip(_COLUMNS.values(), cells, strict=True)
+                for name in map(_collapse, (cell or "").split(","))
+                if name
+            ],
+        )
+    kept = list(films) if items is None else list(items)
+    unknown = sorted(set(kept) - set(films))
+    if unknown:
+        raise GraphError(f"{db}: no film {unknown[0]!r} ({len(unknown)} of {len(kept)} items are not in the table)")
+    triples = [triple for film in kept for triple in films[film][1]]
+    return build(
+        triples,
+        kept,
+        loops=None if all(films[film][1] for film in kept) else {e for h, _, t in triples for e in (h, t)} | set(kept),
+        relations=_COLUMNS.values(),
+        titles=[(film, films[film][0]) for film in kept],
+        kinds={tail: tail.split(":", 1)[0] for _, _, tail in triples},
+    )
+
+
+def _collapse(text: str) -> str:
+    return " ".join(text.split())
+
+
+def from_turtle(path: Path, items: Sequence[str] | None = None) -> KnowledgeGraph:
+    """Reads DBpedia-style Turtle or N-Triples: entities joined by the relations of an ontology.
+
+    Kept are triples whose ends are both IRIs and whose relation's IRI holds "/ontology/"; `rdf:type` of
+    ".../ontology/Film" makes an item, `rdfs:label` in English (or without language) names an entity and
+    ".../releaseDate" or ".../releaseYear" dates it.
+
+    Args:
+      path: a .ttl or .nt file.
+      items: URIs "<...>" to recommend; what the file types as Film where None.
+
+    Returns:
+      The graph; URIs keep their angle brackets, as in the UniCRS export.
+
+    Raises:
+      GraphError: the file is missing or not Turtle.
+      ImportError: pyoxigraph is not installed.
+    """
+    try:
+        import pyoxigraph
+    except ImportError as error:
+        raise ImportError("reading Turtle needs the package pyoxigraph: pip install pyoxigraph") from error
+    path = Path(path)
+    if not path.is_file():
+        raise GraphError(f"{path} is missing")
+    triples, typed, labels, years = set(), set(), {}, {}
+    try:
+        for quad in pyoxigraph.parse(path=str(path), format=pyoxigraph.RdfFormat.TURTLE):
+            head, relation = str(quad.subject), quad.predicate.value
+            if isinstance(quad.object, pyoxigraph.Literal):
+                if relation.endswith("#label") and quad.object.language in (None, "en"):
+                    labels.setdefault(head, quad.object.value)
+                elif _tail(relation) in ("releaseDate", "releaseYear"):
+                    years.setdefault(head, quad.object.value[:4])
+            elif relation.endswith("#type"):
+                if quad.object.value.endswith("/ontology/Film"):
+                    typed.add(head)
+            elif isinstance(quad.object, pyoxigraph.NamedNode) and "/ontology/" in relation:
+                triples.add((head, _tail(relation), str(quad.object)))
+    except SyntaxError as error:
+        raise GraphError(f"{path}: not Turtle: {error}") from error
+    titles = [
+        (uri, f"{name} ({years[uri]})" if uri in years else name)
+        for uri in sorted(labels.keys() | years.keys())
+        if (name := canonical_name(labels.get(uri, uri)))
+    ]
+    return build(triples, typed if items is None else items, films=typed, titles=titles)

@@ -1,0 +1,147 @@
+"""How names are written: one canonical name for a URI, and the other ways in which people write a title or a name.
+
+Everything here is about single strings; `normalise` is what the linker and its aliases have in common.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from urllib.parse import unquote
+
+_WORD = re.compile(r"[^\W_]+|&")
+_YEAR = re.compile(r"\s*\(\s*(\d{4})[^()]*\)\s*$")
+_BRACKETS = re.compile(r"\s*\([^()]*\)\s*$")
+_ARTICLE = re.compile(r"(?:the|a|an) ")
+_ROMAN = {"ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
+_ARABIC = {arabic: roman for roman, arabic in _ROMAN.items()}
+_JOINERS = re.compile(r"(?<=\w)['’‘`´.\-‐–·](?=\w)")
+
+_GENRES = {
+    "action": (), "adventure": (), "animation": ("animated", "animations"),
+    "animated": ("animation", "animations"), "anime": (), "biographical": ("biopic", "biopics", "biography"),
+    "biography": ("biopic", "biopics", "biographical"), "black comedy": ("dark comedy", "black comedies"),
+    "dark comedy": ("dark comedies",), "comedy": ("comedies",), "comedy drama": ("dramedy",),
+    "crime": (), "documentary": ("documentaries",), "drama": ("dramas", "dramatic"), "family": (),
+    "fantasy": (), "film noir": ("noir",), "history": ("historical",),
+    "horror": ("scary",),
+    "music": (), "musical": ("musicals",), "mystery": ("mysteries",), "parody": ("parodies", "spoof", "spoofs"),
+    "psychological thriller": ("psychological thrillers",), "romance": ("romantic", "love story", "love stories"),
+    "romantic comedy": ("romantic comedies", "rom com", "romcom", "rom coms", "romcoms"),
+    "sci fi": ("scifi", "science fiction"), "science fiction": ("sci fi", "scifi"), "slapstick": (),
+    "slasher": ("slashers",), "sport": ("sports",), "superhero": ("superheroes", "super hero", "super heroes"),
+    "spy": (), "supernatural horror": (), "suspense": (), "teen": (), "thriller": ("thrillers",), "war": (),
+    "western": ("westerns",), "zombie": ("zombies",),
+}  # fmt: skip
+_GENRE_URI = re.compile(r"[ _-]*(?:\((?:genre|fiction|film)\)|films?|fiction)$")
+# Alone, these name a genre too seldom; with "film" or "movie" behind they do.
+_NOT_ALONE = frozenset(("scary", "family", "history", "music", "war", "spy", "teen", "sport", "sports", "crime", "dramatic",
+                        "historical", "biography"))  # fmt: skip
+
+
+def fold(token: str) -> str:
+    """Case and accents taken off a word: "Amélie" -> "amelie"."""
+    if token.isascii():
+        return token.lower()
+    decomposed = unicodedata.normalize("NFKD", token.casefold())
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def words(text: str) -> list[tuple[str, int, int]]:
+    """The folded words of a text with their spans in it; punctuation and spaces fall away."""
+    return [
+        ("and" if match[0] == "&" else fold(match[0]), match.start(), match.end()) for match in _WORD.finditer(text)
+    ]
+
+
+def normalise(text: str) -> str:
+    """The folded words of a text, joined by single spaces."""
+    return " ".join(word for word, _, _ in words(text))
+
+
+@lru_cache(maxsize=1 << 16)
+def canonical_name(uri: str) -> str:
+    """The one name of a URI: its tail, spaces for underscores, disambiguation in brackets taken off.
+
+    "<http://dbpedia.org/resource/Heat_(1995_film)>" -> "Heat"; "person:Al Pacino" -> "Al Pacino".
+    """
+    text = uri.strip("<>")
+    if "/resource/" in text:
+        text = unquote(text.split("/resource/", 1)[1])
+    elif "://" in text:
+        text = unquote(text.rsplit("/", 1)[1])
+    elif re.match(r"[a-z]+:\S", text):
+        text = text.split(":", 1)[1]
+    text = " ".join(text.replace("_", " ").split())
+    return _BRACKETS.sub("", text) or text
+
+
+def split_year(title: str) -> tuple[str, int]:
+    """"Heat  (1995)" -> ("Heat", 1995); the year is 0 where there is none."""
+    match = _YEAR.search(title)
+    bare = _YEAR.sub("", title) if match else title
+    return " ".join((bare or title).split()), int(match[1]) if match and bare else 0
+
+
+def _spellings(text: str) -> set[str]:
+    """Normalised forms: joined and parted at hyphens, dots and apostrophes ("spider man", "spiderman")."""
+    return {form for form in (normalise(text), normalise(_JOINERS.sub("", text))) if form}
+
+
+def title_forms(title: str) -> set[str]:
+    """Normalised ways to write a film's title: with and without article, numerals either way, "Part" left out."""
+    forms = _spellings(title)
+    # "Godfather, The" is how some tables write it.
+    match = re.fullmatch(r"(.+), (The|A|An)", title)
+    if match:
+        forms |= _spellings(f"{match[2]} {match[1]}")
+    for form in tuple(forms):
+        tokens = form.split()
+        if len(tokens) > 1:
+            swapped = [tokens[0], *(_ROMAN.get(t, _ARABIC.get(t, t)) for t in tokens[1:])]
+            forms.add(" ".join(swapped))
+            for variant in (tokens, swapped):
+                for place in range(1, len(variant) - 1):
+                    if variant[place] in ("part", "episode", "volume", "vol", "chapter"):
+                        forms.add(" ".join(variant[:place] + variant[place + 1 :]))
+    for form in tuple(forms):
+        bare = _ARTICLE.sub("", form, count=1) if _ARTICLE.match(form) else form
+        if len(bare) > 3:
+            forms.add(bare)
+    return forms
+
+
+def alias_forms(name: str, kind: str) -> set[str]:
+    """Normalised ways to write the name of what is no film; people also without middle initials and "Jr."."""
+    forms = _spellings(name)
+    if kind == "language":
+        forms |= {form.removesuffix(" language") for form in forms}
+    if kind == "person":
+        tokens = normalise(name).split()
+        if tokens and tokens[-1] in ("jr", "sr"):
+            tokens = tokens[:-1]
+            forms.add(" ".join(tokens))
+        initials = "".join(t for t in tokens[:-1] if len(t) == 1)
+        if len(initials) > 1 and tokens[0] == initials[0]:
+            forms.add(f"{initials} {tokens[-1]}")
+        bare = [t for place, t in enumerate(tokens) if len(t) > 1 or place in (0, len(tokens) - 1)]
+        if len(bare) > 1:
+            forms.add(" ".join(bare))
+        if "de" in tokens[1:-1]:
+            forms.add(" ".join(tokens).replace(" de ", " de"))
+    return forms
+
+
+def genre_forms(uri: str) -> set[str]:
+    """Normalised ways to speak of a genre that is known here; empty for every other URI."""
+    if uri.startswith("genre:"):
+        base = normalise(uri.removeprefix("genre:"))
+    else:
+        tail = unquote(uri.strip("<>").rsplit("/", 1)[-1])
+        base = normalise(_GENRE_URI.sub("", tail).replace("_", " "))
+    if base not in _GENRES:
+        return {base} if base and uri.startswith("genre:") else set()
+    named = (base, *_GENRES[base])
+    forms = {form for form in named if form not in _NOT_ALONE}
+    return forms | {f"{form} {what}" for form in named for what in ("movie", "movies", "film", "films", "flick", "flicks")}

@@ -1,0 +1,152 @@
+"""Ranking metrics and AUCs as plain functions of per-target columns.
+
+`rank`, `score`, `liked`, `dialogue` are arrays over targets [n]. What is a mean over targets is returned per target, so
+that whoever calls takes the mean (and its bootstrap) over the targets of their choice.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+LIKE, DISLIKE, UNSAID = 1, 0, -1
+"""Codes of the column `liked`."""
+
+
+def ranks(scores: np.ndarray, targets: np.ndarray, ties: Literal["mean", "first"] = "mean") -> np.ndarray:
+    """1-based rank of each target among the items.
+
+    Args:
+      scores: [n, I], higher is better.
+      targets: int [n], column of the target.
+      ties: `mean` gives the mean of the places that the tied items share (1 + better + other ties / 2), so a model that
+        scores all alike ranks everything in the middle, whatever the order of the items. `first` gives the place in a
+        stable descending sort, as the published evaluator's top-k does.
+
+    Returns:
+      float64 [n].
+
+    Raises:
+      ValueError: if a score is NaN.
+    """
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    if np.isnan(scores).any():
+        rows = np.flatnonzero(np.isnan(scores).any(axis=1))
+        raise ValueError(f"scores of {len(rows)} target(s) hold NaN, first in row {rows[0]}; ranks are undefined")
+    own = np.take_along_axis(scores, targets[:, None], axis=1)  # [n, 1]
+    better = (scores > own).sum(axis=1)
+    tied = scores == own  # [n, I], the target itself among them
+    if ties == "first":
+        return 1.0 + better + (tied & (np.arange(scores.shape[1]) < targets[:, None])).sum(axis=1)
+    return 1.0 + better + (tied.sum(axis=1) - 1) / 2
+
+
+def recall_at(rank: np.ndarray, k: int) -> np.ndarray:
+    """1 where the target is among the first k, else 0: float [n]. A shared (mean) rank counts if it is at most k.
+
+    Its mean over all targets is R@k (disliked ones included), over liked ones RT@k, over disliked ones the dislike rate.
+
+    Reference: ECR 5.2.
+    """
+    return (np.asarray(rank) <= k).astype(np.float64)
+
+
+def mrr_at(rank: np.ndarray, k: int) -> np.ndarray:
+    """1 / rank within the first k, else 0: float [n]."""
+    rank = np.asarray(rank, np.float64)
+    return np.where(rank <= k, 1 / rank, 0.0)
+
+
+def ndcg_at(rank: np.ndarray, k: int) -> np.ndarray:
+    """1 / log2(rank + 1) within the first k, else 0: float [n] (one relevant item, so the ideal gain is 1)."""
+    rank = np.asarray(rank, np.float64)
+    return np.where(rank <= k, 1 / np.log2(rank + 1), 0.0)
+
+
+def auc_pooled(score: np.ndarray, liked: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Probability that a liked target scores above a disliked one, over all pairs; a tie counts 0.5.
+
+    Args:
+      score: [n].
+      liked: int [n], LIKE, DISLIKE or UNSAID (left out).
+      weight: [n] how often each target counts, 1 by default.
+
+    Returns:
+      The AUC; NaN if a class is empty.
+    """
+    liked = np.asarray(liked)
+    weight = np.ones(len(liked)) if weight is None else np.asarray(weight, np.float64)
+    group = np.unique(score, return_inverse=True)[1].reshape(-1)  # equal scores, one group
+    size = int(group.max(initial=-1)) + 1
+    likes = np.bincount(group, weight * (liked == LIKE), size)
+    dislikes = np.bincount(group, weight * (liked == DISLIKE), size)
+    pairs = likes.sum() * dislikes.sum()
+    below = np.cumsum(dislikes) - dislikes
+    return float((likes * (below + dislikes / 2)).sum() / pairs) if pairs else float("nan")
+
+
+def like_dislike_pairs(
+    score: np.ndarray, liked: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of a liked and a disliked target of one group.
+
+    Args:
+      score: [n].
+      liked: int [n].
+      group: int [n].
+
+    Returns:
+      The liked and the disliked target of each pair, int [p] each, and 1, 0.5 or 0 where the liked one scores higher,
+      the same or lower, float [p].
+    """
+    score, liked, group = np.asarray(score), np.asarray(liked), np.asarray(group)
+    winners, losers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    order = np.argsort(group, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        likes, dislikes = members[liked[members] == LIKE], members[liked[members] == DISLIKE]
+        winners.append(np.repeat(likes, len(dislikes)))
+        losers.append(np.tile(dislikes, len(likes)))
+    winner, loser = np.concatenate(winners), np.concatenate(losers)
+    difference = score[winner] - score[loser]
+    return winner, loser, np.where(difference > 0, 1.0, np.where(difference == 0, 0.5, 0.0))
+
+
+def auc_dialogue(score: np.ndarray, liked: np.ndarray, dialogue: np.ndarray) -> float:
+    """AUC over the pairs of liked and disliked targets of one dialogue, every pair counting the same.
+
+    Unlike the other two it never compares scores of different contexts' seekers. NaN if there is no pair.
+    """
+    wins = like_dislike_pairs(score, liked, dialogue)[2]
+    return float(wins.mean()) if len(wins) else float("nan")
+
+
+def auc_batch(
+    score: np.ndarray, liked: np.ndarray, batch_size: int = 32, weight: np.ndarray | None = None
+) -> float:
+    """The published AUC: within batches of consecutive targets, then the plain mean over batches with both classes.
+
+    It depends on the order of the file and on the batch size; kept to compare with published numbers only.
+
+    Args:
+      score: [n], in file order.
+      liked: int [n].
+      batch_size: targets a batch.
+      weight: [n] how often each target counts, 1 by default.
+
+    Returns:
+      The AUC; NaN if no batch has both classes.
+    """
+    batch = np.arange(len(liked)) // batch_size
+    return auc_batch_of_pairs(*like_dislike_pairs(score, liked, batch), batch, weight)
+
+
+def auc_batch_of_pairs(
+    winner: np.ndarray, loser: np.ndarray, wins: np.ndarray, batch: np.ndarray, weight: np.ndarray | None = None
+) -> float:
+    """`auc_batch` from the pairs that `like_dislike_pairs` lists: they need listing once for many weights."""
+    weight = np.ones(len(batch)) if weight is None else weight
+    pair_weight = weight[winner] * weight[loser]
+    total = np.bincount(batch[winner], pair_weight)
+    won = np.bincount(batch[winner], pair_weight * wins)
+    return float((won[total > 0] / total[total > 0]).mean()) if (total > 0).any() else float("nan")

@@ -1,0 +1,156 @@
+"""BERT and RoBERTa encoders (MiniLM, RoBERTa-base): both directions, post-LayerNorm, exact gelu.
+
+The layers are one module scanned over parameters stacked as [L, ...]; there is no cache and no prefix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ecr_jax.models.language_model import Output, attend, positions_of
+
+SHARDING_RULES = (
+    (r"(embed|position|token_type)/embedding", (None, "model")),
+    (r"layers/attention/[qkv]/kernel", (None, None, "model")),
+    (r"layers/attention/[qkv]/bias", (None, "model")),
+    (r"layers/attention/o/kernel", (None, "model", None)),
+    (r"layers/mlp/up/kernel", (None, None, "model")),
+    (r"layers/mlp/up/bias", (None, "model")),
+    (r"layers/mlp/down/kernel", (None, "model", None)),
+    (r"layers/(attention/o|mlp/down)/bias", (None, None)),
+    (r"layers/(attention|mlp)_norm/(scale|bias)", (None, None)),
+    (r"embed_norm/(scale|bias)", (None,)),
+)
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of a BERT; `position_offset` is 0 for BERT and the padding id + 1 for RoBERTa.
+
+    `positions` counts the rows of the position table, the offset's among them.
+    """
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    positions: int = 512
+    token_types: int = 2
+    position_offset: int = 0
+    eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+def _dense(features: int, dtype: Any, name: str) -> nn.Dense:
+    return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.normal(0.02), name=name)
+
+
+def _norm(config: BertConfig, dtype: Any, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(config.eps, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention of one layer."""
+
+    config: BertConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, visible):  # x [B, T, D]
+        c = self.config
+        shape = (*x.shape[:2], c.heads, c.head_dim)
+        queries, keys, values = (_dense(c.width, self.dtype, name)(x).reshape(shape) for name in "qkv")
+        context, _ = attend(queries, keys, values, visible)
+        return _dense(c.width, self.dtype, "o")(context)
+
+
+class Mlp(nn.Module):
+    """Feed-forward part with the exact gelu."""
+
+    config: BertConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):  # [B, T, D]
+        x = nn.gelu(_dense(self.config.hidden, self.dtype, "up")(x), approximate=False)
+        return _dense(self.config.width, self.dtype, "down")(x)
+
+
+class Layer(nn.Module):
+    """One encoder layer, as the body of a scan."""
+
+    config: BertConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, visible):
+        c = self.config
+        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dtype, name="attention")(x, visible))
+        x = _norm(c, self.dtype, "mlp_norm")(x + Mlp(c, self.dtype, name="mlp")(x))
+        return x, None
+
+
+class Bert(nn.Module):
+    """A BERT or RoBERTa encoder: tokens and masks in, states of the last layer out. Attributes as in `llama.Llama`."""
+
+    config: BertConfig
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        token_types: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> Output:
+        """Reads tokens.
+
+        Args:
+            tokens: int [B, T].
+            mask: bool [B, T], True for real tokens.
+            token_types: int [B, T] segments; all 0 when None.
+            positions: int [B, T], before the offset; counted over real tokens when None.
+
+        Returns:
+            hidden [B, T, D] of the last layer; no cache.
+
+        Raises:
+            ValueError: more tokens than the model has positions.
+        """
+        c = self.config
+        longest = c.positions - c.position_offset
+        if tokens.shape[1] > longest:
+            raise ValueError(f"{tokens.shape[1]} tokens, but this model has {longest} positions; shorten the text")
+        mask = mask.astype(bool)
+        embed = nn.initializers.normal(0.02)
+
+        def table(rows: int, name: str) -> nn.Embed:
+            return nn.Embed(rows, c.width, dtype=self.dtype, embedding_init=embed, name=name)
+
+        positions = (positions_of(mask) if positions is None else positions) + c.position_offset
+        token_types = jnp.zeros_like(tokens) if token_types is None else token_types
+        x = table(c.vocab_size, "embed")(tokens) + table(c.positions, "position")(positions)
+        x = _norm(c, self.dtype, "embed_norm")(x + table(c.token_types, "token_type")(token_types))  # [B, T, D]
+        visible = jnp.broadcast_to(mask[:, None, :], (*tokens.shape, tokens.shape[1]))  # [B, T, T]
+
+        body = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
+        layers = nn.scan(
+            body, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=c.layers
+        )(c, self.dtype, name="layers")
+        x, _ = layers(x, visible)
+        return Output(x, None)

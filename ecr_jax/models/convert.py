@@ -1,0 +1,383 @@
+"""Hugging Face and GGUF names ↔ our parameter trees, as tables that check every shape.
+
+A row of a table is (their name, our path, their shape, transposed?). `{l}` in a name is the layer; rows with it are
+stacked to [L, ...]. Shapes are written with the letters that `_sizes` gives a meaning to. torch keeps a linear layer
+as [out, in] and we as [in, out], hence the transposition; GPT-2's are [in, out] already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ecr_jax.models.bert import Bert, BertConfig
+from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
+from ecr_jax.models.llama import Llama, LlamaConfig, RopeScaling
+
+LanguageConfig = LlamaConfig | Gpt2Config | BertConfig
+Row = tuple[str, str, str, bool]
+
+LLAMA: tuple[Row, ...] = (
+    ("embed_tokens.weight", "embed/embedding", "V D", False),
+    ("layers.{l}.input_layernorm.weight", "layers/attention_norm/scale", "D", False),
+    ("layers.{l}.self_attn.q_proj.weight", "layers/attention/q/kernel", "Q D", True),
+    ("layers.{l}.self_attn.k_proj.weight", "layers/attention/k/kernel", "K D", True),
+    ("layers.{l}.self_attn.v_proj.weight", "layers/attention/v/kernel", "K D", True),
+    ("layers.{l}.self_attn.o_proj.weight", "layers/attention/o/kernel", "D Q", True),
+    ("layers.{l}.post_attention_layernorm.weight", "layers/mlp_norm/scale", "D", False),
+    ("layers.{l}.mlp.gate_proj.weight", "layers/mlp/gate/kernel", "F D", True),
+    ("layers.{l}.mlp.up_proj.weight", "layers/mlp/up/kernel", "F D", True),
+    ("layers.{l}.mlp.down_proj.weight", "layers/mlp/down/kernel", "D F", True),
+    ("norm.weight", "norm/scale", "D", False),
+)
+LLAMA_HEAD: Row = ("lm_head.weight", "head", "V D", False)
+
+GPT2: tuple[Row, ...] = (
+    ("wte.weight", "embed/embedding", "V D", False),
+    ("wpe.weight", "position/embedding", "P D", False),
+    ("h.{l}.ln_1.weight", "layers/attention_norm/scale", "D", False),
+    ("h.{l}.ln_1.bias", "layers/attention_norm/bias", "D", False),
+    ("h.{l}.attn.c_attn.weight", "layers/attention/qkv/kernel", "D 3D", False),
+    ("h.{l}.attn.c_attn.bias", "layers/attention/qkv/bias", "3D", False),
+    ("h.{l}.attn.c_proj.weight", "layers/attention/o/kernel", "D D", False),
+    ("h.{l}.attn.c_proj.bias", "layers/attention/o/bias", "D", False),
+    ("h.{l}.ln_2.weight", "layers/mlp_norm/scale", "D", False),
+    ("h.{l}.ln_2.bias", "layers/mlp_norm/bias", "D", False),
+    ("h.{l}.mlp.c_fc.weight", "layers/mlp/up/kernel", "D F", False),
+    ("h.{l}.mlp.c_fc.bias", "layers/mlp/up/bias", "F", False),
+    ("h.{l}.mlp.c_proj.weight", "layers/mlp/down/kernel", "F D", False),
+    ("h.{l}.mlp.c_proj.bias", "layers/mlp/down/bias", "D", False),
+    ("ln_f.weight", "norm/scale", "D", False),
+    ("ln_f.bias", "norm/bias", "D", False),
+)
+
+_ENCODER = "encoder.layer.{l}."
+BERT: tuple[Row, ...] = (
+    ("embeddings.word_embeddings.weight", "embed/embedding", "V D", False),
+    ("embeddings.position_embeddings.weight", "position/embedding", "P D", False),
+    ("embeddings.token_type_embeddings.weight", "token_type/embedding", "S D", False),
+    ("embeddings.LayerNorm.weight", "embed_norm/scale", "D", False),
+    ("embeddings.LayerNorm.bias", "embed_norm/bias", "D", False),
+    (_ENCODER + "attention.self.query.weight", "layers/attention/q/kernel", "D D", True),
+    (_ENCODER + "attention.self.query.bias", "layers/attention/q/bias", "D", False),
+    (_ENCODER + "attention.self.key.weight", "layers/attention/k/kernel", "D D", True),
+    (_ENCODER + "attention.self.key.bias", "layers/attention/k/bias", "D", False),
+    (_ENCODER + "attention.self.value.weight", "layers/attention/v/kernel", "D D", True),
+    (_ENCODER + "attention.self.value.bias", "layers/attention/v/bias", "D", False),
+    (_ENCODER + "attention.output.dense.weight", "layers/attention/o/kernel", "D D", True),
+    (_ENCODER + "attention.output.dense.bias", "layers/attention/o/bias", "D", False),
+    (_ENCODER + "attention.output.LayerNorm.weight", "layers/attention_norm/scale", "D", False),
+    (_ENCODER + "attention.output.LayerNorm.bias", "layers/attention_norm/bias", "D", False),
+    (_ENCODER + "intermediate.dense.weight", "layers/mlp/up/kernel", "F D", True),
+    (_ENCODER + "intermediate.dense.bias", "layers/mlp/up/bias", "F", False),
+    (_ENCODER + "output.dense.weight", "layers/mlp/down/kernel", "D F", True),
+    (_ENCODER + "output.dense.bias", "layers/mlp/down/bias", "D", False),
+    (_ENCODER + "output.LayerNorm.weight", "layers/mlp_norm/scale", "D", False),
+    (_ENCODER + "output.LayerNorm.bias", "layers/mlp_norm/bias", "D", False),
+)
+
+# What comes before the names of a checkpoint, sometimes: (accepted and dropped, put there by `to_hf`).
+_PREFIXES = {
+    LlamaConfig: (r"model\.", "model."),
+    Gpt2Config: (r"transformer\.", "transformer."),
+    BertConfig: (r"(?:bert|roberta)\.", ""),
+}
+# Buffers and heads that our modules have no use for.
+_IGNORED = {
+    LlamaConfig: r".*rotary_emb\.inv_freq",
+    Gpt2Config: r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight",
+    BertConfig: r"embeddings\.position_ids|(pooler|cls|lm_head)\..*",
+}
+
+# llama.cpp's names, for `general.architecture` "llama".
+GGUF_LLAMA = (
+    ("token_embd.weight", "model.embed_tokens.weight"),
+    ("blk.{l}.attn_norm.weight", "model.layers.{l}.input_layernorm.weight"),
+    ("blk.{l}.attn_q.weight", "model.layers.{l}.self_attn.q_proj.weight"),
+    ("blk.{l}.attn_k.weight", "model.layers.{l}.self_attn.k_proj.weight"),
+    ("blk.{l}.attn_v.weight", "model.layers.{l}.self_attn.v_proj.weight"),
+    ("blk.{l}.attn_output.weight", "model.layers.{l}.self_attn.o_proj.weight"),
+    ("blk.{l}.ffn_norm.weight", "model.layers.{l}.post_attention_layernorm.weight"),
+    ("blk.{l}.ffn_gate.weight", "model.layers.{l}.mlp.gate_proj.weight"),
+    ("blk.{l}.ffn_up.weight", "model.layers.{l}.mlp.up_proj.weight"),
+    ("blk.{l}.ffn_down.weight", "model.layers.{l}.mlp.down_proj.weight"),
+    ("output_norm.weight", "model.norm.weight"),
+    ("output.weight", "lm_head.weight"),
+)
+
+
+def module_of(config: LanguageConfig) -> type[Llama] | type[Gpt2] | type[Bert]:
+    """The module class that a configuration belongs to."""
+    return {LlamaConfig: Llama, Gpt2Config: Gpt2, BertConfig: Bert}[type(config)]
+
+
+def table_of(config: LanguageConfig) -> tuple[Row, ...]:
+    """The conversion table of a configuration, names without the model's prefix."""
+    if isinstance(config, LlamaConfig):
+        return LLAMA if config.tied else (*LLAMA, LLAMA_HEAD)
+    return GPT2 if isinstance(config, Gpt2Config) else BERT
+
+
+def _sizes(config: LanguageConfig) -> dict[str, int]:
+    sizes = {
+        "V": config.vocab_size,
+        "D": config.width,
+        "F": config.hidden,
+        "P": config.positions,
+        "3D": 3 * config.width,
+    }
+    if isinstance(config, LlamaConfig):
+        sizes |= {"Q": config.heads * config.head_dim, "K": config.kv_heads * config.head_dim}
+    if isinstance(config, BertConfig):
+        sizes["S"] = config.token_types
+    return sizes
+
+
+def _shape(config: LanguageConfig, letters: str) -> tuple[int, ...]:
+    sizes = _sizes(config)
+    return tuple(sizes[letter] for letter in letters.split())
+
+
+def _short(name: str, config: LanguageConfig) -> str:
+    return re.sub("^" + _PREFIXES[type(config)][0], "", name)
+
+
+def from_hf(tensors: Mapping[str, Any], config: LanguageConfig, dtype: Any = np.float32) -> dict[str, Any]:
+    """Hugging Face's tensors as our tree of numpy arrays.
+
+    Args:
+        tensors: name → array; read one at a time, so it may load lazily. Layers beyond `config.layers` are an error:
+            leave their names out to keep the lowest ones.
+        config: the sizes to check against.
+        dtype: of the result.
+
+    Raises:
+        ValueError: names that are missing or that nothing uses, or a tensor of another shape; all are listed.
+    """
+    names = {_short(name, config): name for name in tensors}
+    ignored = re.compile(_IGNORED[type(config)])
+    if isinstance(config, LlamaConfig) and config.tied:
+        names.pop("lm_head.weight", None)  # a copy of the embedding
+    unused = {short for short in names if not ignored.fullmatch(short)}
+    missing, wrong = [], []
+    tree: dict[str, Any] = {}
+    for theirs, ours, letters, transposed in table_of(config):
+        stacked = "{l}" in theirs
+        shape = _shape(config, letters)
+        array = np.empty((config.layers if stacked else 1, *(shape[::-1] if transposed else shape)), dtype)
+        for layer in range(len(array)):
+            short = theirs.replace("{l}", str(layer))
+            if short not in names:
+                missing.append(short)
+                continue
+            unused.discard(short)
+            tensor = tensors[names[short]]
+            if tuple(tensor.shape) != shape:
+                wrong.append(f"{names[short]} is {tuple(tensor.shape)}, not {shape} ({letters})")
+                continue
+            array[layer] = np.asarray(tensor).T if transposed else np.asarray(tensor)
+        _put(tree, ours, array if stacked else array[0])
+    problems = [f"missing: {', '.join(missing)}"] if missing else []
+    problems += [f"not used by {type(config).__name__}: {', '.join(sorted(unused))}"] if unused else []
+    problems += wrong
+    if problems:
+        raise ValueError("these weights do not fit the configuration; " + "; ".join(problems))
+    return tree
+
+
+def to_hf(params: Mapping[str, Any], config: LanguageConfig) -> dict[str, np.ndarray]:
+    """Our tree as Hugging Face's tensors (contiguous numpy arrays), the inverse of `from_hf`.
+
+    Raises:
+        ValueError: a path that is missing or unknown, or an array of another shape.
+    """
+    flat = flatten(params)
+    table = table_of(config)
+    if different := set(flat) ^ {ours for _, ours, _, _ in table}:
+        raise ValueError(f"missing from or unknown to {type(config).__name__}: {', '.join(sorted(different))}")
+    prefix = _PREFIXES[type(config)][1]
+    tensors = {}
+    for theirs, ours, letters, transposed in table:
+        stacked = "{l}" in theirs
+        array = np.asarray(flat[ours])
+        shape = _shape(config, letters)
+        expected = (config.layers,) * stacked + (shape[::-1] if transposed else shape)
+        if array.shape != expected:
+            raise ValueError(f"{ours} is {array.shape}, not {expected}")
+        for layer, part in enumerate(array if stacked else array[None]):
+            name = ("" if theirs == LLAMA_HEAD[0] else prefix) + theirs.replace("{l}", str(layer))
+            tensors[name] = np.ascontiguousarray(part.T if transposed else part)
+    return tensors
+
+
+def flatten(tree: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
+    """{"a": {"b": x}} → {"a/b": x}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{parent}/{name}" if parent else name
+        flat |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for name in parents:
+        tree = tree.setdefault(name, {})
+    tree[last] = value
+
+
+def hf_name(gguf_name: str) -> str:
+    """Hugging Face's name of a Llama tensor in a GGUF file.
+
+    Raises:
+        ValueError: a name that the table does not have.
+    """
+    for theirs, ours in GGUF_LLAMA:
+        pattern = re.escape(theirs).replace(re.escape("{l}"), r"(\d+)")
+        if found := re.fullmatch(pattern, gguf_name):
+            return ours.replace("{l}", found[1]) if found.groups() else ours
+    raise ValueError(f"unknown tensor {gguf_name!r} in a GGUF file of architecture llama")
+
+
+def from_gguf_tensor(name: str, tensor: np.ndarray, config: LlamaConfig) -> np.ndarray:
+    """A dequantised GGUF tensor [out, in] as Hugging Face has it: the rows of q and k put back in order.
+
+    llama.cpp turns neighbouring features (2i, 2i + 1), Hugging Face features (i, i + Dh/2); its converter reorders the
+    rows of every head accordingly, and this undoes it.
+    """
+    if not (found := re.search(r"\.attn_([qk])\.weight$", name)):
+        return tensor
+    heads = config.heads if found[1] == "q" else config.kv_heads
+    paired = tensor.reshape(heads, config.head_dim // 2, 2, tensor.shape[1])
+    return paired.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def config_from_hf(values: Mapping[str, Any]) -> LanguageConfig:
+    """Our configuration from the dictionary of a `config.json`.
+
+    Raises:
+        ValueError: an architecture or a setting that is not supported, or a field that is missing.
+    """
+    kind = values.get("model_type")
+    readers = {"llama": _llama_from_hf, "gpt2": _gpt2_from_hf, "bert": _bert_from_hf, "roberta": _bert_from_hf}
+    if kind not in readers:
+        raise ValueError(f"model_type {kind!r} is not supported; supported are {', '.join(readers)}")
+    try:
+        return readers[kind](values)
+    except KeyError as error:
+        raise ValueError(f"config.json of a {kind} lacks the field {error}") from error
+
+
+def _insist(values: Mapping[str, Any], field: str, *allowed: Any) -> None:
+    """Refuses a setting that our modules do not implement; the first allowed value is the default."""
+    if values.get(field, allowed[0]) not in allowed:
+        raise ValueError(f"{field}={values[field]!r} is not supported; supported: {', '.join(map(repr, allowed))}")
+
+
+def _llama_from_hf(values: Mapping[str, Any]) -> LlamaConfig:
+    _insist(values, "hidden_act", "silu")
+    _insist(values, "attention_bias", False)
+    _insist(values, "mlp_bias", False)
+    # transformers 5 keeps all that concerns rotary positions in one dictionary, older ones in two fields.
+    rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"rope_type {kind!r} is not supported; supported are default, llama3")
+    scaling = None
+    if kind == "llama3":
+        original = rope["original_max_position_embeddings"]
+        scaling = RopeScaling(rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"], original)
+    heads = values["num_attention_heads"]
+    return LlamaConfig(
+        vocab_size=values["vocab_size"],
+        width=values["hidden_size"],
+        layers=values["num_hidden_layers"],
+        heads=heads,
+        kv_heads=values.get("num_key_value_heads") or heads,
+        head_dim=values.get("head_dim") or values["hidden_size"] // heads,
+        hidden=values["intermediate_size"],
+        positions=values.get("max_position_embeddings", 2048),
+        rope_theta=float(rope.get("rope_theta", values.get("rope_theta", 10000.0))),
+        rope_scaling=scaling,
+        eps=values.get("rms_norm_eps", 1e-6),
+        tied=values.get("tie_word_embeddings", False),
+    )
+
+
+def _gpt2_from_hf(values: Mapping[str, Any]) -> Gpt2Config:
+    _insist(values, "activation_function", "gelu_new")
+    _insist(values, "tie_word_embeddings", True)
+    _insist(values, "scale_attn_weights", True)
+    _insist(values, "scale_attn_by_inverse_layer_idx", False)
+    return Gpt2Config(
+        vocab_size=values["vocab_size"],
+        width=values["n_embd"],
+        layers=values["n_layer"],
+        heads=values["n_head"],
+        hidden=values.get("n_inner") or 4 * values["n_embd"],
+        positions=values["n_positions"],
+        eps=values.get("layer_norm_epsilon", 1e-5),
+    )
+
+
+def _bert_from_hf(values: Mapping[str, Any]) -> BertConfig:
+    _insist(values, "hidden_act", "gelu")
+    _insist(values, "position_embedding_type", "absolute")
+    _insist(values, "is_decoder", False)
+    roberta = values["model_type"] == "roberta"
+    return BertConfig(
+        vocab_size=values["vocab_size"],
+        width=values["hidden_size"],
+        layers=values["num_hidden_layers"],
+        heads=values["num_attention_heads"],
+        hidden=values["intermediate_size"],
+        positions=values["max_position_embeddings"],
+        token_types=values["type_vocab_size"],
+        position_offset=values["pad_token_id"] + 1 if roberta else 0,
+        eps=values.get("layer_norm_eps", 1e-12),
+    )
+
+
+def config_from_gguf(metadata: Mapping[str, Any], tied: bool) -> LlamaConfig:
+    """Our configuration from the metadata of a GGUF file.
+
+    Args:
+        metadata: key → value.
+        tied: True when the file has no `output.weight`.
+
+    Raises:
+        ValueError: another architecture than llama, a stretched rope, or a key that is missing.
+    """
+    kind = metadata.get("general.architecture")
+    if kind != "llama":
+        raise ValueError(f"GGUF architecture {kind!r} is not supported, only llama; use the model's safetensors")
+    if (scaling := metadata.get("llama.rope.scaling.type", "none")) != "none":
+        raise ValueError(f"llama.rope.scaling.type {scaling!r} is not supported; use the model's safetensors")
+
+    def need(key: str) -> Any:
+        if f"llama.{key}" not in metadata:
+            raise ValueError(f"the GGUF metadata lacks llama.{key}")
+        return metadata[f"llama.{key}"]
+
+    heads, width = need("attention.head_count"), need("embedding_length")
+    head_dim = metadata.get("llama.attention.key_length", width // heads)
+    if (turned := metadata.get("llama.rope.dimension_count", head_dim)) != head_dim:
+        raise ValueError(f"llama.rope.dimension_count {turned} differs from the head size {head_dim}")
+    return LlamaConfig(
+        vocab_size=metadata["llama.vocab_size"]
+        if "llama.vocab_size" in metadata
+        else len(metadata["tokenizer.ggml.tokens"]),
+        width=width,
+        layers=need("block_count"),
+        heads=heads,
+        kv_heads=metadata.get("llama.attention.head_count_kv", heads),
+        head_dim=head_dim,
+        hidden=need("feed_forward_length"),
+        positions=need("context_length"),
+        rope_theta=float(metadata.get("llama.rope.freq_base", 10000.0)),
+        eps=float(np.float32(need("attention.layer_norm_rms_epsilon"))),
+        tied=tied,
+    )

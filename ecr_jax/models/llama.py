@@ -1,0 +1,204 @@
+"""Llama decoders (Llama 2 and 3, SmolLM2): grouped-query attention, rotary positions, RMSNorm, SwiGLU.
+
+The layers are one module scanned over parameters stacked as [L, ...], so that depth costs no compile time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ecr_jax.models import language_model
+from ecr_jax.models.language_model import Cache, Output, Prefix, attend, positions_of, visibility
+
+logits = language_model.logits
+
+# Column-parallel, then row-parallel: one all-reduce after attention and one after the feed-forward part. The embedding
+# is split by features, so that added tokens need not make the vocabulary divisible.
+SHARDING_RULES = (
+    (r"embed/embedding", (None, "model")),
+    (r"head", (None, "model")),
+    (r"layers/attention/[qkv]/kernel", (None, None, "model")),
+    (r"layers/attention/o/kernel", (None, "model", None)),
+    (r"layers/mlp/(gate|up)/kernel", (None, None, "model")),
+    (r"layers/mlp/down/kernel", (None, "model", None)),
+    (r"layers/(attention|mlp)_norm/scale", (None, None)),
+    (r"norm/scale", (None,)),
+)
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's stretching of slow rotary frequencies (`rope_type` "llama3")."""
+
+    factor: float
+    low: float
+    high: float
+    positions: int
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """Sizes of a Llama; `hidden` is the width of the feed-forward part."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    positions: int = 8192
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    eps: float = 1e-5
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn pairs")
+
+
+def frequencies(config: LlamaConfig) -> jax.Array:
+    """Angles per position, float32 [Dh / 2]."""
+    slow_to_fast = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    turns = config.rope_theta**-slow_to_fast
+    scaling = config.rope_scaling
+    if scaling is None:
+        return turns
+    # Wavelengths shorter than positions/high stay, longer than positions/low are stretched, between: interpolated.
+    per_context = scaling.positions * turns / (2 * jnp.pi)
+    keep = jnp.clip((per_context - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
+    return turns * (keep + (1 - keep) / scaling.factor)
+
+
+def rotation(config: LlamaConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines [B, T, 1, Dh / 2] for positions [B, T]."""
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies(config)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotary positions in Hugging Face's convention: feature i turns with feature i + Dh/2. x [B, T, H, Dh]."""
+    cos, sin = turn
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def _dense(features: int, dtype: Any, name: str) -> nn.Dense:
+    return nn.Dense(features, use_bias=False, dtype=dtype, kernel_init=nn.initializers.normal(0.02), name=name)
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention of one layer."""
+
+    config: LlamaConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, visible, turn, prefix, cached, start):  # x [B, T, D]
+        c = self.config
+        size, groups = c.heads * c.head_dim, c.kv_heads * c.head_dim
+        shape = (*x.shape[:2], -1, c.head_dim)
+        queries = rotate(_dense(size, self.dtype, "q")(x).reshape(shape), turn)  # [B, T, H, Dh]
+        keys = rotate(_dense(groups, self.dtype, "k")(x).reshape(shape), turn)  # [B, T, Hkv, Dh]
+        values = _dense(groups, self.dtype, "v")(x).reshape(shape)
+        context, cached = attend(queries, keys, values, visible, prefix, cached, start)
+        return _dense(c.width, self.dtype, "o")(context), cached
+
+
+class Mlp(nn.Module):
+    """SwiGLU."""
+
+    config: LlamaConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):  # [B, T, D]
+        gate = nn.silu(_dense(self.config.hidden, self.dtype, "gate")(x))
+        return _dense(self.config.width, self.dtype, "down")(gate * _dense(self.config.hidden, self.dtype, "up")(x))
+
+
+class Layer(nn.Module):
+    """One decoder layer, as the body of a scan."""
+
+    config: LlamaConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, visible, turn, prefix, cached, start):
+        c = self.config
+        attention = Attention(c, self.dtype, name="attention")
+        normed = nn.RMSNorm(c.eps, dtype=self.dtype, name="attention_norm")(x)
+        change, cached = attention(normed, visible, turn, prefix, cached, start)
+        x = x + change
+        x = x + Mlp(c, self.dtype, name="mlp")(nn.RMSNorm(c.eps, dtype=self.dtype, name="mlp_norm")(x))
+        return x, cached
+
+
+class Llama(nn.Module):
+    """A Llama decoder: tokens and masks in, states after the final norm out.
+
+    Attributes:
+        config: the sizes.
+        dtype: of the computation (parameters keep theirs).
+        remat: recompute layers in the backward pass, to save memory.
+    """
+
+    config: LlamaConfig
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        prefix: Prefix | None = None,
+        prefix_mask: jax.Array | None = None,
+        cache: Cache | None = None,
+        positions: jax.Array | None = None,
+    ) -> Output:
+        """Reads tokens.
+
+        Args:
+            tokens: int [B, T].
+            mask: bool [B, T], True for real tokens; padding may lie on either side.
+            prefix: keys and values [L, B, Hkv, P, Dh] that all queries see, without positions.
+            prefix_mask: bool [B, P]; all real when None.
+            cache: what came before; the tokens are written behind it.
+            positions: int [B, T]; counted over real tokens when None.
+
+        Returns:
+            hidden [B, T, D] and the cache with the tokens written (None if none was given).
+        """
+        c = self.config
+        x = nn.Embed(
+            c.vocab_size, c.width, dtype=self.dtype, embedding_init=nn.initializers.normal(0.02), name="embed"
+        )(tokens)  # [B, T, D]
+        if not c.tied:  # read by `logits`; declared here so that `init` makes it
+            self.param("head", nn.initializers.normal(0.02), (c.vocab_size, c.width))
+        visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
+        turn = rotation(c, positions_of(mask, cache) if positions is None else positions)
+        cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
+
+        body = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
+        each, shared = 0, nn.broadcast
+        layers = nn.scan(
+            body,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(shared, shared, each, each, shared),
+            length=c.layers,
+        )(c, self.dtype, name="layers")
+        x, cached = layers(x, visible, turn, prefix, cached, start)
+        x = nn.RMSNorm(c.eps, dtype=self.dtype, name="norm")(x)
+        if cache is not None:
+            cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])
+        return Output(x, cache)

@@ -1,0 +1,1 @@
+"""The five trainings, one short file each."""

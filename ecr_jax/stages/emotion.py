@@ -1,0 +1,151 @@
+"""Stage `emotion`: hears nine emotions in a seeker's words (ECR 4.1.1).
+
+Reads labelled utterances (GoEmotions mapped to the nine, or the corpus's own labels). Trains a classifier over the mean
+state of the frozen text encoder. Loss: soft-max cross-entropy against the uniform distribution over an utterance's
+labels. Selects by Recall@2 on validation. Then labels every seeker turn of the corpus and counts the emotion-related
+co-occurrence of the training dialogues, which the later stages read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.metrics import confusion_matrix, f1_score
+
+import jax
+import jax.numpy as jnp
+
+from ecr_jax import losses
+from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.emotion.labels import EMOTIONS, select
+from ecr_jax.features.batches import Batches, Field
+from ecr_jax.features.examples import dialogues, felt
+from ecr_jax.features.text import ROLE_WORDS
+from ecr_jax.files import replacing, write_json
+from ecr_jax.knowledge.cooccurrence import count
+from ecr_jax.models.classifier import Classifier
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.loop import fit
+
+FIELDS = {"state": Field(0, (None,)), "target": Field(0, (None,))}
+
+
+def unit(text: str) -> str:
+    """What the text encoder reads of a seeker's words."""
+    return ROLE_WORDS[Role.SEEKER] + text
+
+
+def classifier(ground: Ground) -> Classifier:
+    """The stage's model."""
+    return Classifier(ground.config.emotion.hidden, len(EMOTIONS))
+
+
+def examples(ground: Ground, utterances: list[tuple[str, tuple[int, ...]]], label: str) -> list[dict[str, np.ndarray]]:
+    """One example an utterance: its pooled `state` [D] and the `target` distribution [9]."""
+    texts = [unit(text) for text, _ in utterances]
+    pooled = ground.encode(texts, ground.config.encoder.turn_tokens, label).mean(texts)
+    targets = np.zeros((len(texts), len(EMOTIONS)), np.float32)
+    for row, (_, labels) in enumerate(utterances):
+        targets[row, list(labels)] = 1 / len(labels)
+    return [{"state": state, "target": target} for state, target in zip(pooled, targets, strict=True)]
+
+
+def measure(probabilities: np.ndarray, labels: list[tuple[int, ...]]) -> dict:
+    """Recall@2 (gold labels among the two most probable, ECR 4.1.1), macro-F1 and the confusion of the top label.
+
+    Args:
+      probabilities: [n, 9].
+      labels: gold ids of each utterance. The top label is compared with the gold label that is the most probable one.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    recall = [len({*order[i, :2]} & {*gold}) / len(gold) for i, gold in enumerate(labels)]
+    first = [max(gold, key=lambda label: probabilities[i, label]) for i, gold in enumerate(labels)]
+    majority = np.bincount([gold for found in labels for gold in found], minlength=len(EMOTIONS)).argsort()[::-1]
+    return {
+        "recall@2": float(np.mean(recall)),
+        "macro_f1": float(f1_score(first, order[:, 0], labels=range(len(EMOTIONS)), average="macro", zero_division=0)),
+        "accuracy": float(np.mean(order[:, 0] == first)),
+        "majority_recall@2": float(np.mean([len({*majority[:2]} & {*gold}) / len(gold) for gold in labels])),
+        "confusion": confusion_matrix(first, order[:, 0], labels=range(len(EMOTIONS))).tolist(),
+        "utterances": len(labels),
+    }
+
+
+def train(ground: Ground) -> None:
+    """Trains the classifier, measures it on validation and test utterances, labels the corpus, counts co-occurrence."""
+    config, prepared = ground.config.emotion, ground.prepared
+    folder = ground.config.stage_folder("emotion")
+    utterances = {split: prepared.utterances(split) for split in Split}
+    if config.limit is not None:
+        utterances[Split.TRAIN] = utterances[Split.TRAIN][: config.limit]
+    made = {split: examples(ground, found, f"encode {split}") for split, found in utterances.items()}
+    model = classifier(ground)
+    params = model.init(ground.key("emotion"), made[Split.TRAIN][0]["state"][None])["params"]
+    forward = jax.jit(lambda params, state: jax.nn.softmax(model.apply({"params": params}, state)))
+
+    def loss(params, frozen, batch, key):
+        logits = model.apply({"params": params}, batch["state"])
+        values = losses.soft_cross_entropy(logits=logits, targets=batch["target"])
+        return jnp.sum(values * batch["example_mask"]), jnp.sum(batch["example_mask"]), {}
+
+    def probabilities(params, split: Split) -> np.ndarray:
+        return np.asarray(forward(params, np.stack([example["state"] for example in made[split]])))
+
+    def evaluate(params) -> dict[str, float]:
+        found = measure(probabilities(params, Split.VALID), [labels for _, labels in utterances[Split.VALID]])
+        return {name: found[name] for name in ("recall@2", "macro_f1", "accuracy")}
+
+    result = fit(
+        folder,
+        params=params,
+        frozen={},
+        loss=loss,
+        batches=Batches(made[Split.TRAIN], FIELDS, ({},), config.train.batch_size, seed=config.train.seed),
+        evaluate=evaluate,
+        select="recall@2",
+        mode="max",
+        config=config.train,
+        record=ground.config.as_json(),
+    )
+    write_json(
+        folder / "classifier.json",
+        {"labels": list(EMOTIONS)}
+        | {
+            split.value: measure(probabilities(result.params, split), [labels for _, labels in utterances[split]])
+            for split in (Split.VALID, Split.TEST)
+        },
+    )
+    _label(ground, lambda states: np.asarray(forward(result.params, states)))
+
+
+def _label(ground: Ground, forward) -> None:
+    """Writes the emotions of every seeker turn, and the co-occurrence that follows from them."""
+    prepared, folder = ground.prepared, ground.config.stage_folder("emotion")
+    places = [
+        (conversation.id, index, unit(turn.text))
+        for conversation in prepared.conversations
+        for index, turn in enumerate(conversation.turns)
+        if turn.role == Role.SEEKER
+    ]
+    # All turns are encoded here at once: the later stages find them on disk.
+    units = [ROLE_WORDS[turn.role] + turn.text for c in prepared.conversations for turn in c.turns]
+    states = ground.encode(units, ground.config.encoder.turn_tokens, "encode turns")
+    probabilities = forward(states.mean([text for _, _, text in places]))
+    chosen = [select(row, ground.config.emotion.beta) for row in probabilities]
+    rows = [
+        {
+            "conversation": conversation,
+            "turn": index,
+            "labels": [label for label, _ in found],
+            "probabilities": [probability for _, probability in found],
+        }
+        for (conversation, index, _), found in zip(places, chosen, strict=True)
+    ]
+    with replacing(folder / "emotions.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    emotions = {(row["conversation"], row["turn"]): tuple(f) for row, f in zip(rows, chosen, strict=True)}
+    spoken = dialogues(prepared.split(Split.TRAIN), prepared.graph.ids, prepared.graph.items, emotions)
+    count([felt(d.turns) for d in spoken], len(prepared.graph), n_f=ground.config.recommender.emotions).save(
+        folder / "cooccurrence.npz"
+    )

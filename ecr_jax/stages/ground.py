@@ -1,0 +1,106 @@
+"""What the stages stand on: the prepared corpus, the pretrained models, the felt dialogues; each made when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+
+from ecr_jax import hub
+from ecr_jax.config import Config
+from ecr_jax.corpus.schema import Split
+from ecr_jax.features import states
+from ecr_jax.features.examples import Dialogue, Emotions, Reader, Sizes, dialogues
+from ecr_jax.features.states import States
+from ecr_jax.features.text import Words
+from ecr_jax.knowledge.cooccurrence import Cooccurrence
+from ecr_jax.prepare import Prepared
+from ecr_jax.pretrained import Pretrained, extend, load, load_tokenizer
+
+
+class Ground:
+    """Lazily made parts that the stages, the evaluation and the chat share."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The prepared corpus."""
+        return Prepared.open(self.config.prepared_folder)
+
+    @cached_property
+    def encoder(self) -> tuple[Pretrained, object]:
+        """The frozen text encoder and its tokenizer."""
+        path = hub.resolve(self.config.encoder.name)
+        return load(path), load_tokenizer(path)
+
+    def encode(self, texts: Sequence[str], max_tokens: int, label: str, *, keep: bool = True) -> States:
+        """States of texts, kept on disk beside the prepared corpora unless `keep` is off."""
+        cache = self.config.prepared / "states" if keep else None
+        model, tokenizer = self.encoder
+        return states.encode(texts, model, tokenizer, self.config.encoder.name, cache, max_tokens, label)
+
+    @cached_property
+    def turn_states(self) -> States:
+        """States of every turn of the corpus."""
+        units = [turn.unit for split in Split for dialogue in self.dialogues(split) for turn in dialogue.turns]
+        return self.encode(units, self.config.encoder.turn_tokens, "encode turns")
+
+    @cached_property
+    def entity_text(self) -> np.ndarray:
+        """The mean state of each entity's description, unit length; the pad entity's is zero. float32 [N + 1, Dt]."""
+        texts = self.prepared.descriptions
+        mean = self.encode(texts, self.config.encoder.entity_tokens, "encode entities").mean(texts)
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+        return np.concatenate([mean, np.zeros_like(mean[:1])])
+
+    @lru_cache(maxsize=4)  # noqa: B019 - a Ground lives as long as its command
+    def language_model(self, name: str, layers: int | None) -> tuple[Pretrained, Words]:
+        """A language model with the `<movie>` slot, which begins as what its tokenizer says of "movie"."""
+        path = hub.resolve(name)
+        model, tokenizer = load(path, layers=layers), load_tokenizer(path)
+        pieces = tokenizer(" movie", add_special_tokens=False)["input_ids"]
+        words = Words.of(tokenizer)
+        if words.movie >= model.config.vocab_size:
+            row = model.params["embed"]["embedding"][jnp.asarray(pieces)].mean(axis=0, keepdims=True)
+            model = extend(model, jnp.repeat(row, words.movie + 1 - model.config.vocab_size, axis=0))
+        return model, words
+
+    @cached_property
+    def emotions(self) -> dict[tuple[str, int], Emotions]:
+        """(conversation id, turn) -> what the seeker feels, as the emotion stage labelled it."""
+        path = self.config.stage_folder("emotion") / "emotions.parquet"
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; run `ecr train emotion` with this config first")
+        return {
+            (row["conversation"], row["turn"]): tuple(zip(row["labels"], row["probabilities"], strict=True))
+            for row in pq.read_table(path).to_pylist()
+        }
+
+    @lru_cache(maxsize=3)  # noqa: B019
+    def dialogues(self, split: Split) -> list[Dialogue]:
+        """The felt dialogues of a split, in ids."""
+        graph = self.prepared.graph
+        return dialogues(self.prepared.split(split), graph.ids, graph.items, self.emotions)
+
+    @cached_property
+    def cooccurrence(self) -> Cooccurrence:
+        """Emotion-related co-occurrence in the training dialogues."""
+        return Cooccurrence.load(self.config.stage_folder("emotion") / "cooccurrence.npz")
+
+    def reader(self, words: Words) -> Reader:
+        """How contexts become arrays for the recommender."""
+        settings = self.config.recommender
+        sizes = Sizes(
+            settings.max_tokens, settings.max_states, settings.max_entities, settings.emotions, settings.neighbours
+        )
+        return Reader(words, self.turn_states, self.cooccurrence, sizes)
+
+    def key(self, purpose: str) -> jax.Array:
+        """A random key for a purpose, from the experiment's seed."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), sum(purpose.encode()))

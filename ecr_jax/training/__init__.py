@@ -1,0 +1,1 @@
+"""Optimiser, shardings, checkpoints, the step and the loop."""

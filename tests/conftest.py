@@ -1,0 +1,53 @@
+"""What all tests share: eight fake CPU devices, and paths to real data and models, or a skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Before anything imports jax, which reads these once.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest  # noqa: E402
+
+from ecr_jax import hub  # noqa: E402
+
+_BESIDE = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def _folder(variable: str, default: Path) -> Path:
+    folder = Path(os.environ.get(variable, default))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; set {variable} to run this")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real data sets (`ECR_REAL_DATA`)."""
+    return _folder("ECR_REAL_DATA", _BESIDE / "data")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of the reference implementation's golden arrays (`ECR_GOLDEN`)."""
+    return _folder("ECR_GOLDEN", _BESIDE / "reference" / "golden")
+
+
+@pytest.fixture(scope="session")
+def hub_model() -> Callable[[str], Path]:
+    """A function from a hub name to its local path; it skips the test where the name cannot be fetched."""
+    unreachable: dict[str, str] = {}
+
+    def resolve(name: str) -> Path:
+        if name not in unreachable:
+            try:
+                return hub.resolve(name)
+            except hub.UnreachableError as error:
+                unreachable[name] = str(error)
+        pytest.skip(unreachable[name])
+
+    return resolve

@@ -1,0 +1,152 @@
+"""Co-occurrence on hand-made dialogues, against brute force, without one's own dialogue, and the golden table."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ecr_jax.corpus.schema import Conversation, Mention, Role, Split, Turn
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, FeltEntity, count, felt_sequence
+
+A = [FeltEntity(0, (1, 2)), FeltEntity(1, (2,)), FeltEntity(2, (3,)), FeltEntity(0, (3, 2)), FeltEntity(3, ())]
+B = [FeltEntity(0, (5,)), FeltEntity(2, (5,))]
+
+
+def test_by_hand():
+    # pairs of A that share an emotion: 0-1 (2), 0-0 (2), 1-0 (2), 2-0 (3); of B: 0-2
+    forward = count([A, B], 4, directional=True, self_pairs=True)
+    assert forward.matrix.toarray().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    both = count([A, B], 4)
+    assert both.matrix.toarray().tolist() == [[0, 2, 2, 0], [2, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(both.probabilities.toarray()[0], [0, 0.5, 0.5, 0])
+    assert count([A], 4, n_f=1).matrix.toarray().tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    plain = count([A], 4, require_emotion=False, directional=True)
+    assert plain.matrix.toarray().tolist() == [[0, 1, 1, 2], [1, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_own_dialogue_is_left_out():
+    table = count([A, B], 4)
+    ids, weights = table.neighbours([0, 2, 4], 2)
+    assert ids.tolist() == [[1, 2], [0, 4], [4, 4]]
+    np.testing.assert_allclose(weights, [[0.5, 0.5], [1, 0], [0, 0]])
+    ids, weights = table.neighbours([0, 1, 2], 2, exclude=0)
+    assert ids.tolist() == [[2, 4], [4, 4], [0, 4]]
+    np.testing.assert_allclose(weights, [[1, 0], [0, 0], [1, 0]])
+
+
+def random_dialogues(seed, n=25, n_entities=12):
+    rng = np.random.default_rng(seed)
+    return [
+        [
+            FeltEntity(int(rng.integers(n_entities)), tuple(rng.permutation(5)[: rng.integers(0, 4)].tolist()))
+            for _ in range(rng.integers(0, 9))
+        ]
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("directional", [False, True])
+@pytest.mark.parametrize("self_pairs", [False, True])
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_against_brute_force(directional, self_pairs, k):
+    n = 12
+    dialogues = random_dialogues(k)
+    options = {"n_f": 2, "directional": directional, "self_pairs": self_pairs}
+    table = count(dialogues, n, **options)
+    expected = np.zeros((n, n), int)
+    for dialogue in dialogues:
+        for i, a in enumerate(dialogue):
+            for b in dialogue[i + 1 :]:
+                if set(a.emotions[:2]) & set(b.emotions[:2]) and (self_pairs or a.entity != b.entity):
+                    expected[a.entity, b.entity] += 1
+                    expected[b.entity, a.entity] += not directional
+    np.testing.assert_array_equal(table.matrix.toarray(), expected)
+    for d in [None, *range(len(dialogues))]:
+        rest = dialogues if d is None else dialogues[:d] + dialogues[d + 1 :]
+        left = count(rest, n, **options).matrix.toarray()
+        ids, weights = table.neighbours(np.arange(n), k, exclude=d)
+        for x in range(n):
+            order = [y for y in sorted(range(n), key=lambda y: (-left[x, y], y)) if left[x, y]][:k]
+            assert ids[x].tolist() == order + [n] * (k - len(order))
+            np.testing.assert_allclose(weights[x, : len(order)], left[x, order] / max(left[x].sum(), 1), rtol=1e-6)
+            assert not weights[x, len(order) :].any()
+
+
+def test_saved_and_loaded(tmp_path):
+    table = count([A, B, []], 4)
+    table.save(tmp_path / "cooccurrence.npz")
+    loaded = Cooccurrence.load(tmp_path / "cooccurrence.npz")
+    np.testing.assert_array_equal(loaded.matrix.toarray(), table.matrix.toarray())
+    np.testing.assert_array_equal(loaded.neighbours([0], 2, exclude=0)[0], table.neighbours([0], 2, exclude=0)[0])
+
+
+def test_nothing_to_count():
+    ids, weights = count([], 3).neighbours([0, 3], 2)
+    assert (ids == 3).all() and not weights.any()
+
+
+def test_unknown_entity_is_refused():
+    with pytest.raises(ValueError, match="dialogue 1 has entity ids from 0 to 9.*0 to 3"):
+        count([A, [FeltEntity(0, ()), FeltEntity(9, ())]], 4)
+
+
+def turn(role, *names):
+    """A turn that mentions `names`; those with a capital letter are films."""
+    text, mentions = "", []
+    for name in names:
+        mentions.append(Mention(len(text), len(text) + len(name), name, name[0].isupper(), name))
+        text += name + " "
+    return Turn(role, text or "…", tuple(mentions))
+
+
+def test_felt_sequence():
+    seeker, recommender = Role.SEEKER, Role.RECOMMENDER
+    dialogue = Conversation(
+        "c", Split.TRAIN,
+        (turn(seeker, "genre", "Film"), turn(recommender, "Other", "stranger"), turn(seeker), turn(recommender, "Last")),
+    )
+    ids = {"genre": 0, "Film": 1, "Other": 2, "Last": 3}
+    emotions = [[(0, 0.7), (2, 0.2)], [], [(8, 0.9)], []]
+    assert felt_sequence(dialogue, ids, emotions) == [
+        FeltEntity(0, (0, 2), (0.7, 0.2), 0),
+        FeltEntity(1, (0, 2), (0.7, 0.2), 0),
+        FeltEntity(2, (8,), (0.9,), 1),
+        FeltEntity(3, (), (), 3),
+    ]
+    assert [f.entity for f in felt_sequence(dialogue, ids, emotions, films_first=True)] == [1, 0, 2, 3]
+    with pytest.raises(ValueError, match="4 turns but 1 lists"):
+        felt_sequence(dialogue, ids, [[]])
+
+
+def test_published_table(golden):
+    order = ["like", "curious", "happy", "grateful", "negative", "neutral", "nostalgia", "agreement", "surprise"]
+    ids = {f"e{i}": i for i in range(9)}
+    dialogues = []
+    for number, line in enumerate((golden / "cooccurrence_dialogues.jsonl").read_text().splitlines()):
+        raw = json.loads(line)
+        turns, emotions = [], []
+        for message in raw["messages"]:
+            role = Role.SEEKER if message["senderWorkerId"] == raw["initiatorWorkerId"] else Role.RECOMMENDER
+            probs = message.get("emotion", {})
+            felt = [(order.index(e), p) for e, p in probs.items() if p > 0.1]
+            linked = any(name in ids for name in message["movie"] + message["entity"])
+            if role == Role.SEEKER and not felt and linked:
+                felt = [(order.index(e), p) for e, p in list(probs.items())[:1]]
+            names = message["movie"] + message["entity"]
+            films = [True] * len(message["movie"]) + [False] * len(message["entity"])
+            if turns and turns[-1][0] == role:
+                turns[-1][1].extend(zip(names, films, strict=True))
+                emotions[-1] += felt
+            else:
+                turns.append((role, list(zip(names, films, strict=True))))
+                emotions.append(felt)
+        made = []
+        for role, mentioned in turns:
+            text = "".join(f"{name} " for name, _ in mentioned) or "…"
+            mentions = tuple(Mention(3 * i, 3 * i + 2, n, f, n) for i, (n, f) in enumerate(mentioned))
+            made.append(Turn(role, text, mentions))
+        conversation = Conversation(str(number), Split.TRAIN, tuple(made))
+        dialogues.append(felt_sequence(conversation, ids, emotions, films_first=True))
+    table = count(dialogues, 9, directional=True, self_pairs=True)
+    with np.load(golden / "model.npz") as arrays:
+        np.testing.assert_allclose(table.probabilities.toarray()[:8], arrays["cooc/matrix"], rtol=1e-6)
