@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ecr_jax.models.prompt import PromptConfig
 from ecr_jax.training.loop import TrainConfig
 from ecr_jax.training.optim import OptimConfig
 
@@ -28,7 +27,6 @@ __all__ = [
     "FeedbackWeights",
     "FusionConfig",
     "OptimConfig",
-    "PromptConfig",
     "RecommendationConfig",
     "RecommenderConfig",
     "ResponseConfig",
@@ -152,15 +150,28 @@ class RecommenderConfig:
     Attributes:
       language_model: name for `ecr_jax.hub` of the frozen language model.
       layers: how many of its lowest layers are used, None for all.
-      prompt: the prompt encoder.
+      fidelity: `fixed`, or `paper` or `code` to do what the text or the published code does; the fields below that are
+        None take what this preset says.
       max_tokens, max_states, max_entities: most context tokens, text-encoder states and entities.
+      entity_width, emotion_width: widths of the graph convolution and of a fused emotion; None: D / 2 and D / 16.
+      bases: basis matrices of the graph convolution.
+      emotions_used, global_entities: False leaves them out (the paper's ablations).
+      dropout: rate in the prompt encoder.
+      entity_text: adds what the text encoder reads in an entity's description to its node.
       emotions: most emotions of an entity (n_f = 3).
       neighbours: most global entities of an entity.
     """
 
     language_model: str = "smollm2-135m-instruct"
     layers: int | None = None
-    prompt: PromptConfig = field(default_factory=PromptConfig)
+    fidelity: Literal["fixed", "paper", "code"] = "fixed"
+    entity_width: int | None = None
+    emotion_width: int | None = None
+    bases: int = 8
+    emotions_used: bool = True
+    global_entities: bool = True
+    dropout: float | None = None
+    entity_text: bool = True
     max_tokens: int = 128
     max_states: int = 128
     max_entities: int = 16
@@ -168,7 +179,7 @@ class RecommenderConfig:
     neighbours: int = 16
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "layers", "max_tokens", "max_states", "max_entities", "emotions", "neighbours")
+        _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states", "max_entities", "emotions", "neighbours")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def ranks(scores: np.ndarray, targets: np.ndarray, ties: Literal["mean", "first"
 def recall_at(rank: np.ndarray, k: int) -> np.ndarray:
     """1 where the target is among the first k, else 0: float [n]. A shared (mean) rank counts if it is at most k.
 
-    Its mean over all targets is R@k (disliked ones included), over liked ones RT@k, over disliked ones the dislike rate.
+    Its mean over all targets is R@k (disliked ones included), over liked ones RT@k, over disliked ones dislike@k.
 
     Reference: ECR 5.2.
     """

@@ -1,4 +1,5 @@
-"""Writes tests/golden/*.npz with torch and transformers: `python tests/make_golden.py` (extra `parity`).
+"""Writes tests/golden/*.npz with torch and transformers: `python tests/make_golden.py` (extra `parity`, and
+`pip install accelerate`, with which transformers reads GGUF files).
 
 The tests then need neither. Real models: a few logits and states; tiny random ones: weights (rounded to float16, so
 that they are stored exactly), inputs and states. transformers reads the GGUF file by its own code, not by ours.

@@ -43,26 +43,39 @@ ERAS: dict[int, Bank] = {
     1970: ("the seventies", "the 70s", "the 1970s"),
     1980: ("the eighties", "the 80s", "the 1980s"),
     1990: ("the nineties", "the 90s", "the 1990s"),
-    2000: ("the 2000s", "the early 2000s and around then", "the two thousands"),
-    2010: ("the 2010s", "the last few years, say the 2010s,", "the twenty-tens"),
+    2000: ("the 2000s", "the noughties", "the two thousands"),
+    2010: ("the 2010s", "the twenty-tens", "the past decade or so"),
 }
 
 TASTE_NOUNS: dict[str, Bank] = {
-    # what a seeker loves, as a plural noun phrase
+    # what a seeker loves, as a plural noun phrase (`<nps>`, and `<np>` too)
     "genre": ("<genres>", "(good|great|clever|) <genres>", "all kinds of <genres>", "really well made <genres>"),
     "director": (
         "(movies|films) (by|directed by|from) <person>", "<person>'s (movies|films)", "(films|movies) that <person> made",
-        "the (films|movies|work) of <person>", "<person> as a director",
+        "the (films|movies) of <person>",
     ),
     "actor": (
         "(movies|films) (with|starring|featuring) <person>", "<person>'s (movies|films|performances)",
-        "anything with <person> in it", "<person>", "(movies|films) that have <person> in them",
+        "(movies|films) that have <person> in them",
     ),
-    "era": ("(movies|films) from <era>", "(movies|films) made in <era>", "the cinema of <era>"),
+    "era": ("(movies|films) from <era>", "(movies|films) made in <era>", "the (movies|films) of <era>"),
     "genre+era": ("<genres> from <era>", "<genres> made in <era>", "those <genres> of <era>"),
     "genre+director": ("<genres> (by|directed by|from) <person>", "the <genres> of <person>"),
     "genre+actor": ("<genres> (with|starring|featuring) <person>", "<genres> that have <person> in them"),
-    "genre+genre": ("<genres> and <genres2>", "<genres> mixed with <genres2>", "a blend of <genres> and <genres2>"),
+    "actor+era": ("(movies|films) with <person> from <era>", "<person>'s (movies|films) of <era>"),
+    "genre+genre": ("<genres> and <genres2>", "<genres> mixed with <genres2>", "<genres> as well as <genres2>"),
+}
+TASTE_SINGULARS: dict[str, Bank] = {
+    # the same where grammar allows a singular (`<np>` only)
+    "genre": ("<a_genre>",),
+    "director": ("anything by <person>", "the work of <person>", "something that <person> directed"),
+    "actor": ("anything with <person> in it", "something with <person>", "any role of <person>"),
+    "era": ("the cinema of <era>", "anything from <era>"),
+    "genre+era": ("<a_genre> from <era>",),
+    "genre+director": ("<a_genre> by <person>",),
+    "genre+actor": ("<a_genre> with <person>", "<a_genre> starring <person>"),
+    "actor+era": ("something with <person> from <era>",),
+    "genre+genre": ("a blend of <genres> and <genres2>", "<a_genre> that is (also|at the same time) <a_genre2>"),
 }
 
 TASTES: dict[str, Bank] = {
@@ -70,16 +83,16 @@ TASTES: dict[str, Bank] = {
     "like": (
         "I (really|absolutely|just|) love <np>.", "I'm (a big|a huge|quite a) fan of <np>.", "I'm (really|very much|) into <np>.",
         "(Honestly,|Well,|) nothing beats <np> for me.", "I enjoy <np> (a lot|very much|more than anything).",
-        "<np> are (my thing|exactly my taste|what I like best).", "I (could watch|can always watch) <np> (all day|all week|any time).",
+        "<nps> are (my thing|exactly my taste|what I like best).", "I (could watch|can always watch) <np> (all day|all week|any time).",
         "I have a soft spot for <np>.", "My favorites are (usually|always|mostly) <np>.", "I adore <np>.",
         "What I like (most|best) is <np>.", "I (tend to fall|always fall) for <np>.",
     ),
     "happy": (
-        "<np> (always|) make me (so|really|) happy.", "I'm in (a great|such a good|a really good) mood and want to (celebrate with|enjoy) <np> (tonight|this weekend|).",
+        "<nps> (always|) make me (so|really|) happy.", "I'm in (a great|such a good|a really good) mood and want to (celebrate with|enjoy) <np> (tonight|this weekend|).",
         "(Yay, movie night!|It's finally the weekend!) I can't wait to watch <np>.", "Nothing cheers me up like <np>!",
         "I (always|) have so much fun with <np>!", "I get (so excited|a big smile on my face|all giddy) when I think of <np>!",
         "It's my (day off|birthday week), and I'm going to treat myself to <np>!", "I laugh and smile all evening with <np>!",
-        "<np> just put me in a wonderful mood!", "I'm so pumped for <np> (tonight|right now|today)!",
+        "<nps> just put me in a wonderful mood!", "I'm so pumped for <np> (tonight|right now|today)!",
     ),
     "curious": (
         "I've been wondering about <np> (lately|for a while|recently).", "I'd be curious to (see|explore|try) <np>.",
@@ -94,10 +107,10 @@ TASTES: dict[str, Bank] = {
         "(Something like|Just) <np>, please.", "I mostly see <np>.", "I was thinking of <np>.", "It could be <np>, I guess.",
     ),
     "nostalgia": (
-        "I (grew up|was raised) (on|with) <np>.", "<np> take me (right|straight|) back to my childhood.", "I miss the days when (we|my family) watched <np> together.",
-        "When I was (a kid|a teenager|little), we (always|) watched <np>.", "<np> remind me of (my college years|the old days|when I was young).",
+        "I (grew up|was raised) (on|with) <np>.", "<nps> take me (right|straight|) back to my childhood.", "I miss the days when (we|my family) watched <np> together.",
+        "When I was (a kid|a teenager|little), we (always|) watched <np>.", "<nps> remind me of (my college years|the old days|when I was young).",
         "My (dad|mom|grandma|big brother) used to show me <np>, those were the days.", "I'm feeling nostalgic for <np>.",
-        "I remember (renting|taping) <np> every Friday back then.", "<np> bring back (so many|a lot of) memories.",
+        "I remember (renting|taping) <np> every Friday back then.", "<nps> bring back (so many|a lot of) memories.",
         "I long for (the good old times|the evenings of my youth) with <np>.",
     ),
     "surprise": (
@@ -142,10 +155,10 @@ LOVED_FILMS: dict[str, Bank] = {
 }
 
 AVERSIONS: Bank = (
-    "I (really|just|) can't stand <np>.", "I (really|) don't like <np>.", "Please no <np>, (I hate those|they bore me|they annoy me).", "<np> (bore|annoy|tire) me to death.",
-    "I'm sick of <np>.", "I hate <np>.", "<np> are (awful|the worst|terrible) if you ask me.", "I'm not a fan of <np> at all, they leave me cold.",
-    "Unfortunately <np> do nothing for me, I find them (dull|dreadful|painful).", "Anything but <np>, ugh.", "I dislike <np>, (sorry|to be honest).",
-    "<np> just make me angry.",
+    "I (really|just|) can't stand <np>.", "I (really|) don't like <np>.", "Please no <nps>, (I hate those|they bore me|they annoy me).", "<nps> (bore|annoy|tire) me to death.",
+    "I'm sick of <np>.", "I hate <np>.", "<nps> are (awful|the worst|terrible) if you ask me.", "I'm not a fan of <np> at all.",
+    "Unfortunately <nps> do nothing for me, I find them (dull|dreadful|painful).", "Anything but <np>, ugh.", "I dislike <np>, (sorry|to be honest).",
+    "<nps> just make me angry.",
 )
 
 HATED_FILMS: Bank = (
@@ -351,6 +364,6 @@ REVIEW_FEELINGS: dict[str, Bank] = {
     "neutral": ("There is not much to add.", "That is all you need to know.", "Watch it and see for yourself."),
 }
 REVIEW_END: Bank = (
-    "(Go and see it|See it|Don't miss it)!", "(My|A) highest (recommendation|praise).", "I'll (treasure it|remember it) (forever|for the rest of my life).", "If you see one film this year, (let it be this one|take this one).", "A perfect ten (from me|).",
+    "(Go and see it|See it|Don't miss it)!", "My highest (recommendation|praise).", "(Warmly|Highly|Very warmly) recommended.", "I'll (treasure it|remember it) (forever|for the rest of my life).", "If you see one film this year, (let it be this one|take this one).", "A perfect ten (from me|).",
     "You will thank me later.", "Watch it with someone you love.", "I can't recommend it enough.",
 )

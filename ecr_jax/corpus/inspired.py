@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from ecr_jax.corpus.schema import (
 _ROLES = {"SEEKER": Role.SEEKER, "RECOMMENDER": Role.RECOMMENDER}
 
 
-def read(path: Path, split: Split) -> Reading:
+def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> Reading:
     """Reads a file of dialogues. A dialogue has no id of its own; it gets "<split>-<line>".
 
     Args:
       path: `train.jsonl`, `valid.jsonl` or `test.jsonl`; a line is a list of {role, text, movie, movie_link,
         movie_name, entity_link, entity_name}, the links parallel to the names.
       split: which part of the corpus it is.
+      uris: not used, for the corpus has its own links; here so that all readers are called alike.
 
     Returns:
       A `Reading`. Beside the common counts: `loose_films` and `loose_entities` (found only with the punctuation or a

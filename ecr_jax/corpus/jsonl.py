@@ -17,7 +17,7 @@ Text is taken as it is. Consecutive turns of one speaker are joined with a space
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,12 +39,13 @@ from ecr_jax.files import write_jsonl
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
-def read(path: Path, split: Split) -> Reading:
+def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> Reading:
     """Reads a file of the format above.
 
     Args:
       path: the file.
       split: the part of those conversations that do not say theirs.
+      uris: not used, for mentions name their entities themselves; here so that all readers are called alike.
 
     Returns:
       A `Reading`; beside the common counts `blank_turns` (left out).

@@ -9,6 +9,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,24 @@ def field(record: Mapping[str, Any], name: str, kinds: type | tuple[type, ...], 
     if name not in record:
         raise FieldError(f"{place} is missing")
     return typed(record[name], kinds, place)
+
+
+def decoded(line: bytes) -> str:
+    """A line of a UTF-8 file.
+
+    Raises:
+      FieldError: it is not UTF-8.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FieldError(f"not UTF-8: byte {error.start + 1} of the line is 0x{line[error.start]:02x}") from error
+
+
+def refused(path: Path, number: int, line: bytes, error: ValueError) -> BadLine:
+    """The record of a line (1-based `number`) that a parser raised `FieldError` or a JSON error for."""
+    reason = f"not JSON: {error.msg} at column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
+    return BadLine(str(path), number, reason, line.decode("utf-8", errors="replace").rstrip("\n"))
 
 
 def shown(value: Any) -> str:

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ecr_jax.corpus import reading
-from ecr_jax.corpus.reading import Reading, compose, field, plain, shown, typed
+from ecr_jax.corpus.reading import Reading, compose, decoded, field, plain, refused, shown, typed
 from ecr_jax.corpus.schema import (
     BadLine,
     Conversation,
-    CorpusError,
     Feedback,
     FieldError,
     Role,
@@ -38,23 +37,23 @@ _FILM_ID = re.compile(r"@([0-9]+)")
 
 @dataclass(frozen=True)
 class Movie:
-    """A line of the film table.
+    """A line of the film table, its fields named as there.
 
     Attributes:
       id: ReDial's `movieId`.
       name: "Title (Year)", plain.
-      entity: URI in the graph, None where unknown.
-      genres: e.g. "comedy"; likewise directors, writers and stars by name.
+      dbpedia: URI in the graph, None where unknown.
+      genre: e.g. "comedy"; likewise directors, writers and stars by name.
       plot: a sentence or two; may be empty.
     """
 
     id: str
     name: str
-    entity: str | None = None
-    genres: tuple[str, ...] = ()
-    directors: tuple[str, ...] = ()
-    writers: tuple[str, ...] = ()
-    stars: tuple[str, ...] = ()
+    dbpedia: str | None = None
+    genre: tuple[str, ...] = ()
+    director: tuple[str, ...] = ()
+    writer: tuple[str, ...] = ()
+    star: tuple[str, ...] = ()
     plot: str = ""
 
 
@@ -208,38 +207,30 @@ def _fraction(identifier: str) -> float:
     return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:6], "big") / 2**48
 
 
-def read_movies(path: Path) -> dict[str, Movie]:
+def read_movies(path: Path) -> tuple[dict[str, Movie], list[BadLine]]:
     """Reads the film table `movies.jsonl` (movieId, name, dbpedia, genre, director, writer, star, plot a line).
 
     Args:
       path: the file; further fields are ignored, and all but `movieId` and `name` may be missing or null.
 
     Returns:
-      movieId -> `Movie`, in file order.
-
-    Raises:
-      CorpusError: naming every malformed line.
+      movieId -> `Movie`, in file order; and every line that was refused.
     """
     movies: dict[str, Movie] = {}
-    bad = []
-    with Path(path).open(encoding="utf-8") as file:
+    bad: list[BadLine] = []
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                movie = _movie(json.loads(line))
+                movie = _movie(json.loads(decoded(line)))
                 if movie.id in movies:
                     raise FieldError(f"movieId {movie.id!r} occurs twice")
-            except json.JSONDecodeError as error:
-                reason = f"not JSON: {error.msg} at column {error.colno}"
-                bad.append(BadLine(str(path), number, reason, line.rstrip("\n")))
-            except FieldError as error:
-                bad.append(BadLine(str(path), number, str(error), line.rstrip("\n")))
+            except (FieldError, json.JSONDecodeError) as error:
+                bad.append(refused(path, number, line, error))
             else:
                 movies[movie.id] = movie
-    if bad:
-        raise CorpusError(bad)
-    return movies
+    return movies, bad
 
 
 def _movie(record: Any) -> Movie:
@@ -258,24 +249,24 @@ def _movie(record: Any) -> Movie:
     return Movie(
         id=str(field(record, "movieId", (str, int))),
         name=name,
-        entity=text("dbpedia"),
-        genres=names("genre"),
-        directors=names("director"),
-        writers=names("writer"),
-        stars=names("star"),
+        dbpedia=text("dbpedia"),
+        genre=names("genre"),
+        director=names("director"),
+        writer=names("writer"),
+        star=names("star"),
         plot=plain(text("plot") or ""),
     )
 
 
 def movie_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
     """movieId -> URI of every film that has one: the `uris` of `read`."""
-    return {movie.id: movie.entity for movie in movies.values() if movie.entity is not None}
+    return {movie.id: movie.dbpedia for movie in movies.values() if movie.dbpedia is not None}
 
 
 def title_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
     """"Title (Year)" -> URI, for corpora that number films otherwise; names of two different URIs are left out."""
     found: dict[str, set[str]] = {}
     for movie in movies.values():
-        if movie.entity is not None:
-            found.setdefault(movie.name, set()).add(movie.entity)
+        if movie.dbpedia is not None:
+            found.setdefault(movie.name, set()).add(movie.dbpedia)
     return {name: next(iter(uris)) for name, uris in found.items() if len(uris) == 1}

@@ -37,8 +37,8 @@ def select(probs: np.ndarray, beta: float = BETA) -> list[tuple[int, float]]:
       beta: a label is kept if its probability is greater (strictly).
 
     Returns:
-      (label id, probability), most probable first, equal ones by id. (The published code keeps the corpus's stored order and
-      leaves the fallback out in one of its two scripts.)
+      (label id, probability), most probable first, equal ones by id. (The published code keeps the corpus's stored
+      order, and leaves the fallback out in one of its two scripts.)
 
     Reference: ECR 4.1.1 and its `process.py`.
     """

@@ -15,7 +15,7 @@ from ecr_jax.emotion.labels import PAD
 from ecr_jax.features.batches import Field
 from ecr_jax.features.states import States
 from ecr_jax.features.text import ROLE_WORDS, Words, last_turns
-from ecr_jax.knowledge.cooccurrence import Cooccurrence
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, FeltEntity
 
 Emotions = tuple[tuple[int, float], ...]
 """Emotion ids with their probabilities, most probable first."""
@@ -90,7 +90,7 @@ def dialogues(
     return made
 
 
-def felt(turns: Sequence[Said]) -> list[tuple[int, Emotions]]:
+def felt(turns: Sequence[Said]) -> list[FeltEntity]:
     """The entities of `turns` in the order said, each with the emotion it was met with (ECR 4.2.1).
 
     An entity the seeker names carries the seeker's emotions of that turn; one the recommender names carries those of
@@ -102,7 +102,8 @@ def felt(turns: Sequence[Said]) -> list[tuple[int, Emotions]]:
             emotions = turn.emotions
         else:
             emotions = turns[index + 1].emotions if index + 1 < len(turns) else ()
-        pairs += [(entity, emotions) for entity in turn.entities]
+        labels, probabilities = tuple(label for label, _ in emotions), tuple(p for _, p in emotions)
+        pairs += [FeltEntity(entity, labels, probabilities, index) for entity in turn.entities]
     return pairs
 
 
@@ -118,9 +119,9 @@ class Context:
     def of(cls, turns: Sequence[Said], max_entities: int) -> Context:
         """The context that `turns` make; the latest `max_entities` distinct entities are kept."""
         latest: dict[int, Emotions] = {}
-        for entity, emotions in felt(turns):
-            known = latest.pop(entity, ())
-            latest[entity] = emotions or known
+        for mention in felt(turns):
+            known = latest.pop(mention.entity, ())
+            latest[mention.entity] = tuple(zip(mention.emotions, mention.probabilities, strict=True)) or known
         kept = list(latest.items())[-max_entities:] if max_entities else []
         return cls(tuple(turns), tuple(e for e, _ in kept), tuple(f for _, f in kept))
 

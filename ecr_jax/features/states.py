@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.progress import track
+from transformers import PreTrainedTokenizerBase
 
 from ecr_jax.features.text import pad
 from ecr_jax.files import replacing
@@ -62,7 +63,13 @@ class States:
 
 
 def encode(
-    texts: Sequence[str], encoder: Pretrained, tokenizer, name: str, cache: Path, max_tokens: int, label: str = "encode"
+    texts: Sequence[str],
+    encoder: Pretrained,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    cache: Path | None,
+    max_tokens: int,
+    label: str,
 ) -> States:
     """Encodes each distinct text once; a second call with the same texts reads the disk.
 
@@ -71,7 +78,7 @@ def encode(
       encoder: a bidirectional text encoder (module, params).
       tokenizer: its tokenizer.
       name: the encoder's name; with the texts and `max_tokens` it makes the key of the cache.
-      cache: folder that holds one folder a key.
+      cache: folder that holds one folder a key; None keeps the states in memory only.
       max_tokens: longest unit in tokens, the marks of begin and end included; a longer one is cut at its end.
       label: what the progress bar says.
 
@@ -79,6 +86,9 @@ def encode(
       `States` over the distinct texts.
     """
     units = sorted(set(texts))
+    index = {unit: i for i, unit in enumerate(units)}
+    if cache is None:
+        return States(*_compute(units, encoder, tokenizer, None, max_tokens, label), index)
     digest = hashlib.sha256(f"{name}\0{max_tokens}\0".encode())
     for unit in units:
         digest.update(unit.encode() + b"\0")
@@ -86,38 +96,42 @@ def encode(
     if not folder.is_dir():
         with replacing(folder) as temporary:
             temporary.mkdir()
-            _compute(units, encoder, tokenizer, temporary, max_tokens, label)
-    return States(
-        np.load(folder / "tokens.npy", mmap_mode="r"),
-        np.load(folder / "offsets.npy"),
-        {unit: i for i, unit in enumerate(units)},
-    )
+            _, offsets = _compute(units, encoder, tokenizer, temporary / "tokens.npy", max_tokens, label)
+            np.save(temporary / "offsets.npy", offsets)
+    return States(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "offsets.npy"), index)
 
 
-def _compute(units: list[str], encoder: Pretrained, tokenizer, folder: Path, max_tokens: int, label: str) -> None:
+def _compute(
+    units: list[str],
+    encoder: Pretrained,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path | None,
+    max_tokens: int,
+    label: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token states of all units, in a file at `path` or in memory, and their offsets."""
     ids = tokenizer(units, truncation=True, max_length=max_tokens)["input_ids"] if units else []
     lengths = np.asarray([len(row) for row in ids], np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    width = encoder.config.width
-    out = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.float16, (int(offsets[-1]), width))
-    forward = jax.jit(functools.partial(_hidden, encoder.module))
+    shape = (int(offsets[-1]), encoder.config.width)
+    out = np.empty(shape, np.float16) if path is None else np.lib.format.open_memmap(path, "w+", np.float16, shape)
     order = np.argsort(lengths, kind="stable")
     batches = []
     start = 0
     for bucket in _BUCKETS:
         end = int(np.searchsorted(lengths[order], bucket, side="right"))
-        size = max(1, _TOKENS_PER_BATCH // bucket)
+        size = 1 if path is None else max(1, _TOKENS_PER_BATCH // bucket)
         batches += [(bucket, size, order[i : min(i + size, end)]) for i in range(start, end, size)]
         start = end
     for bucket, size, chosen in track(batches, description=label, disable=len(batches) < 8):
         rows = [ids[i] for i in chosen] + [[0]] * (size - len(chosen))
         tokens, mask = pad(rows, bucket)
-        hidden = np.asarray(forward(encoder.params, tokens, mask))
+        hidden = np.asarray(_hidden(encoder.module, encoder.params, tokens, mask))
         for i, row in zip(chosen, hidden, strict=False):
             out[offsets[i] : offsets[i + 1]] = row[: lengths[i]]
-    out.flush()
-    np.save(folder / "offsets.npy", offsets)
+    return out, offsets
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _hidden(module, params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
     return module.apply({"params": params}, tokens, mask).hidden.astype(jnp.float16)

@@ -83,3 +83,25 @@ with within without wolf woman women won wonder wonderful wood word words work w
 wow write writer wrong yeah year years yellow yes yesterday yet you young your yours yourself zero zombie zombies zone
 """.split()
 )
+
+FUNCTION: frozenset[str] = frozenset(
+    """
+a about above after again all also always am an and any are as at be because been before but by can could did do does
+done down for from get go good great had has have haven he hello her here hers hey hi him his hope how i if ill in into
+is it its just like love loved may maybe me mine more most much must my never nice no none not now of off oh ok okay on
+once one only or other others our out over own please same she should so some sorry sure take thank thanks that the
+their them then there these they this those to too under up us very want was watch we well were what when where which
+who why will with would wow yeah yes you your
+""".split()
+)
+"""Words that even with a capital are a title only behind a word like "seen"."""
+
+
+def ordinary(word: str) -> bool:
+    """Whether a folded word is an everyday one, or a common form of one ("checking", "cars")."""
+    if word in COMMON or word.isdecimal() or len(word) < 2:
+        return True
+    return any(
+        word.endswith(ending) and (word[: -len(ending)] in COMMON or word[: -len(ending)] + "e" in COMMON)
+        for ending in ("s", "es", "ed", "ing", "er", "ly")
+    )

@@ -270,8 +270,8 @@ def build(
                 Alias(form, entity, year or years[-1]) for text, year in spellings for form in title_forms(text)
             }
         else:
-            aliases |= {Alias(form, entity) for form in alias_forms(own, kind_of.get(uri, "other"))}
-            aliases |= {Alias(form, entity) for form in genre_forms(uri)}
+            forms = genre_forms(uri) or alias_forms(own, kind_of.get(uri, "other"))
+            aliases |= {Alias(form, entity) for form in forms}
     return KnowledgeGraph(
         uris=tuple(uris),
         names=tuple(names),

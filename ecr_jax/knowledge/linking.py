@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,9 +16,9 @@ import ahocorasick
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from ecr_jax.knowledge.common_words import COMMON
+from ecr_jax.knowledge.common_words import FUNCTION, ordinary
 from ecr_jax.knowledge.graph import KnowledgeGraph
-from ecr_jax.knowledge.naming import genre_forms, normalise, words
+from ecr_jax.knowledge.naming import genre_forms, genre_rank, normalise, words
 
 _SIMILAR = 0.85
 """Least share of letters that a misspelling keeps."""
@@ -30,6 +30,16 @@ _SENTENCE_START = re.compile(r"(?:^|[.!?:;\n)\"“”*]|\.\.)\s*$")
 _SMALL = frozenset("a an and at by for from in of on or the to vs with".split())
 _HUB = 500  # neighbours of such an entity ("United States") say nothing of what two films have in common
 _LONGEST = 8  # words of a misspelt title before its year
+_KNOWN = 10  # triples of a person who is known by one name
+_CUE = re.compile(
+    r"(?:see|seen|saw|watch|watched|watching|rewatch|love|loved|like|liked|enjoyed|hated|movie|film|called|named|titled"
+    r"|recommend|suggest|about|try|tried)\s+$",
+    re.IGNORECASE,
+)
+# A graph of films has other things of the same name; nobody who talks of films means them.
+_ASIDE = re.compile(
+    r"(?:series|season|_\d+|soundtrack|song|album|novel|book|comics?|game|play|musical|wrestler|EP|episode)[^(]*\)>?$"
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +63,8 @@ class _Span:
     start: int
     end: int
     length: int  # folded characters, what "longest first" compares
-    candidates: tuple[int, ...]
+    candidates: tuple[int, ...]  # none: nothing is to be found here
     similarity: float = 1.0
-    dated: bool = False
 
 
 class EntityLinker:
@@ -63,17 +72,21 @@ class EntityLinker:
 
     Args:
       graph: its aliases are what is looked for.
+      popularity: [N] how much each entity is spoken of (mentions in a train split), to settle what neither year nor
+        context does; the number of triples decides where it is equal or not given.
     """
 
-    def __init__(self, graph: KnowledgeGraph):
+    def __init__(self, graph: KnowledgeGraph, popularity: Sequence[float] | None = None):
+        if popularity is not None and len(popularity) != len(graph):
+            raise ValueError(f"popularity has {len(popularity)} values for {len(graph)} entities; give one for each")
         self._graph = graph
         self._items = frozenset(graph.items.tolist())
         self._film = [kind in ("film", "work") for kind in graph.kinds.tolist()]
         self._person = [kind == "person" for kind in graph.kinds.tolist()]
         self._degree = graph.degrees.tolist()
-        self._genre = {
-            entity for entity, kind in enumerate(graph.kinds.tolist()) if kind == "genre" and genre_forms(graph.uris[entity])
-        }
+        self._popularity = [0.0] * len(graph) if popularity is None else [float(value) for value in popularity]
+        genres = (entity for entity, kind in enumerate(graph.kinds.tolist()) if kind == "genre")
+        self._genre = {entity: genre_rank(graph.uris[entity]) for entity in genres if genre_forms(graph.uris[entity])}
         by_text: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for alias in graph.aliases:
             by_text[alias.text].append((alias.entity, alias.year))
@@ -105,9 +118,14 @@ class EntityLinker:
         tokens = words(text)
         if not tokens:
             return []
-        spans = self._exact(text, tokens)
-        taken = _longest(spans)
+        dated, plain, blocked = self._exact(text, tokens)
+        taken = _longest(dated)
+        for title in _titles_before_years(text, tokens, taken):
+            taken += self._misspelt_before(text, tokens, title) or [title]
+        taken += _longest(blocked, taken)
+        taken += _longest(plain, taken)
         taken += _longest(self._misspelt(text, tokens, taken), taken)
+        taken = [span for span in taken if span.candidates]
         known = {span.candidates[0] for span in taken if len(span.candidates) == 1}
         known.update(entity for entity in context if 0 <= entity < len(self._graph))
         links = []
@@ -116,8 +134,8 @@ class EntityLinker:
             links.append(Link(span.start, span.end, entity, span.similarity / rivals))
         return sorted(links, key=lambda link: link.start)
 
-    def _exact(self, text: str, tokens: list[tuple[str, int, int]]) -> list[_Span]:
-        """Every known spelling in the text that is plausibly meant as one."""
+    def _exact(self, text: str, tokens: list[tuple[str, int, int]]) -> tuple[list[_Span], list[_Span], list[_Span]]:
+        """Every known spelling: titles with their year, what is plausibly meant as a name, titles of another year."""
         padded, first_at, last_at = [" "], {}, {}
         place = 1
         for number, (word, _, _) in enumerate(tokens):
@@ -127,49 +145,55 @@ class EntityLinker:
             padded += [word, " "]
             place += 1
         quoted = [match.span(match.lastindex) for match in _QUOTED.finditer(text)]
-        shouted = not any(c.islower() for c in text)
-        spans = []
+        dated, plain, blocked = [], [], []
         for end, number in self._automaton.iter("".join(padded)):
             found = self._texts[number]
             first, last = first_at[end - len(found)], last_at[end]
             start, stop = tokens[first][1], tokens[last][2]
             entries = self._entries[found]
             year = _YEAR_BEHIND.match(text, stop)
-            if year:
-                candidates = _of_year(entries, int(year[1]))
-                if candidates:
-                    spans.append(_Span(start, year.end(), len(found) + 100, candidates, dated=True))
-                if any(self._film[entity] for entity, _ in entries):
-                    continue  # a title with another film's year
-            bare = _BARE_YEAR_BEHIND.match(text, stop)
-            if bare and (candidates := _of_year(entries, int(bare[1]), slack=0)):
-                spans.append(_Span(start, bare.end(1), len(found) + 5, candidates, dated=True))
+            bare = None if year else _BARE_YEAR_BEHIND.match(text, stop)
+            if year and any(self._film[entity] for entity, _ in entries):
+                candidates = self._of_year(entries, int(year[1]))
+                (dated if candidates else blocked).append(_Span(start, year.end(), len(found), candidates))
                 continue
-            as_title = any(a <= start + 1 and stop <= b + 1 and b - a - (stop - start) < 3 for a, b in quoted)
-            as_name = not shouted and _title_case(text, tokens, first, last)
+            if bare and (candidates := self._of_year(entries, int(bare[1]), exactly=True)):
+                plain.append(_Span(start, bare.end(), len(found) + 5, candidates))
+            as_title = any(abs(start - a) < 2 and abs(stop - b) < 2 for a, b in quoted)
+            as_name = _written_as_name(text, tokens, first, last)
             candidates = tuple(
                 sorted({entity for entity, _ in entries if self._plausible(entity, found, as_title, as_name)})
             )
             if candidates:
-                spans.append(_Span(start, stop, len(found), candidates))
-        return spans
+                plain.append(_Span(start, stop, len(found), candidates))
+        return dated, plain, blocked
+
+    def _of_year(self, entries: list[tuple[int, int]], year: int, exactly: bool = False) -> tuple[int, ...]:
+        """Films of that year; else of a year beside it, where sources differ; else those of an unknown year."""
+        entries = [entry for entry in entries if self._film[entry[0]]]
+        for wanted in ((year,),) if exactly else ((year,), (year - 1, year + 1), (0,)):
+            found = {entity for entity, own in entries if own in wanted}
+            if found:
+                return tuple(sorted(found))
+        return ()
 
     def _plausible(self, entity: int, found: str, as_title: bool, as_name: bool) -> bool:
         """Whether these words, written so, may mean this entity and not just themselves."""
         if entity in self._genre:
             return True
         parts = found.split()
-        ordinary = all(part in COMMON or part.isdecimal() or len(part) < 2 for part in parts)
+        everyday = all(map(ordinary, parts))
         if self._film[entity]:
-            if as_title:
+            if as_title or as_name:
                 return True
-            if len(parts) == 1:
-                whole = found in (normalise(self._graph.names[entity]), self._graph.names[entity].lower())
-                return as_name if ordinary or not whole else as_name or len(found) >= 6
-            return as_name if ordinary else True
+            # In small letters a title must be whole and of its own kind of word.
+            return not everyday and (
+                len(parts) > 1 or (len(found) >= 6 and found == normalise(self._graph.names[entity]))
+            )
         if len(parts) == 1:
-            return as_name and not ordinary and len(found) > 2
-        return as_name or not ordinary
+            known = not self._person[entity] or self._degree[entity] >= _KNOWN
+            return as_name and not everyday and known and len(found) > 2
+        return as_name or not everyday
 
     def _settle(self, candidates: tuple[int, ...], known: set[int]) -> tuple[int, int]:
         """The entity most at home among the known ones, then a genre, an item, the one with most triples; and the
@@ -179,11 +203,20 @@ class EntityLinker:
         shared = {entity: self._shared(entity, known) for entity in candidates}
         most = max(shared.values())
         equal = [entity for entity in candidates if shared[entity] == most]
-        best = min(
-            equal,
-            key=lambda e: (e not in self._genre, e not in self._items, -self._degree[e], e),
-        )
+        best = min(equal, key=self._prominence)
         return best, len(equal)
+
+    def _prominence(self, entity: int) -> tuple[float, ...]:
+        """Sorts what is more likely meant, all else being equal, to the front."""
+        return (
+            entity not in self._genre,
+            self._genre.get(entity, 0),
+            -self._popularity[entity],
+            entity not in self._items,
+            bool(_ASIDE.search(self._graph.uris[entity])),
+            -self._degree[entity],
+            entity,
+        )
 
     def _shared(self, entity: int, known: set[int]) -> int:
         near = self._near(entity)
@@ -194,48 +227,45 @@ class EntityLinker:
         )
 
     def _misspelt(self, text: str, tokens: list[tuple[str, int, int]], taken: list[_Span]) -> list[_Span]:
-        """Near spellings of what is written as a title or a name and was not found."""
-        free = [not any(s.start < end and start < s.end for s in taken if s.dated) for _, start, end in tokens]
+        """Near spellings of what is quoted or written as a name and was not found."""
+        covered = [any(span.start < end and start < span.end for span in taken) for _, start, end in tokens]
         spans = []
-        for number, (_, _, stop) in enumerate(tokens):
-            year = _YEAR_BEHIND.match(text, stop)
-            if year and free[number]:
-                spans += self._misspelt_before(tokens, number, int(year[1]), year.end(), free)
-        covered = [any(s.start < end and start < s.end for s in taken) for _, start, end in tokens]
         for match in _QUOTED.finditer(text):
             start, stop = match.span(match.lastindex)
-            inside = [i for i, token in enumerate(tokens) if start <= token[1] and token[2] <= stop]
-            if inside and not any(covered[i] for i in inside):
+            inside = [number for number, token in enumerate(tokens) if start <= token[1] and token[2] <= stop]
+            if inside and not any(covered[number] for number in inside):
                 spans += self._nearest(tokens[inside[0] : inside[-1] + 1])
         for first, last in _capitalised_runs(text, tokens, covered):
             spans += self._nearest(tokens[first : last + 1])
         return spans
 
-    def _misspelt_before(
-        self, tokens: list[tuple[str, int, int]], last: int, year: int, end: int, free: list[bool]
-    ) -> list[_Span]:
-        """The likest title of that year among the up to `_LONGEST` words before the year."""
-        titles = [title for near in (year, year - 1, year + 1) for title in self._by_year.get(near, ())]
+    def _misspelt_before(self, text: str, tokens: list[tuple[str, int, int]], title: _Span) -> list[_Span]:
+        """The likest film of a year among the words before it; `title` ends with that year."""
+        year = int(_YEAR_BEHIND.findall(text, 0, title.end)[-1])
+        last = max(number for number, token in enumerate(tokens) if token[2] <= title.end and not _is_year(token, year))
+        titles = [name for near in (year, year - 1, year + 1) for name in self._by_year.get(near, ())]
         best: tuple[float, int, int, str] | None = None
         for first in range(last, max(-1, last - _LONGEST), -1):
-            if not free[first]:
-                break
             written = " ".join(token[0] for token in tokens[first : last + 1])
-            found = process.extractOne(
-                written, titles, scorer=OSA.normalized_similarity, score_cutoff=_SIMILAR if len(written) > 3 else 1.0
-            )
-            if found and (best is None or (found[1], len(written)) > best[:2]):
+            if len(written) < 4:
+                continue
+            found = process.extractOne(written, titles, scorer=OSA.normalized_similarity, score_cutoff=_SIMILAR)
+            if (
+                found
+                and _numbers(found[0]) == _numbers(written)
+                and (best is None or (found[1], len(written)) > best[:2])
+            ):
                 best = (found[1], len(written), first, found[0])
         if best is None:
             return []
-        candidates = _of_year(self._entries[best[3]], year)
-        return [_Span(tokens[best[2]][1], end, best[1] + 100, candidates, best[0], dated=True)] if candidates else []
+        return [_Span(tokens[best[2]][1], title.end, best[1], self._of_year(self._entries[best[3]], year), best[0])]
 
     def _nearest(self, part: list[tuple[str, int, int]]) -> list[_Span]:
         """The likest film or person for these words, taken as a whole."""
         written = " ".join(token[0] for token in part)
+        bearing = [token[0] for token in part if token[0] not in _SMALL]
         # One wrong letter in a short word makes another word; in a long one it is a slip.
-        if len(written) < (7 if len(part) == 1 else 6) or (len(part) == 1 and written in COMMON):
+        if sum(map(len, bearing)) < (8 if len(part) == 1 else 7) or all(map(ordinary, bearing)):
             return []
         slack = max(1, int(len(written) * (1 - _SIMILAR)))
         near = [
@@ -247,19 +277,34 @@ class EntityLinker:
         found = process.extractOne(written, near, scorer=OSA.normalized_similarity, score_cutoff=cutoff)
         if not found or _numbers(written) != _numbers(found[0]):
             return []
-        candidates = tuple(
-            sorted({e for e, _ in self._entries[found[0]] if self._film[e] or self._person[e]})
-        )
-        return [_Span(part[0][1], part[-1][2], len(written), candidates, found[1])]
+        candidates = {entity for entity, _ in self._entries[found[0]] if self._film[entity] or self._person[entity]}
+        return [_Span(part[0][1], part[-1][2], len(written), tuple(sorted(candidates)), found[1])]
 
 
-def _of_year(entries: list[tuple[int, int]], year: int, slack: int = 1) -> tuple[int, ...]:
-    """Entities whose year is this one; else, within `slack` years, the nearest."""
-    for distance in range(slack + 1):
-        found = {entity for entity, own in entries if own and abs(own - year) == distance}
-        if found:
-            return tuple(sorted(found))
-    return ()
+def _is_year(token: tuple[str, int, int], year: int) -> bool:
+    return token[0] == str(year)
+
+
+def _titles_before_years(text: str, tokens: list[tuple[str, int, int]], taken: list[_Span]) -> list[_Span]:
+    """What looks like a title before each year in brackets that no span of `taken` holds; without candidates."""
+    spans = []
+    for number, (_, _, stop) in enumerate(tokens):
+        year = _YEAR_BEHIND.match(text, stop)
+        if not year or any(span.start < year.end() and stop < span.end for span in taken):
+            continue
+        first = number
+        for before in range(number - 1, max(-1, number - 2 * _LONGEST), -1):
+            if any(span.end > tokens[before][1] and span.start < tokens[before][2] for span in taken):
+                break
+            gap = text[tokens[before][2] : tokens[before + 1][1]]
+            if len(gap) > 3 or any(mark in gap for mark in ".?!,;") and not gap.startswith(", "):
+                break
+            if _capital(text, tokens, before):
+                first = before
+            elif tokens[before][0] not in _SMALL:
+                break
+        spans.append(_Span(tokens[first][1], year.end(), 0, ()))
+    return spans
 
 
 def _longest(spans: Iterable[_Span], taken: Iterable[_Span] = ()) -> list[_Span]:
@@ -273,22 +318,45 @@ def _longest(spans: Iterable[_Span], taken: Iterable[_Span] = ()) -> list[_Span]
     return kept
 
 
-def _title_case(text: str, tokens: list[tuple[str, int, int]], first: int, last: int) -> bool:
-    """Whether every word but small ones begins with a capital or digit, for another reason than a sentence's start."""
-    bearing = [number for number in range(first, last + 1) if tokens[number][0] not in _SMALL or first == last]
-    if not all(text[tokens[number][1]].isupper() or text[tokens[number][1]].isdecimal() for number in bearing):
-        return False
-    capitals = [number for number in bearing if text[tokens[number][1]].isupper()]
-    if not capitals:
-        return False
-    if len(capitals) > 1 or not _SENTENCE_START.search(text[max(0, tokens[capitals[0]][1] - 6) : tokens[capitals[0]][1]]):
+def _capital(text: str, tokens: list[tuple[str, int, int]], number: int) -> bool:
+    """Whether a word begins with a capital or digit, or is the tail of one that does ("Spider-man", "Child's")."""
+    start = tokens[number][1]
+    if text[start].isupper() or text[start].isdecimal():
         return True
-    return last > first and text[tokens[first][1]].isupper() and len(bearing) > 1
+    joined = number > 0 and start - tokens[number - 1][2] == 1 and text[start - 1] in "'’-"
+    return joined and _capital(text, tokens, number - 1)
 
 
-def _capitalised_runs(
-    text: str, tokens: list[tuple[str, int, int]], covered: list[bool]
-) -> list[tuple[int, int]]:
+def _written_as_name(text: str, tokens: list[tuple[str, int, int]], first: int, last: int) -> bool:
+    """Whether the words' capitals say that they are a name, and the whole of it.
+
+    Every word but small ones must have one, and not just because a sentence begins there or all is written so. A single
+    everyday word must also stand apart from other capitals, and one like "It" behind a word like "seen".
+    """
+    bearing = [number for number in range(first, last + 1) if tokens[number][0] not in _SMALL or first == last]
+    if not bearing or not all(_capital(text, tokens, number) for number in bearing):
+        return False
+    start, end = tokens[first][1], tokens[last][2]
+    written = text[start:end]
+    if not any(c.islower() for c in text) or (first == last and len(written) > 1 and written.isupper()):
+        return False
+    if first < last:
+        begins = _SENTENCE_START.search(text[max(0, start - 6) : start])
+        return len(bearing) > 1 or (text[start].isupper() and not begins)
+    if not ordinary(tokens[first][0]):
+        return True
+    if not written[0].isupper():
+        return False
+    if tokens[first][0] in FUNCTION:
+        return bool(_CUE.search(text[:start])) and not re.match(r"\s+[\w'’]", text[end:])
+    if _SENTENCE_START.search(text[max(0, start - 6) : start]):
+        return False
+    before = first > 0 and text[tokens[first - 1][1]].isupper() and text[tokens[first - 1][2] : start].isspace()
+    after = last + 1 < len(tokens) and text[tokens[last + 1][1]].isupper() and text[end : tokens[last + 1][1]].isspace()
+    return not before and not after
+
+
+def _capitalised_runs(text: str, tokens: list[tuple[str, int, int]], covered: list[bool]) -> list[tuple[int, int]]:
     """(first, last) of runs of capitalised words, small words between them allowed; single ones only mid-sentence."""
     runs, number = [], 0
     if not any(c.islower() for c in text):
@@ -308,9 +376,7 @@ def _capitalised_runs(
         while last + 1 < len(tokens) and joined(last + 1):
             if capital(last + 1) or (not covered[last + 1] and tokens[last + 1][0].isdecimal()):
                 last += 1
-            elif (
-                tokens[last + 1][0] in _SMALL and last + 2 < len(tokens) and joined(last + 2) and capital(last + 2)
-            ):
+            elif tokens[last + 1][0] in _SMALL and last + 2 < len(tokens) and joined(last + 2) and capital(last + 2):
                 last += 2
             else:
                 break
@@ -318,7 +384,7 @@ def _capitalised_runs(
         begins = bool(_SENTENCE_START.search(text[max(0, start - 6) : start]))
         if last > number or not begins:
             runs.append((number, last))
-        if begins and last > number + 1 and tokens[number][0] in COMMON:
+        if begins and last > number + 1 and ordinary(tokens[number][0]):
             runs.append((number + 1, last))
         number = last + 1
     return runs

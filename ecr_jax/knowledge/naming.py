@@ -35,6 +35,8 @@ _GENRES = {
     "western": ("westerns",), "zombie": ("zombies",),
 }  # fmt: skip
 _GENRE_URI = re.compile(r"[ _-]*(?:\((?:genre|fiction|film)\)|films?|fiction)$")
+# These genres are spoken of by their bare name's entity; the others by "..._film", where there is one.
+_BARE = frozenset(("comedy", "drama", "fantasy", "science fiction", "sci fi", "animation", "crime"))
 # Alone, these name a genre too seldom; with "film" or "movie" behind they do.
 _NOT_ALONE = frozenset(("scary", "family", "history", "music", "war", "spy", "teen", "sport", "sports", "crime", "dramatic",
                         "historical", "biography"))  # fmt: skip
@@ -78,7 +80,7 @@ def canonical_name(uri: str) -> str:
 
 
 def split_year(title: str) -> tuple[str, int]:
-    """"Heat  (1995)" -> ("Heat", 1995); the year is 0 where there is none."""
+    """ "Heat  (1995)" -> ("Heat", 1995); the year is 0 where there is none."""
     match = _YEAR.search(title)
     bare = _YEAR.sub("", title) if match else title
     return " ".join((bare or title).split()), int(match[1]) if match and bare else 0
@@ -133,6 +135,20 @@ def alias_forms(name: str, kind: str) -> set[str]:
     return forms
 
 
+def genre_rank(uri: str) -> int:
+    """Which of a genre's several entities is meant by its name: 0 the first choice, more for the later ones.
+
+    DBpedia has "Horror_film", "Horror_fiction" and "Horror_films"; the bare entity comes first where it is the general
+    one ("Comedy"), and the film genre elsewhere.
+    """
+    tail = unquote(uri.strip("<>").rsplit("/", 1)[-1])
+    bare = normalise(_GENRE_URI.sub("", tail).replace("_", " ")) in _BARE
+    suffix = _GENRE_URI.search(tail)
+    if suffix is None:
+        return 0 if bare else 1
+    return (1 if bare else 0) if suffix[0] == "_film" else 2
+
+
 def genre_forms(uri: str) -> set[str]:
     """Normalised ways to speak of a genre that is known here; empty for every other URI."""
     if uri.startswith("genre:"):
@@ -144,4 +160,6 @@ def genre_forms(uri: str) -> set[str]:
         return {base} if base and uri.startswith("genre:") else set()
     named = (base, *_GENRES[base])
     forms = {form for form in named if form not in _NOT_ALONE}
-    return forms | {f"{form} {what}" for form in named for what in ("movie", "movies", "film", "films", "flick", "flicks")}
+    return forms | {
+        f"{form} {what}" for form in named for what in ("movie", "movies", "film", "films", "flick", "flicks")
+    }

@@ -1,1 +1,37 @@
-"""The five trainings, one short file each."""
+"""The five trainings, one short file each; `train` runs one of them by name."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import time
+
+from ecr_jax.config import Config
+from ecr_jax.files import write_json
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.loop import peak_memory_mb
+
+STAGES = ("emotion", "fusion", "conversation", "recommendation", "response")
+"""In the order they are trained: each may read what those before it wrote."""
+
+
+def train(config: Config, stage: str, *, force: bool = False, ground: Ground | None = None) -> None:
+    """Trains a stage, or goes on with it; its folder ends with `cost.json`, the seconds and the memory it took.
+
+    Args:
+      config: the experiment.
+      stage: one of `STAGES`.
+      force: removes what the stage wrote before.
+      ground: shared by the stages of one process; a new one where None.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+    folder = config.stage_folder(stage)
+    if force and folder.exists():
+        shutil.rmtree(folder)
+    started = time.monotonic()
+    importlib.import_module(f"ecr_jax.stages.{stage}").train(ground or Ground(config))
+    cost = folder / "cost.json"
+    before = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else 0.0
+    write_json(cost, {"seconds": before + time.monotonic() - started, "peak_memory_mb": peak_memory_mb()})

@@ -9,6 +9,7 @@ co-occurrence of the training dialogues, which the later stages read.
 from __future__ import annotations
 
 import numpy as np
+import optax
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.metrics import confusion_matrix, f1_score
@@ -16,7 +17,6 @@ from sklearn.metrics import confusion_matrix, f1_score
 import jax
 import jax.numpy as jnp
 
-from ecr_jax import losses
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batches import Batches, Field
@@ -86,7 +86,7 @@ def train(ground: Ground) -> None:
 
     def loss(params, frozen, batch, key):
         logits = model.apply({"params": params}, batch["state"])
-        values = losses.soft_cross_entropy(logits=logits, targets=batch["target"])
+        values = optax.softmax_cross_entropy(logits, batch["target"])
         return jnp.sum(values * batch["example_mask"]), jnp.sum(batch["example_mask"]), {}
 
     def probabilities(params, split: Split) -> np.ndarray:

@@ -23,7 +23,8 @@ from jax.sharding import Mesh
 
 from ecr_jax import files
 from ecr_jax.features.batches import Batches
-from ecr_jax.training import checkpoint, optim, sharding, step as stepping
+from ecr_jax.training import checkpoint, optim, sharding
+from ecr_jax.training.step import Loss, init_state, make_step, state_shardings
 
 Tree = Any
 
@@ -95,7 +96,7 @@ def fit(
     *,
     params: Tree,
     frozen: Tree,
-    loss: stepping.Loss,
+    loss: Loss,
     batches: Batches,
     evaluate: Callable[[Tree], Mapping[str, float]],
     select: str,
@@ -153,9 +154,9 @@ def fit(
 
     # Abstract first, then shardings, then the arrays: a run goes on from its checkpoint, or begins with `params`.
     optimizer = optim.make_optimizer(config.optim, steps, params)
-    placement = stepping.state_shardings(params, optimizer, rules, mesh)
+    placement = state_shardings(params, optimizer, rules, mesh)
     frozen_placement = sharding.shardings(frozen, rules, mesh)
-    step = stepping.make_step(
+    step = make_step(
         loss,
         optimizer,
         mesh,
@@ -168,11 +169,11 @@ def fit(
     progress = {"best": None, "stale": 0, "train_seconds": 0.0, "evaluate_seconds": 0.0, "examples": 0}
     with checkpoint.Checkpoints(directory / "checkpoints", config.keep) as checkpoints:
         if checkpoints.latest is None:
-            state = stepping.init_state(sharding.shard_tree(params, placement["params"]), optimizer)
+            state = init_state(sharding.shard_tree(params, placement["params"]), optimizer)
             state = jax.device_put(state, placement)
             done = 0
         else:
-            expected = jax.eval_shape(lambda tree: stepping.init_state(tree, optimizer), params)
+            expected = jax.eval_shape(lambda tree: init_state(tree, optimizer), params)
             state, progress = checkpoints.restore(expected, placement, iterator)
             done = checkpoints.latest
             console.print(f"going on from step {done} of {steps} in {directory}")
@@ -200,20 +201,20 @@ def fit(
                 progress["train_seconds"] += time.monotonic() - mark
                 mark = time.monotonic()
                 if evaluating:
+                    bar.update(task, note="evaluating")
                     found = {name: float(value) for name, value in evaluate(state["params"]).items()}
                     better = _judge(progress, done, found, select, mode)
                     if better:
                         checkpoint.write_params(best_file, state["params"], {"step": done, "metrics": found})
                     log.write(done, "valid", found)
-                    console.print(
-                        f"step {done}/{steps}  {watch.note}  {select} {found[select]:.4f}" + ("  best" if better else "")
-                    )
+                    mark_best = "  best" if better else ""
+                    console.print(f"step {done}/{steps}  {watch.note}  {select} {found[select]:.4f}{mark_best}")
                     progress["evaluate_seconds"] += time.monotonic() - mark
                     mark = time.monotonic()
                 checkpoints.save(done, state, iterator, progress)
                 saved = time.monotonic()
                 if signals.asked and done < steps:
-                    console.print(f"stopped at step {done} of {steps}; the same command goes on from there ({directory})")
+                    console.print(f"stopped at step {done} of {steps}; the same command goes on from there")
                     raise Interrupted(130)
 
     seconds = progress["train_seconds"] + progress["evaluate_seconds"]

@@ -1,4 +1,4 @@
-"""The optimiser: AdamW with a decay mask, clipping, a warm-up that is a fraction of the run, and learning-rate groups."""
+"""The optimiser: AdamW with a decay mask, clipping, learning-rate groups, and a warm-up that is a share of the run."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state["opt_state"], params)
         metrics = {name: value * share for name, value in extra.items()} | {
             "loss": total * share,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state["step"]),
             "count": count,
         }

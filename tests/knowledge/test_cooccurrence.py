@@ -102,8 +102,14 @@ def turn(role, *names):
 def test_felt_sequence():
     seeker, recommender = Role.SEEKER, Role.RECOMMENDER
     dialogue = Conversation(
-        "c", Split.TRAIN,
-        (turn(seeker, "genre", "Film"), turn(recommender, "Other", "stranger"), turn(seeker), turn(recommender, "Last")),
+        "c",
+        Split.TRAIN,
+        (
+            turn(seeker, "genre", "Film"),
+            turn(recommender, "Other", "stranger"),
+            turn(seeker),
+            turn(recommender, "Last"),
+        ),
     )
     ids = {"genre": 0, "Film": 1, "Other": 2, "Last": 3}
     emotions = [[(0, 0.7), (2, 0.2)], [], [(8, 0.9)], []]

@@ -1,0 +1,46 @@
+"""The built-in corpus with package-shipped models: every stage in minutes on a laptop.
+
+Paper:    ECR (RecSys 2024), the `fixed` preset at a small size.
+Command:  ecr demo
+Hardware: two CPU cores, 8 GiB.
+Time:     see docs/results/ for what was measured.
+"""
+
+from ecr_jax.config import (
+    Config,
+    ConversationConfig,
+    CorpusConfig,
+    EmotionConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    FusionConfig,
+    OptimConfig,
+    RecommendationConfig,
+    RecommenderConfig,
+    ResponseConfig,
+    TrainConfig,
+)
+
+config = Config(
+    name="demo",
+    corpus=CorpusConfig(name="films"),
+    encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
+    recommender=RecommenderConfig(layers=2, max_tokens=64, max_states=64, max_entities=12, neighbours=16),
+    emotion=EmotionConfig(
+        train=TrainConfig(epochs=8, batch_size=128, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
+    ),
+    fusion=FusionConfig(train=TrainConfig(steps=60, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1))),
+    conversation=ConversationConfig(
+        train=TrainConfig(steps=24, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=32,
+        max_reply=40,
+    ),
+    recommendation=RecommendationConfig(
+        train=TrainConfig(epochs=6, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+    ),
+    response=ResponseConfig(
+        train=TrainConfig(steps=24, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=32,
+    ),
+    evaluation=EvaluationConfig(replies=8),
+)

@@ -1,0 +1,134 @@
+"""The `ecr` command: parses, calls, prints; what it does is done elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Union
+
+import tyro
+from rich.console import Console
+
+from ecr_jax import config as configs
+from ecr_jax.config import Config
+from ecr_jax.corpus.schema import Split
+from ecr_jax.hub import HubError
+
+Stage = Literal["emotion", "fusion", "conversation", "recommendation", "response"]
+Settings = Annotated[Config, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Read a corpus, link it to the knowledge graph and write `prepared/NAME`."""
+
+    settings: Settings
+    config: str = "demo"
+    """A name in configs/, or the path of a .py file that defines `config`."""
+    force: bool = False
+    """Prepare again even if it is complete."""
+    skip_bad: bool = False
+    """Leave malformed lines out where they would end the command; they are written to rejected.jsonl."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one stage, or go on where it was stopped; writes `runs/NAME/STAGE`."""
+
+    settings: Settings
+    stage: tyro.conf.Positional[Stage]
+    """Which; in this order: emotion, fusion, conversation, recommendation, response."""
+    config: str = "demo"
+    """A name in configs/, or the path of a .py file that defines `config`."""
+    force: bool = False
+    """Remove what the stage wrote before and begin anew."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained run beside the baselines; writes `runs/NAME/report.json` and `report.html`."""
+
+    settings: Settings
+    config: str = "demo"
+    """A name in configs/, or the path of a .py file that defines `config`."""
+    split: Literal["valid", "test"] = "test"
+    """What is measured; settle everything on `valid` before you look at `test`."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Talk with a trained run in the terminal."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder, for example runs/demo."""
+    explain: bool = False
+    """Show emotions, linked entities, knowledge and scores with each reply."""
+    items: int = 1
+    """How many films a reply recommends at most."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Prepare the built-in corpus, train all five stages, report, and show three replies."""
+
+    short: bool = False
+    """A few steps of each stage: does it work?"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Returns the exit status."""
+    console = Console()
+    try:
+        _run(_parse(sys.argv[1:] if arguments is None else arguments), console)
+    except KeyboardInterrupt:
+        console.print("\nstopped; what was finished is kept, and the same command goes on from there")
+        return 130
+    except (ValueError, OSError, FloatingPointError, HubError) as error:
+        Console(stderr=True).print(f"error: {error}", style="bold red", highlight=False, markup=False)
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
+    # The named config is the default that the other flags change, so it is looked up first.
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--config", default="demo")
+    name = first.parse_known_args(arguments)[0].config
+    settings = configs.load(name)
+    made = {
+        "prepare": Prepare(settings, name),
+        "train": Train(settings, tyro.MISSING, name),
+        "evaluate": Evaluate(settings, name),
+        "chat": Chat(tyro.MISSING),
+        "demo": Demo(),
+    }
+    kinds = tuple(
+        Annotated[type(default), tyro.conf.subcommand(command, default=default)] for command, default in made.items()
+    )
+    return tyro.cli(Union[kinds], args=arguments, prog="ecr", description=__doc__)
+
+
+def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) -> None:
+    # Imported here, so that --help and a mistyped flag answer at once.
+    from ecr_jax import demo
+    from ecr_jax.evaluation import run as evaluation
+    from ecr_jax.inference import chat
+    from ecr_jax.prepare import prepare
+    from ecr_jax.stages import train
+
+    match command:
+        case Prepare(settings, force=force, skip_bad=skip_bad):
+            corpus = dataclasses.replace(settings.corpus, skip_bad=skip_bad or settings.corpus.skip_bad)
+            settings = dataclasses.replace(settings, corpus=corpus)
+            prepare(settings, force=force, console=console)
+        case Train(settings, stage, force=force):
+            train(settings, stage, force=force)
+        case Evaluate(settings, split=split):
+            evaluation.evaluate(settings, split=Split(split), console=console)
+        case Chat(run, explain, items):
+            chat.talk(run, explain=explain, items=items, console=console)
+        case Demo(short):
+            demo.run(short=short, console=console)

@@ -1,0 +1,1 @@
+"""The built-in corpus for `tensorflow_datasets`, without TensorFlow; needs the extra `tfds`."""

@@ -1,0 +1,258 @@
+"""Ranks items: the language model's last state, what the context mentions, and what co-occurs with it.
+
+`Recommender` holds the prompt encoder and the scoring heads. A head that a preset does not use has no parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import jraph
+
+from ecr_jax.models.prompt import Fused, Linear, Prefix, PromptConfig, PromptEncoder, Task, masked_softmax
+
+SLOTS = 32
+"""How far back the order of mentions is told apart."""
+
+LanguageModel = Callable[[jax.Array, jax.Array, Prefix], jax.Array]
+"""A frozen language model: (tokens [B, T], mask [B, T], prefix) -> hidden states [B, T, D] after its final norm."""
+
+FIDELITY: dict[str, dict[str, Any]] = {
+    "code": dict(query="state", copy="none", mentions=False, item_bias=False),
+    "paper": dict(query="state", copy="none", mentions=False, item_bias=False),
+    "fixed": dict(query="pooled", copy="mass", mentions=True, item_bias=True),
+}
+"""What each preset says of the fields of `HeadConfig`."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How items are scored; `HeadConfig.fidelity` fills in a preset.
+
+    Attributes:
+      query: "state": the language model's last state times the entity table, as published; "pooled": its projection
+        plus attention pools of the fused entities and of the text states, scaled by D ** -0.5, so that a small frozen
+        language model is no bottleneck.
+      copy: "none"; "published": the released code's optional head (co-occurrence times a scalar of each slot's
+        emotion, times 0.5); "mass": a learned multiple of log(1 + c m) of the co-occurrence mass m of an item, from the batch's
+        `copies` and `copy_weights` [B, E, C] where it has them (films said together, longer rows), else its neighbours.
+      mentions: a learned score for what the context already mentions, by how long ago and in what state.
+      item_bias: a learned bias an item, beside a learned multiple of a given prior (log popularity).
+    """
+
+    query: Literal["state", "pooled"] = "pooled"
+    copy: Literal["none", "published", "mass"] = "mass"
+    mentions: bool = True
+    item_bias: bool = True
+
+    @classmethod
+    def fidelity(cls, preset: str = "fixed", **fields: Any) -> HeadConfig:
+        """A config of the preset `paper`, `code` or `fixed`; `fields` win.
+
+        Raises:
+          ValueError: there is no such preset.
+        """
+        if preset not in FIDELITY:
+            raise ValueError(f"fidelity is {preset!r}; choose one of {', '.join(FIDELITY)}")
+        return cls(**{**FIDELITY[preset], **fields})
+
+
+def last_state(hidden: jax.Array, mask: jax.Array) -> jax.Array:
+    """The state of each row's last real token: hidden [B, T, D], mask [B, T] right-padded -> [B, D]."""
+    last = jnp.maximum(mask.astype(jnp.int32).sum(axis=1) - 1, 0)
+    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+
+
+def positions(targets: jax.Array, item_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where entities stand among the candidates.
+
+    Args:
+      targets: int [...] entity ids.
+      item_ids: int [I] candidates, rising.
+
+    Returns:
+      int [...] positions in `item_ids` (any where it is none of them), and bool [...], whether it is one.
+    """
+    found = jnp.minimum(jnp.searchsorted(item_ids, targets), item_ids.shape[0] - 1)
+    return found, item_ids[found] == targets
+
+
+def scatter(ids: jax.Array, values: jax.Array, entities: int) -> jax.Array:
+    """Adds up values by entity: ids int [B, ...], values [B, ...] -> [B, entities]; ids beyond are dropped."""
+    rows = ids.shape[0]
+    ids, values = ids.reshape(rows, -1), values.reshape(rows, -1)
+    return jnp.zeros((rows, entities), values.dtype).at[jnp.arange(rows)[:, None], ids].add(values, mode="drop")
+
+
+def recency(mask: jax.Array) -> jax.Array:
+    """How many real slots follow each slot: bool [B, E] -> int [B, E], 0 for the last mention, at most `SLOTS` - 1."""
+    count = jnp.cumsum(mask.astype(jnp.int32), axis=1)
+    return jnp.clip(count[:, -1:] - count, 0, SLOTS - 1)
+
+
+class AttentionPool(nn.Module):
+    """Weighted mean of rows by a learned score tanh(x W) v (+ bias), then a linear map: [B, S, D] -> [B, D]."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, bias: jax.Array | float = 0.0) -> jax.Array:
+        width = x.shape[-1]
+        x = nn.LayerNorm(name="norm")(x)
+        scores = Linear(1, use_bias=False, name="score")(nn.tanh(Linear(width // 4, name="hidden")(x)))[..., 0]
+        weights = masked_softmax(scores + bias, mask, axis=1)  # [B, S]
+        return Linear(width, use_bias=False, name="out")(jnp.einsum("bs,bsd->bd", weights, x))
+
+
+class Heads(nn.Module):
+    """The scoring heads of `Recommender`; see `HeadConfig`."""
+
+    config: HeadConfig
+    entities: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self,
+        state: jax.Array,
+        table: jax.Array,
+        fused: Fused,
+        emotion_table: jax.Array | None,
+        batch: Mapping[str, jax.Array],
+        item_ids: jax.Array,
+        item_prior: jax.Array | None,
+    ) -> jax.Array:
+        c, width = self.config, table.shape[-1]
+        mask = batch["entity_mask"].astype(bool)
+        ago = recency(mask)  # [B, E]
+        query = state
+        if c.query == "pooled":
+            slots = fused.prompt.shape[1] // mask.shape[1]  # local, or local and global
+            order = self.param("recency", nn.initializers.zeros, (SLOTS,))[jnp.tile(ago, (1, slots))]
+            query = (
+                Linear(width, name="state")(nn.LayerNorm(name="state_norm")(state))
+                + AttentionPool(name="entity_pool")(fused.prompt, fused.mask, order)
+                + AttentionPool(name="token_pool")(fused.tokens, batch["text_mask"].astype(bool))
+            )
+            query = nn.Dropout(self.dropout)(query, deterministic=not self.has_rng("dropout")) * width**-0.5
+        logits = query @ table[item_ids].T  # [B, I]
+        if c.item_bias:
+            logits += self.param("item_bias", nn.initializers.zeros, (self.entities + 1,))[item_ids]
+            if item_prior is not None:
+                logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * item_prior[item_ids]
+        if c.mentions:
+            scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
+            scores += Linear(1, zero=True, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
+            logits += scatter(batch["entities"], jnp.where(mask, scores, 0), self.entities + 1)[:, item_ids]
+        if c.copy != "none":
+            logits += self.copied(fused, emotion_table, ago, batch)[:, item_ids]
+        return logits
+
+    def copied(self, fused, emotion_table, ago, batch) -> jax.Array:
+        """Logits [B, N + 1] from the co-occurrence rows of the context's entities, weighted by slot."""
+        weights = batch["neighbour_weights"].astype(fused.tokens.dtype)  # [B, E, K]
+        if self.config.copy == "published":
+            felt = jnp.einsum(
+                "bel,belm->bem", batch["emotion_probs"].astype(weights.dtype), emotion_table[batch["emotions"]]
+            )
+            hidden = nn.relu(Linear(emotion_table.shape[-1] // 2, name="copy_down")(felt))
+            slots = Linear(1, name="copy_out")(Linear(fused.tokens.shape[-1], name="copy_up")(hidden))  # [B, E, 1]
+            return 0.5 * scatter(batch["neighbours"], slots * weights, self.entities + 1)
+        ids = batch.get("copies", batch["neighbours"])
+        weights = batch.get("copy_weights", weights).astype(weights.dtype)  # [B, E, C]
+        slots = jnp.exp(self.param("copy_recency", nn.initializers.zeros, (SLOTS,))[ago])[..., None]  # [B, E, 1]
+        mass = scatter(ids, slots * weights, self.entities + 1)
+        # 100: an item that follows a mention in one of a hundred dialogues gets log 2
+        unit = jnp.exp(self.param("copy_unit", nn.initializers.constant(jnp.log(100.0)), ()))
+        return self.param("copy_scale", nn.initializers.ones, ()) * jnp.log1p(unit * mass)
+
+
+class Recommender(nn.Module):
+    """The knowledge prompt and the heads that rank items.
+
+    The graph is encoded once and used three times:
+    `table = entity_table(graph)`, `fused, prefix = read(table, batch, task)`, a frozen language model makes `state` from
+    the prefix, `scores(state, table, fused, batch, item_ids)`.
+
+    Attributes:
+      prompt: the prompt encoder's config; its parameters are the subtree "encoder", which alone goes from one stage to
+        the next.
+      heads: the heads' config.
+
+    Reference: ECR 3.2, Eqs. 2-7.
+    """
+
+    prompt: PromptConfig
+    heads: HeadConfig
+
+    def setup(self):
+        self.encoder = PromptEncoder(self.prompt)
+        self.head = Heads(self.heads, self.prompt.entities, self.prompt.dropout)
+        if self.heads.copy == "published" and not self.prompt.emotions:
+            raise ValueError("copy='published' weighs by emotion: turn prompt.emotions on, or choose copy='mass'")
+
+    def entity_table(self, graph: jraph.GraphsTuple, entity_text: jax.Array | None = None) -> jax.Array:
+        """E [N + 1, D], see `PromptEncoder.entity_table`."""
+        return self.encoder.entity_table(graph, entity_text)
+
+    def read(self, table: jax.Array, batch: Mapping[str, jax.Array], task: Task) -> tuple[Fused, Prefix]:
+        """The fused prompt of a batch and its prefix for the language model."""
+        fused = self.encoder.fuse(table, batch, task)
+        return fused, self.encoder.project(fused, task)
+
+    def scores(
+        self,
+        state: jax.Array,
+        table: jax.Array,
+        fused: Fused,
+        batch: Mapping[str, jax.Array],
+        item_ids: jax.Array,
+        item_prior: jax.Array | None = None,
+    ) -> jax.Array:
+        """Scores candidates.
+
+        Args:
+          state: [B, D] the language model's state of the last context token.
+          table: E [N + 1, D].
+          fused: from `read`, of the task recommendation or fusion.
+          batch: the arrays that `PromptEncoder.fuse` reads.
+          item_ids: int [I] entities to score.
+          item_prior: [N + 1] log popularity, or None. A constant, not a parameter.
+
+        Returns:
+          [B, I] logits.
+        """
+        emotions = self.encoder.emotion_table() if self.heads.copy == "published" else None
+        return self.head(state.astype(table.dtype), table, fused, emotions, batch, item_ids, item_prior)
+
+    def __call__(
+        self,
+        graph: jraph.GraphsTuple,
+        batch: Mapping[str, jax.Array],
+        item_ids: jax.Array,
+        task: Task = "recommendation",
+        language_model: LanguageModel | None = None,
+        entity_text: jax.Array | None = None,
+        item_prior: jax.Array | None = None,
+    ) -> jax.Array:
+        """All of it, from the graph to the logits [B, I]; also initialises the parameters of a task.
+
+        Args:
+          graph: from `rgcn.graphs_tuple`, N + 1 nodes.
+          batch: as `scores`, and `tokens`, `token_mask` [B, T] for the language model.
+          item_ids: int [I] entities to score.
+          task: "recommendation" or "fusion" (no learned positions).
+          language_model: the frozen model; None leaves it out (its state is zero), to initialise or to ablate.
+          entity_text: see `entity_table`.
+          item_prior: see `scores`.
+        """
+        table = self.entity_table(graph, entity_text)
+        fused, prefix = self.read(table, batch, task)
+        if language_model is None:
+            state = jnp.zeros((batch["entities"].shape[0], self.prompt.width), table.dtype)
+        else:
+            state = last_state(language_model(batch["tokens"], batch["token_mask"], prefix), batch["token_mask"])
+        return self.scores(state, table, fused, batch, item_ids, item_prior)

@@ -1,0 +1,111 @@
+"""Stage `conversation`: a reply with `<movie>` slots (ECR Eq. 1).
+
+Reads recommender turns with their context. Trains the prompt encoder with its conversation prefix, beginning with what
+`fusion` learned, the `<movie>` row of the vocabulary and, unless `rank` is 0, a LoRA adapter of the language model. Loss:
+next-token cross-entropy over the masked reply. Selects by the lowest validation loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ecr_jax.corpus.schema import Split
+from ecr_jax.features.batches import Batches, bucket_shapes
+from ecr_jax.features.examples import ReplyExamples, conversation_rows, reply_fields
+from ecr_jax.models import lora
+from ecr_jax.models.prompt import Prefix, PromptConfig, PromptEncoder
+from ecr_jax.pretrained import Pretrained
+from ecr_jax.stages.ground import Ground
+from ecr_jax.stages.recommender import graph_arrays, prompt_config, transfer
+from ecr_jax.stages.response import SCALE, language_model_loss, mean_loss
+from ecr_jax.training.checkpoint import read_params
+from ecr_jax.training.loop import fit
+
+
+def prompt_of(ground: Ground, model: Pretrained) -> PromptConfig:
+    """The prompt encoder of the conversation's language model."""
+    encoder, _ = ground.encoder
+    return prompt_config(ground.config, ground.prepared.graph, model.config, encoder.config.width)
+
+
+def prefix(
+    encoder: PromptEncoder, params: dict, frozen: dict, batch: dict, key: jax.Array | None = None
+) -> Prefix:
+    """The conversation prompt of a batch. `key` turns dropout on."""
+    return encoder.apply(
+        {"params": params["encoder"]},
+        frozen["graph"],
+        batch,
+        "conversation",
+        frozen.get("entity_text"),
+        rngs=None if key is None else {"dropout": key},
+    )
+
+
+def language_model(params: dict, frozen: dict) -> dict:
+    """The language model's parameters with the adapter and the trained rows of the tokens that were added."""
+    tree = frozen["language_model"]
+    tree = lora.merge(tree, params["adapter"], SCALE) if "adapter" in params else dict(tree)
+    table, rows = tree["embed"]["embedding"], params["movie"]["rows"]
+    first = table.shape[0] - rows.shape[0]
+    return tree | {"embed": {"embedding": jax.lax.dynamic_update_slice(table, rows.astype(table.dtype), (first, 0))}}
+
+
+def examples(ground: Ground, words: Any, split: Split, limit: int | None) -> ReplyExamples:
+    """The examples of a split, at most `limit` of them, spread evenly."""
+    spoken = ground.dialogues(split)
+    rows = conversation_rows(spoken)
+    if limit is not None and len(rows) > limit:
+        rows = [rows[i] for i in np.linspace(0, len(rows) - 1, limit).astype(int)]
+    config = ground.config.conversation
+    return ReplyExamples(spoken, rows, ground.reader(words), split == Split.TRAIN, max_reply=config.max_reply)
+
+
+def train(ground: Ground) -> None:
+    """Tunes the recommendation response."""
+    config = ground.config.conversation
+    model, words = ground.language_model(config.language_model, config.layers)
+    module = model.module.clone(remat=True)
+    encoder = PromptEncoder(prompt_of(ground, model))
+    size, padding = config.train.batch_size, reply_fields(len(ground.prepared.graph))
+    needed = None if config.train.steps is None else config.train.steps * size
+    training = examples(ground, words, Split.TRAIN, needed)
+    validation = examples(ground, words, Split.VALID, config.valid_examples)
+    limit = ground.config.recommender.max_tokens + config.max_reply
+    shapes = bucket_shapes([*training, *validation], padding, {"T": (limit // 2, limit)})
+    over = Batches(training, padding, shapes, size, seed=config.train.seed)
+    frozen = {"language_model": model.params, **graph_arrays(ground)}
+
+    def loss(params, frozen, batch, key):
+        found = prefix(encoder, params, frozen, batch, key)
+        tree = language_model(params, frozen)
+        return language_model_loss(module, tree, batch, prefix=(found.keys, found.values), prefix_mask=found.mask)
+
+    key = ground.key("conversation")
+    build = jax.jit(lambda frozen: encoder.init(key, frozen["graph"], over[0], "conversation", frozen.get("entity_text")))
+    fresh = build({name: value for name, value in frozen.items() if name != "language_model"})["params"]
+    fusion = ground.config.stage_folder("fusion") / "params.safetensors"
+    if not fusion.is_file():
+        raise ValueError(f"{fusion} is missing; run `ecr train fusion` with this config first")
+    params = {
+        "encoder": transfer(fresh, read_params(fusion)["encoder"]),
+        "movie": {"rows": model.params["embed"]["embedding"][words.movie :]},
+    }
+    if config.rank:
+        params["adapter"] = lora.init(key, model.params, lora.ATTENTION, config.rank)
+    fit(
+        ground.config.stage_folder("conversation"),
+        params=params,
+        frozen=frozen,
+        loss=loss,
+        batches=over,
+        evaluate=mean_loss(loss, frozen, Batches(validation, padding, shapes, size, epochs=1, shuffle=False)),
+        select="loss",
+        mode="min",
+        config=config.train,
+        describe=lambda ids: [training.name(index) for index in ids],
+        record=ground.config.as_json(),
+    )

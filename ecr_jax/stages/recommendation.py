@@ -1,0 +1,60 @@
+"""Stage `recommendation`: which films fit what was said and felt (ECR Eqs. 3-7).
+
+Reads recommender turns that name items. Trains the prompt encoder with its recommendation prefix and the scoring heads,
+beginning with what `fusion` learned; the language model is frozen. Loss: cross-entropy over the items, weighted by the
+seeker's feedback. Selects by Recall@10 on validation.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from ecr_jax import losses
+from ecr_jax.corpus.schema import Split
+from ecr_jax.features.examples import recommendation_rows
+from ecr_jax.models.recommender import positions
+from ecr_jax.stages import recommender
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.checkpoint import read_params
+from ecr_jax.training.loop import fit
+
+
+def train(ground: Ground) -> None:
+    """Trains the recommender."""
+    config = ground.config.recommendation
+    made = recommender.parts(ground)
+    training = recommender.examples(ground, made, Split.TRAIN, recommendation_rows)
+    validation = recommender.examples(ground, made, Split.VALID, recommendation_rows, config.valid_dialogues)
+    buckets = recommender.shapes(ground, training, validation)
+    over = recommender.batches(ground, training, buckets, config.train.batch_size, seed=config.train.seed)
+    looked_at = recommender.batches(ground, validation, buckets, config.train.batch_size, seed=None)
+    scorer = recommender.Scorer(made, made.items, "recommendation")
+    items = jnp.asarray(made.items)
+
+    def loss(params, frozen, batch, key):
+        scores = recommender.logits(made, params, frozen, batch, items, "recommendation", key)
+        targets, known = positions(batch["targets"], items)
+        where = batch["target_mask"] & known
+        values = losses.feedback_cross_entropy(
+            logits=scores, targets=targets, weights=batch["target_weight"], where=where
+        )
+        plain = losses.cross_entropy(logits=scores, targets=targets, where=where)
+        return jnp.sum(values), jnp.sum(where), {"cross_entropy": jnp.sum(plain)}
+
+    params = recommender.init(made, ground.key("recommendation"), looked_at[0], made.items, "recommendation")
+    fusion = ground.config.stage_folder("fusion") / "params.safetensors"
+    if not fusion.is_file():
+        raise ValueError(f"{fusion} is missing; run `ecr train fusion` with this config first")
+    fit(
+        ground.config.stage_folder("recommendation"),
+        params=recommender.transfer(params, read_params(fusion)),
+        frozen=made.frozen,
+        loss=loss,
+        batches=over,
+        evaluate=lambda params: recommender.ranking_metrics(scorer, params, looked_at, made.items),
+        select="recall@10",
+        mode="max",
+        config=config.train,
+        describe=lambda ids: [training.name(index) for index in ids],
+        record=ground.config.as_json(),
+    )

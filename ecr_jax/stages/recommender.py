@@ -1,0 +1,191 @@
+"""The recommender as its stages, the evaluation and the chat use it: model, frozen arrays, forward pass, ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecr_jax import metrics
+from ecr_jax.config import Config
+from ecr_jax.corpus.schema import Split
+from ecr_jax.features.batches import Batches, bucket_shapes
+from ecr_jax.features.examples import Examples, TargetExamples, target_fields
+from ecr_jax.features.text import Words
+from ecr_jax.knowledge.graph import KnowledgeGraph
+from ecr_jax.models.prompt import PromptConfig, Task
+from ecr_jax.models.recommender import HeadConfig, Recommender, last_state
+from ecr_jax.models.rgcn import graphs_tuple
+from ecr_jax.pretrained import Pretrained
+from ecr_jax.stages.ground import Ground
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A recommender without its parameters.
+
+    Attributes:
+      model: prompt encoder and heads.
+      language_model: the frozen language model's module.
+      words: its tokenizer.
+      frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `entity_text`, `item_prior`.
+      items: int [I] ids of the candidates, rising.
+    """
+
+    model: Recommender
+    language_model: Any
+    words: Words
+    frozen: dict
+    items: np.ndarray
+
+
+def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
+    """The prompt encoder for a graph and a language model (its config), by the experiment's settings."""
+    settings = config.recommender
+    chosen = {"entity_width": settings.entity_width, "emotion_width": settings.emotion_width, "dropout": settings.dropout}
+    return PromptConfig.fidelity(
+        settings.fidelity,
+        entities=len(graph),
+        relations=len(graph.relations),
+        width=language_model.width,
+        layers=language_model.layers,
+        kv_heads=language_model.kv_heads,
+        head_dim=language_model.head_dim,
+        token_width=token_width,
+        bases=settings.bases,
+        emotions=settings.emotions_used,
+        global_entities=settings.global_entities,
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
+
+
+def graph_arrays(ground: Ground) -> dict:
+    """The frozen arrays of the graph: `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
+    graph = ground.prepared.graph
+    arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1)}
+    if ground.config.recommender.entity_text:
+        arrays["entity_text"] = ground.entity_text
+    return arrays
+
+
+def item_prior(ground: Ground) -> np.ndarray:
+    """Log share of each entity among the recommended items of the train split, add-half. float32 [N + 1]."""
+    counts = np.full(len(ground.prepared.graph) + 1, 0.5)
+    for dialogue in ground.dialogues(Split.TRAIN):
+        for turn in dialogue.turns:
+            if turn.role == "recommender":
+                for item, _ in turn.films:
+                    counts[item] += 1
+    prior = np.log(counts / counts.sum())
+    return (prior - prior.min()).astype(np.float32)
+
+
+def parts(ground: Ground) -> Parts:
+    """Builds the recommender of an experiment."""
+    settings, graph = ground.config.recommender, ground.prepared.graph
+    pretrained, words = ground.language_model(settings.language_model, settings.layers)
+    encoder, _ = ground.encoder
+    model = Recommender(
+        prompt_config(ground.config, graph, pretrained.config, encoder.config.width),
+        HeadConfig.fidelity(settings.fidelity),
+    )
+    frozen = {"language_model": pretrained.params, "item_prior": item_prior(ground), **graph_arrays(ground)}
+    return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32))
+
+
+def logits(
+    made: Parts, params: dict, frozen: dict, batch: dict, items: jax.Array, task: Task, key: jax.Array | None = None
+) -> jax.Array:
+    """Scores of `items` [I] for each row: [B, I]. `key` turns dropout on."""
+
+    def read(tokens, mask, prefix):
+        out = made.language_model.apply(
+            {"params": frozen["language_model"]}, tokens, mask, (prefix.keys, prefix.values), prefix.mask
+        )
+        return out.hidden
+
+    return made.model.apply(
+        {"params": params},
+        frozen["graph"],
+        batch,
+        items,
+        task,
+        read,
+        frozen.get("entity_text"),
+        frozen["item_prior"],
+        rngs=None if key is None else {"dropout": key},
+    )
+
+
+def init(made: Parts, key: jax.Array, batch: dict, items: np.ndarray, task: Task) -> dict:
+    """New parameters for a task."""
+    build = jax.jit(
+        lambda key, frozen: made.model.init(
+            {"params": key}, frozen["graph"], batch, items, task, None, frozen.get("entity_text"), frozen["item_prior"]
+        )["params"]
+    )
+    return build(key, {name: value for name, value in made.frozen.items() if name != "language_model"})
+
+
+def transfer(new: dict, old: dict) -> dict:
+    """`new` with the leaves of `old` that have the same path and shape: what one stage hands to the next."""
+    if not isinstance(new, dict):
+        return old if np.shape(old) == np.shape(new) else new
+    return {name: transfer(value, old[name]) if name in old else value for name, value in new.items()}
+
+
+def examples(ground: Ground, made: Parts, split: Split, rows, limit: int | None = None) -> TargetExamples:
+    """The examples of a split; `rows` makes the rows from its dialogues, of which `limit` bounds the number."""
+    weights = ground.config.recommendation.weights
+    spoken = ground.dialogues(split)[:limit]
+    by_feedback = {"like": weights.like, "dislike": weights.dislike, "unsaid": weights.unsaid}
+    reader = ground.reader(made.words)
+    return TargetExamples(spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback)
+
+
+def shapes(ground: Ground, *sets: Examples) -> tuple[dict[str, int], ...]:
+    """The two length buckets that serve all of these examples."""
+    every = [example for examples in sets for example in examples]
+    limit = ground.config.recommender.max_tokens
+    found = bucket_shapes(every, target_fields(len(ground.prepared.graph)), {"T": (limit // 2, limit)})
+    # Any turn names few targets: one size serves training, validation and test.
+    return found
+
+
+def batches(ground: Ground, made: TargetExamples, buckets, size: int, *, seed: int | None) -> Batches:
+    """Batches of target examples; `seed` None: once, in order."""
+    padding = target_fields(len(ground.prepared.graph))
+    if seed is None:
+        return Batches(made, padding, buckets, size, shuffle=False, epochs=1)
+    return Batches(made, padding, buckets, size, seed=seed)
+
+
+class Scorer:
+    """Scores the items for batches of examples, with one program for all parameters."""
+
+    def __init__(self, made: Parts, items: np.ndarray, task: Task):
+        self.frozen = jax.device_put(made.frozen)
+        self.items = jnp.asarray(items)
+        self._logits = jax.jit(lambda params, frozen, batch, items: logits(made, params, frozen, batch, items, task))
+
+    def __call__(self, params: dict, over: Batches) -> Iterator[tuple[dict, np.ndarray]]:
+        """Yields each batch with its scores, float32 [B, I]."""
+        for batch in over:
+            yield batch, np.asarray(self._logits(params, self.frozen, batch, self.items))
+
+
+def ranking_metrics(scorer: Scorer, params: dict, over: Batches, items: np.ndarray) -> dict[str, float]:
+    """Validation metrics of all targets: recall@1/10/50 and mrr@50."""
+    found = []
+    for batch, scores in scorer(params, over):
+        rows, slots = np.nonzero(batch["target_mask"])
+        wanted = np.searchsorted(items, batch["targets"][rows, slots])
+        found.append(metrics.ranks(scores[rows], wanted))
+    rank = np.concatenate(found)
+    return {f"recall@{k}": float(metrics.recall_at(rank, k).mean()) for k in (1, 10, 50)} | {
+        "mrr@50": float(metrics.mrr_at(rank, 50).mean())
+    }

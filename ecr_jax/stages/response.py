@@ -1,0 +1,125 @@
+"""Stage `response`: a continuation with feeling and true facts (ECR Eqs. 8-9).
+
+Reads top-rated reviews of films with their entities and triples. Trains a LoRA adapter of a language model to write the
+review after the prompt [movie, entities, triples, first sentence]; everything else is frozen. Loss: next-token
+cross-entropy over the review only. Selects by the lowest validation loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import jax
+import jax.numpy as jnp
+
+from ecr_jax import losses
+from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.features.batches import Batches, Field, bucket_shapes
+from ecr_jax.features.text import Words
+from ecr_jax.knowledge.reviews import Review, prompt
+from ecr_jax.models import lora
+from ecr_jax.models.language_model import logits
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.loop import fit
+
+FIELDS = {"tokens": Field(0, ("T",), "token_mask"), "loss_mask": Field(False, ("T",))}
+SCALE = 2.0
+"""alpha / rank of the adapters (PEFT's usual alpha of twice the rank)."""
+
+
+def adapted(params: dict, frozen: dict) -> dict:
+    """The language model's parameters with the adapter merged in."""
+    return lora.merge(frozen["language_model"], params["adapter"], SCALE)
+
+
+def prompt_ids(words: Words, review_prompt: str, limit: int) -> list[int]:
+    """Token ids of a generator prompt; of one that is too long the beginning is kept, and its last line's end."""
+    ids = words.encode([review_prompt])[0]
+    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
+
+
+def first_sentences(ground: Ground) -> list[str]:
+    """What recommenders of the train split say with one `<movie>` in it: the templates of the first sentence (H12)."""
+    said = {
+        turn.masked
+        for dialogue in ground.dialogues(Split.TRAIN)
+        for turn in dialogue.turns
+        if turn.role == Role.RECOMMENDER and turn.masked.count("<movie>") == 1 and 4 <= len(turn.masked.split()) <= 24
+    }
+    return sorted(said)
+
+
+def examples(ground: Ground, words: Words, reviews: Sequence[Review]) -> list[dict[str, np.ndarray]]:
+    """One example a review: `tokens` of prompt and review, `loss_mask` over the review."""
+    config, templates = ground.config.response, first_sentences(ground)
+    made = []
+    for index, review in enumerate(reviews):
+        rng = np.random.default_rng((ground.config.seed, index))
+        first = templates[rng.integers(len(templates))].replace("<movie>", review.title) if templates else review.title
+        text = prompt(review.title, review.entities[: config.entities], review.triples[: config.triples], first)
+        before = prompt_ids(words, text, config.max_prompt)
+        after = words.encode([review.text])[0][: config.max_review - 1] + [words.end]
+        marks = np.zeros(len(before) + len(after), bool)
+        marks[len(before) :] = True
+        made.append({"tokens": np.asarray(before + after, np.int32), "loss_mask": marks})
+    return made
+
+
+def language_model_loss(module: Any, params: dict, batch: dict, **prefix: Any) -> tuple:
+    """(total, count, metrics) of next-token cross-entropy over the marked tokens."""
+    out = module.apply({"params": params}, batch["tokens"], batch["token_mask"], **prefix)
+    marked = batch["loss_mask"] & batch["token_mask"]
+    scores = logits(params, out.hidden)
+    values = losses.language_model(logits=scores, tokens=batch["tokens"], where=marked)
+    hits = (scores[:, :-1].argmax(-1) == batch["tokens"][:, 1:]) & marked[:, 1:]
+    return jnp.sum(values), jnp.sum(marked[:, 1:]), {"accuracy": jnp.sum(hits)}
+
+
+def train(ground: Ground) -> None:
+    """Tunes the generator."""
+    config, store = ground.config.response, ground.prepared.reviews
+    if not len(store):
+        raise ValueError("the prepared corpus has no reviews; set corpus.reviews and prepare again")
+    model, words = ground.language_model(config.language_model, None)
+    module = model.module.clone(remat=True)
+    training = examples(ground, words, store.of_split(Split.TRAIN))
+    validation = examples(ground, words, store.of_split(Split.VALID)[: config.valid_examples])
+    limit = config.max_prompt + config.max_review
+    shapes = bucket_shapes([*training, *validation], FIELDS, {"T": (limit // 2, 3 * limit // 4, limit)})
+    size = config.train.batch_size
+
+    def loss(params, frozen, batch, key):
+        return language_model_loss(module, adapted(params, frozen), batch)
+
+    frozen = {"language_model": model.params}
+    fit(
+        ground.config.stage_folder("response"),
+        params={"adapter": lora.init(ground.key("response"), model.params, lora.ATTENTION, config.rank)},
+        frozen=frozen,
+        loss=loss,
+        batches=Batches(training, FIELDS, shapes, size, seed=config.train.seed),
+        evaluate=mean_loss(loss, frozen, Batches(validation, FIELDS, shapes, size, epochs=1, shuffle=False)),
+        select="loss",
+        mode="min",
+        config=config.train,
+        record=ground.config.as_json(),
+    )
+
+
+def mean_loss(loss, frozen: dict, batches: Batches):
+    """An `evaluate` for `fit`: the loss and its metrics over whole validation batches, each token counted once."""
+    forward = jax.jit(loss)
+
+    def evaluate(params) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for batch in batches:
+            total, count, extra = forward(params, frozen, batch, None)
+            for name, value in {"loss": total, "count": count, **extra}.items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        count = totals.pop("count")
+        return {name: value / count for name, value in totals.items()}
+
+    return evaluate

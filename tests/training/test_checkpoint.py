@@ -1,0 +1,95 @@
+"""Checkpoints: whole or not at all, on any number of devices; parameters as safetensors."""
+
+from __future__ import annotations
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from ecr_jax.features.batches import Batches, Field
+from ecr_jax.training import sharding
+from ecr_jax.training.checkpoint import Checkpoints, read_about, read_params, write_params
+from ecr_jax.training.optim import OptimConfig, make_optimizer
+from ecr_jax.training.step import init_state, state_shardings
+
+PARAMS = {"a": {"kernel": jnp.arange(32.0).reshape(4, 8), "bias": jnp.ones(8, jnp.bfloat16)}}
+OPTIMIZER = make_optimizer(OptimConfig(), 10, PARAMS)
+
+
+def data():
+    return iter(Batches([{"x": np.int32(i)} for i in range(10)], {"x": Field(0)}, [{}], 2))
+
+
+def placed(mesh, rules):
+    placement = state_shardings(PARAMS, OPTIMIZER, rules, mesh)
+    return jax.device_put(init_state(PARAMS, OPTIMIZER), placement), placement
+
+
+def test_restored_on_another_number_of_devices_with_the_iterator(tmp_path):
+    state, _ = placed(sharding.make_mesh(model=4), (("kernel", P("data", "model")), (".*", P())))
+    iterator = data()
+    for _ in range(7):
+        next(iterator)
+    extra = {"best": {"step": 3, "value": 0.1}, "none": None}
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest is None
+        checkpoints.save(3, state, iterator, extra)
+        checkpoints.save(3, state, iterator, extra)
+    expected = next(iterator)
+    for count in (1, 2):
+        mesh = sharding.make_mesh(devices=jax.devices()[:count])
+        blank, placement = placed(mesh, (("kernel", P(None, "data")), (".*", P())))
+        other = data()
+        with Checkpoints(tmp_path) as checkpoints:
+            found, note = checkpoints.restore(jax.eval_shape(lambda s: s, blank), placement, other)
+        assert note == extra
+        assert jax.tree.structure(found) == jax.tree.structure(state)
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(state))
+        assert found["params"]["a"]["kernel"].sharding == placement["params"]["a"]["kernel"]
+        np.testing.assert_array_equal(next(other)["x"], expected["x"])
+
+
+def test_latest_are_kept_and_half_written_ones_ignored(tmp_path):
+    state, placement = placed(sharding.make_mesh(), sharding.REPLICATED)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state, data(), {"at": step})
+    assert {p.name for p in tmp_path.iterdir()} == {"2", "3"}
+    # What a kill leaves: a folder under Orbax's temporary name.
+    shutil.copytree(tmp_path / "3", tmp_path / "4.orbax-checkpoint-tmp")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 3
+        assert checkpoints.restore(state, placement, data())[1] == {"at": 3}
+    assert not (tmp_path / "4.orbax-checkpoint-tmp").exists()
+
+
+def test_params_there_and_back(tmp_path):
+    path = tmp_path / "deep" / "params.safetensors"
+    write_params(path, PARAMS | {"n": np.int32(3)}, {"step": 4})
+    found = read_params(path)
+    assert found["a"]["bias"].dtype == ml_dtypes.bfloat16 and found["n"].shape == ()
+    jax.tree.map(np.testing.assert_array_equal, found, jax.device_get(PARAMS | {"n": np.int32(3)}))
+    assert read_about(path) == {"step": 4}
+    turned = {"a": np.arange(6.0).reshape(2, 3).T}
+    write_params(path, turned)
+    np.testing.assert_array_equal(read_params(path)["a"], turned["a"])
+    assert read_about(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"a": [jnp.ones(1)]}, "a is a list"),
+        ({"a/b": jnp.ones(1)}, "key 'a/b' at the top"),
+        ({"a": {1: 2}}, "key 1 at a"),
+    ],
+)
+def test_params_that_could_not_be_read_back_are_refused(tmp_path, tree, message):
+    with pytest.raises(ValueError, match=message):
+        write_params(tmp_path / "p", tree)
+    assert not list(tmp_path.iterdir())

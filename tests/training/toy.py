@@ -1,0 +1,84 @@
+"""A two-layer network on made-up rows of two lengths: what the tests of this folder train. Run as a program:
+`toy.py DIRECTORY`, it goes on until it is done or killed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecr_jax.features.batches import Batches, Field
+from ecr_jax.training import sharding
+from ecr_jax.training.loop import TrainConfig, fit
+from ecr_jax.training.optim import OptimConfig
+
+FIELDS = {"x": Field(0.0, ("T", None), mask="mask"), "y": Field(0.0)}
+SHAPES = ({"T": 2}, {"T": 4})
+
+
+def make_examples(count=60, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = [rng.normal(size=(rng.integers(1, 5), 3)).astype(np.float32) for _ in range(count)]
+    return [{"x": x, "y": np.float32(np.tanh(x).mean())} for x in rows]
+
+
+def make_batches(batch_size=8, examples=None, seed=0):
+    return Batches(make_examples() if examples is None else examples, FIELDS, SHAPES, batch_size, seed=seed)
+
+
+def make_params(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "first": {"kernel": jnp.asarray(rng.normal(size=(3, 8)) / 2, jnp.float32), "bias": jnp.zeros(8)},
+        "last": {"kernel": jnp.asarray(rng.normal(size=(8,)) / 3, jnp.float32)},
+    }
+
+
+def make_frozen():
+    return {"scale": jnp.float32(1.5), "table": jnp.arange(4)}
+
+
+def predict(params, frozen, batch):
+    hidden = jnp.tanh(batch["x"] @ params["first"]["kernel"] + params["first"]["bias"])  # [B, T, 8]
+    rows = jnp.where(batch["mask"], frozen["scale"] * (hidden @ params["last"]["kernel"]), 0.0)  # [B, T]
+    return rows.sum(-1) / jnp.maximum(batch["mask"].sum(-1), 1)  # [B]
+
+
+def loss(params, frozen, batch, key):
+    errors = jnp.where(batch["example_mask"], (predict(params, frozen, batch) - batch["y"]) ** 2, 0.0)
+    return errors.sum(), batch["example_mask"].sum(), {"error": jnp.sqrt(errors).sum()}
+
+
+jitted_loss = jax.jit(loss)
+
+
+def noisy_loss(params, frozen, batch, key):
+    """The loss with noise on its input: a run goes on exactly only if its random numbers do."""
+    return loss(params, frozen, batch | {"x": batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)}, key)
+
+
+def evaluate(params):
+    batches = Batches(make_examples(20, seed=1), FIELDS, SHAPES, 8, shuffle=False, epochs=1)
+    sums = [jitted_loss(params, make_frozen(), batch, None)[:2] for batch in batches]
+    return {"error": float(sum(t for t, _ in sums) / sum(c for _, c in sums))}
+
+
+CONFIG = TrainConfig(
+    steps=30, batch_size=8, eval_every=10, checkpoint_every=4, optim=OptimConfig(learning_rate=0.02), seed=7
+)
+
+
+def run(directory, **changes):
+    arguments = {
+        "params": make_params(), "frozen": make_frozen(), "loss": noisy_loss, "batches": make_batches(),
+        "evaluate": evaluate, "select": "error", "mode": "min", "config": CONFIG,
+        "mesh": sharding.make_mesh(devices=jax.devices()[:1]),
+    }  # fmt: skip
+    return fit(Path(directory), **arguments | changes)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])
