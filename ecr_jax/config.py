@@ -160,6 +160,7 @@ class RecommenderConfig:
       entity_text: adds what the text encoder reads in an entity's description to its node.
       emotions: most emotions of an entity (n_f = 3).
       neighbours: most global entities of an entity.
+      copies: most items of an entity that the copy head of `fixed` reads.
     """
 
     language_model: str = "smollm2-135m-instruct"
@@ -177,9 +178,10 @@ class RecommenderConfig:
     max_entities: int = 16
     emotions: int = 3
     neighbours: int = 16
+    copies: int = 48
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states", "max_entities", "emotions", "neighbours")
+        _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states", "max_entities", "emotions", "neighbours", "copies")
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,7 @@ def cross_entropy(*, logits: jax.Array, targets: jax.Array, where: jax.Array) ->
     return feedback_cross_entropy(logits=logits, targets=targets, weights=weights, where=where)
 
 
-def feedback_cross_entropy(
-    *, logits: jax.Array, targets: jax.Array, weights: jax.Array, where: jax.Array
-) -> jax.Array:
+def feedback_cross_entropy(*, logits: jax.Array, targets: jax.Array, weights: jax.Array, where: jax.Array) -> jax.Array:
     r"""Cross-entropy weighted by what the seeker said of the film afterwards.
 
     .. math:: \sum_m w_m \left(\log \sum_i e^{s_i} - s_{y_m}\right)

@@ -36,7 +36,8 @@ from ecr_jax.corpus.schema import (
 )
 from ecr_jax.emotion import goemotions, labels
 from ecr_jax.files import replacing, write_json, write_jsonl
-from ecr_jax.knowledge.graph import KnowledgeGraph, from_turtle, from_unicrs, from_wikidata
+from ecr_jax.knowledge import graph as graphs
+from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.reviews import ReviewStore
 
@@ -75,7 +76,7 @@ class Prepared:
     @cached_property
     def graph(self) -> KnowledgeGraph:
         """The knowledge graph."""
-        return KnowledgeGraph.load(self.folder)
+        return graphs.load(self.folder)
 
     @cached_property
     def descriptions(self) -> list[str]:
@@ -155,12 +156,13 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
             hub.resolve("wikidata-films"), seed=corpus.seed, dialogues=corpus.dialogues, reviews=corpus.film_reviews
         )
         conversations = list(made.conversations)
-        graph = from_wikidata(hub.resolve("wikidata-films"), made.items)
+        graph = graphs.from_wikidata(hub.resolve("wikidata-films"), made.items)
     else:
         if corpus.movies is not None:
             movies, refused = redial.read_movies(corpus.path("movies"))
             bad += refused
-        uris = {key: movie.dbpedia for key, movie in movies.items() if movie.dbpedia}
+        # GoRecDial's film ids are its own, so its films are looked up by title.
+        uris = redial.title_uris(movies) if corpus.name == "gorecdial" else redial.movie_uris(movies)
         conversations = []
         for split in Split:
             reading = _READERS[corpus.name](corpus.path(split.value), split, uris)
@@ -187,8 +189,7 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
     if corpus.name == "films":
         reviews = ReviewStore.from_films(made.reviews, graph)
     elif corpus.reviews is not None:
-        titles = {graph.title(int(item)): graph.uris[item] for item in graph.items}
-        titles |= {" ".join(m.name.split()): m.dbpedia for m in movies.values() if m.dbpedia and m.name}
+        titles = {graph.title(int(item)): graph.uris[item] for item in graph.items} | redial.title_uris(movies)
         reviews = ReviewStore.from_ecr(corpus.path("reviews"), titles)
     else:
         reviews = ReviewStore(())
@@ -208,10 +209,10 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
 def _graph(corpus: CorpusConfig) -> KnowledgeGraph:
     path = corpus.path("graph")
     if path is None:
-        return from_wikidata(hub.resolve("wikidata-films"))
+        return graphs.from_wikidata(hub.resolve("wikidata-films"))
     if path.is_dir():
-        return from_unicrs(path, corpus.path("movies"))
-    return from_turtle(path)
+        return graphs.from_unicrs(path, corpus.path("movies"))
+    return graphs.from_turtle(path)
 
 
 def link(conversation: Conversation, graph: KnowledgeGraph, linker: EntityLinker, *, targets: bool) -> Conversation:

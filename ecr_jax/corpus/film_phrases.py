@@ -84,7 +84,7 @@ TASTES: dict[str, Bank] = {
         "I (really|absolutely|just|) love <np>.", "I'm (a big|a huge|quite a) fan of <np>.", "I'm (really|very much|) into <np>.",
         "(Honestly,|Well,|) nothing beats <np> for me.", "I enjoy <np> (a lot|very much|more than anything).",
         "<nps> are (my thing|exactly my taste|what I like best).", "I (could watch|can always watch) <np> (all day|all week|any time).",
-        "I have a soft spot for <np>.", "My favorites are (usually|always|mostly) <np>.", "I adore <np>.",
+        "I have a soft spot for <np>.", "My favorites are (usually|always|mostly) <nps>.", "I adore <np>.",
         "What I like (most|best) is <np>.", "I (tend to fall|always fall) for <np>.",
     ),
     "happy": (
@@ -217,16 +217,16 @@ REACTIONS: dict[str, Bank] = {
 
 SHORT_REACTIONS: dict[str, Bank] = {
     # the same, where "it" is clear
-    "like": ("I (loved|really liked|enjoyed) (it|that one).", "That's a (great|fantastic|really good) one.", "(Great|Excellent|Awesome) (pick|choice|suggestion)!", "One of my favorites.", "It was (so|really|very) good.",
+    "like": ("I (loved|really liked|enjoyed) (it|that one).", "That's a (great|fantastic|really good) one.", "(Great|Excellent|Awesome) (pick|choice|suggestion)!", "One of my favorites.", "It was (so|really|very) good.", "(Oh|Ah), I like that (one|film).", "Can't go wrong with that one.", "Right up my street.",
              "I like that one a lot.", "That sounds (great|perfect|awesome)."),
-    "happy": ("Yay! (I'm so excited|This makes me happy).", "That makes me so happy!", "Haha, I had so much fun with it!", "I can't wait to watch it!", "Oh, how lovely, I'm smiling already!", "Woohoo!"),
-    "grateful": ("Thank you (so much|), that helps.", "I really appreciate it.", "Thanks (a lot|so much|a million)!", "You're a lifesaver, thank you.", "That's so kind of you, thanks.", "I'm really grateful for that."),
-    "agreement": ("(Yes|Yeah|Yep), (definitely|for sure|totally).", "I agree (with you|completely|).", "You're (so|absolutely|) right.", "(Sure|Okay|Alright), that works.", "Exactly!", "True, that fits."),
-    "nostalgia": ("That takes me back.", "Oh, the memories!", "I haven't seen it since I was (a kid|little|in school).", "Those were the days.", "My (dad|mom|grandpa) loved that one, I miss those evenings.", "That's my childhood right there."),
-    "surprise": ("Wow!", "Oh, I didn't see that coming!", "No way!", "Really?! I'm amazed.", "Whoa, I would never have thought of that!", "I can't believe it!", "OMG, what a twist that was!"),
-    "curious": ("I haven't seen it, what is it about?", "Who's in (it|that)?", "Hmm, is it (any good|worth seeing|scary)?", "What is it like?", "I've never heard of it, tell me more.", "How long is it?", "Interesting, what happens in it?"),
-    "neutral": ("I haven't seen (it|that one).", "It was (okay|alright|fine).", "Maybe (later|some time).", "I've heard of it.", "Not sure.", "I see.", "Ok."),
-    "negative": ("I didn't like (it|that one).", "Ugh, no.", "That was (terrible|boring|awful).", "It really disappointed me.", "Not for me, sorry.", "I hated it.", "That one put me to sleep.", "What a bad film that was."),
+    "happy": ("Yay! (I'm so excited|This makes me happy).", "That makes me so happy!", "Haha, I had so much fun with it!", "I can't wait to watch it!", "Oh, how lovely, I'm smiling already!", "Woohoo!", "What fun!", "I'm over the moon!", "(Ha|Hehe), I laughed so hard at that one!"),
+    "grateful": ("Thank you (so much|), that helps.", "I really appreciate it.", "Thanks (a lot|so much|a million)!", "You're a lifesaver, thank you.", "That's so kind of you, thanks.", "I'm really grateful for that.", "Thanks, you're the best.", "Bless you, thanks!", "Thank you for taking the time."),
+    "agreement": ("(Yes|Yeah|Yep), (definitely|for sure|totally).", "I agree (with you|completely|).", "You're (so|absolutely|) right.", "(Sure|Okay|Alright), that works.", "Exactly!", "True, that fits.", "Can't argue with that.", "Good point, (yes|agreed).", "Fine by me.", "We think alike."),
+    "nostalgia": ("That takes me back.", "Oh, the memories!", "I haven't seen it since I was (a kid|little|in school).", "Those were the days.", "My (dad|mom|grandpa) loved that one, I miss those evenings.", "That's my childhood right there.", "I used to rent that one (all the time|every other week).", "How long ago that was, I get wistful.", "I saw it with my first love, sigh."),
+    "surprise": ("Wow!", "Oh, I didn't see that coming!", "No way!", "Really?! I'm amazed.", "Whoa, I would never have thought of that!", "I can't believe it!", "OMG, what a twist that was!", "Huh, that's unexpected!", "I'm speechless!", "That's the last one I would have guessed!"),
+    "curious": ("I haven't seen it, what is it about?", "Who's in (it|that)?", "Hmm, is it (any good|worth seeing|scary)?", "What is it like?", "I've never heard of it, tell me more.", "How long is it?", "When did it come out?", "Is it anything like the others?", "What did you like about it?", "Interesting, what happens in it?"),
+    "neutral": ("I haven't seen (it|that one).", "It was (okay|alright|fine).", "Maybe (later|some time).", "I've heard of it.", "Not sure.", "I see.", "Ok.", "Hard to say.", "I have no strong feelings about it.", "I know the title, that's all.", "It's on my list."),
+    "negative": ("I didn't like (it|that one).", "Ugh, no.", "That was (terrible|boring|awful).", "It really disappointed me.", "Not for me, sorry.", "I hated it.", "That one put me to sleep.", "What a bad film that was.", "I couldn't finish it.", "Please, anything but that.", "It made me (angry|cringe)."),
 }
 
 REASONS: dict[str, dict[str, Bank]] = {
@@ -285,7 +285,7 @@ EMPATHY: dict[str, Bank] = {
     "happy": ("I'm so happy for you!", "Your joy is contagious!", "Yay! (That makes me smile too|I love the excitement).", "So glad to hear that!", "Ha, that's the spirit!", "I'm smiling with you!"),
     "grateful": ("You're (very|most|) welcome!", "(My pleasure|Any time|No problem)!", "Glad I could help.", "Happy to help!", "Don't mention it."),
     "negative": ("(I'm sorry|Sorry) (to hear that|about that).", "Oh no, (that's a pity|what a shame).", "I understand, (not everyone likes that|it's not for everybody).", "Fair enough, I'll (keep clear of that|remember that).", "I hear you, let's try something (very|quite|) different.", "That must have been annoying."),
-    "neutral": ("(Ok|Okay|Alright|I see|Got it).", "(No worries|No problem).", "Let me think.", "Hmm, let me see.", "Understood.", "That's fine."),
+    "neutral": ("(Ok|Okay|Alright|I see|Got it).", "(No worries|No problem).", "Let me think.", "Hmm, let me see.", "Understood.", "That's fine.", "Sure.", "Take your time.", "Fair."),
     "nostalgia": ("What a (lovely|beautiful|sweet) memory!", "I feel that too, those were good times.", "Old favorites are the best, aren't they?", "Ah, that takes me back as well.", "It's wonderful how movies keep our memories.", "I miss those days too."),
     "agreement": ("I'm glad we agree.", "(Exactly|Right|Indeed)!", "Good, we see eye to eye.", "Perfect.", "Great minds think alike."),
     "surprise": ("Ha, I thought that might surprise you!", "I know, right?!", "Unexpected, isn't it?", "I was (amazed|stunned) too!", "Life is full of surprises!", "Yes, really!"),

@@ -52,8 +52,8 @@ _VALENCE = {
 # P(answer | how much of the tastes a film fits), then P(emotion | answer).
 _ANSWERS = {
     "full": (0.84, 0.01, 0.15),
-    "part": (0.79, 0.03, 0.18),
-    "none": (0.60, 0.11, 0.29),
+    "part": (0.79, 0.02, 0.19),
+    "none": (0.62, 0.08, 0.30),
     "averse": (0.27, 0.45, 0.28),
 }
 _VOICED = {
@@ -182,7 +182,8 @@ def generate(table: Path, *, seed: int = 0, dialogues: int = 1000, reviews: int 
     """
     if seed < 0 or dialogues < 10 or reviews < 0:
         raise ValueError(
-            f"seed {seed}, dialogues {dialogues}, reviews {reviews}: give a seed and reviews from 0 and 10 dialogues or more"
+            f"seed {seed}, dialogues {dialogues}, reviews {reviews}: give a seed of 0 or more, "
+            "10 dialogues or more and 0 reviews or more"
         )
     world = _World(read_table(table))
     conversations = tuple(
@@ -245,9 +246,17 @@ class _World:
         smallest = {"genre": 12, "director": 4, "actor": 6, "era": 25}
         self.choices = {
             kind: [
-                value for value, films in self.of[kind].items() if films.sum() >= smallest[kind] and value not in _NOT_A_TASTE
+                value
+                for value, films in self.of[kind].items()
+                if films.sum() >= smallest[kind] and value not in _NOT_A_TASTE
             ]
             for kind in self.of
+        }
+        if not self.choices["genre"]:
+            raise ValueError("no genre of the film table has 12 well documented films, so no taste could be served")
+        self.tables = {  # [values, I] of the choices
+            kind: np.array([self.of[kind][value] for value in values], np.float64).reshape(-1, len(pool))
+            for kind, values in self.choices.items()
         }
         self.known_cast = [self._known_cast(film) for film in pool]
         self.similar = self._similarity()
@@ -269,8 +278,10 @@ class _World:
     def _similarity(self) -> np.ndarray:
         shared = {}
         for kind in ("director", "actor", "genre"):
-            table = np.stack(list(self.of[kind].values()), axis=1).astype(np.float32)  # [I, names]
-            shared[kind] = table @ table.T
+            # Who is in one film only is shared by none; sizes are of genres, and those are all kept.
+            kept = [films for films in self.of[kind].values() if kind == "genre" or films.sum() > 1]
+            table = np.array(kept, np.float32).reshape(-1, len(self.pool))  # [names, I]
+            shared[kind] = table.T @ table
         sizes = np.diag(shared["genre"])
         alike = shared["genre"] / (sizes[:, None] + sizes[None, :] - shared["genre"])
         near = np.abs(self.years[:, None] - self.years[None, :]) <= 6
@@ -334,15 +345,18 @@ class _Writer:
     rng: np.random.Generator
     lower: bool = False
     typos: float = 0.0
+    used: set[str] = field(default_factory=set)
     text: str = ""
     mentions: list[Mention] = field(default_factory=list)
 
     def say(self, bank: Sequence[str], **slots: Slot) -> None:
-        """Appends a sentence made from one phrase of the bank."""
+        """Appends a sentence made from one phrase of the bank, one not used before while there is one."""
         if self.text:
             self.text += " "
         start = len(self.text)
-        self._write(_choose(self.rng, _pick(self.rng, bank)), slots, start)
+        phrase = _pick(self.rng, [phrase for phrase in bank if phrase not in self.used] or bank)
+        self.used.add(phrase)
+        self._write(_choose(self.rng, phrase), slots, start)
         if self.lower and self.text.endswith(".") and self.rng.random() < 0.6:
             self.text = self.text[:-1] if len(self.text) > start + 1 else self.text
 
@@ -357,12 +371,11 @@ class _Writer:
                 surface = value.surface
                 if len(self.text) == start and not self.lower:
                     surface = surface[0].upper() + surface[1:]
-                self.mentions.append(
-                    Mention(
-                        len(self.text), len(self.text) + len(surface), value.name, value.film, value.entity, value.feedback
-                    )
-                )
+                at = len(self.text)
                 self.text += surface
+                self.mentions.append(
+                    Mention(at, len(self.text), value.name, value.film, value.entity, value.feedback)
+                )
             elif value is not part:
                 self._write(_choose(self.rng, value), slots, start)
             else:
@@ -419,6 +432,7 @@ class _Dialogue:
         self.recent: list[int] = []  # recommended in the last recommender turn
         self.felt: list[str] = []  # voiced in the seeker's last turn
         self.said: list[Turn] = []
+        self.used: set[str] = set()  # phrases: nobody says the same twice
         manner = rng.random()
         self.manners = {
             Role.SEEKER: (manner < 0.12, 0.04 if rng.random() < 0.15 else 0.004),
@@ -434,12 +448,12 @@ class _Dialogue:
             tastes: list[tuple[str, str | int]] = []
             fitting = np.ones(len(world.pool), bool)
             for kind in reversed(kinds):  # the narrow attribute first, then a genre that goes with it
-                values = [v for v in world.choices[kind] if (kind, v) not in tastes]
-                counts = np.array([(fitting & world.of[kind][v]).sum() for v in values], np.float64)
-                counts = counts**0.5
-                if not counts.sum():
+                values = world.choices[kind]
+                weights = (world.tables[kind] @ fitting) ** 0.5
+                weights *= [(kind, value) not in tastes for value in values]
+                if not weights.sum():
                     break
-                taste = (kind, values[rng.choice(len(values), p=counts / counts.sum())])
+                taste = (kind, values[rng.choice(len(values), p=weights / weights.sum())])
                 tastes.insert(0, taste)
                 fitting &= world.fits(taste)
             if len(tastes) == len(kinds) and fitting.sum() >= 4:
@@ -501,7 +515,7 @@ class _Dialogue:
 
     def _writer(self, role: Role) -> _Writer:
         lower, typos = self.manners[role]
-        return _Writer(self.rng, lower, typos)
+        return _Writer(self.rng, lower, typos, self.used)
 
     def _film(self, film: int) -> _Named:
         item = self.world.pool[film]
@@ -523,11 +537,14 @@ class _Dialogue:
                 slots["person"] = _person(value)
         return slots
 
-    def _nouns(self, tastes: Sequence[tuple[str, str | int]]) -> dict[str, Slot]:
+    def _nouns(self, tastes: Sequence[tuple[str, str | int]], emotion: str) -> dict[str, Slot]:
+        """Slots `np`, and `nps` for where only a plural will do."""
         kind = "+".join(kind for kind, _ in tastes)
         slots = self._slots(tastes)
         slots["nps"] = _pick(self.rng, phrases.TASTE_NOUNS[kind])
-        singular = self.rng.random() < 0.4
+        # One looks for a comedy, but one loves, misses and hates comedies.
+        possible = emotion in ("neutral", "curious", "agreement") or (kind[:5] != "genre" and emotion == "like")
+        singular = possible and self.rng.random() < 0.4
         slots["np"] = _pick(self.rng, phrases.TASTE_SINGULARS[kind]) if singular else slots["nps"]
         return slots
 
@@ -555,7 +572,7 @@ class _Dialogue:
         told, self.hidden = self.hidden[:count], self.hidden[count:]
         self.heard += told
         emotion = self._taste_emotion(told, answering)
-        writer.say(phrases.TASTES[emotion], **self._nouns(told))
+        writer.say(phrases.TASTES[emotion], **self._nouns(told, emotion))
         return [emotion]
 
     def _tell_film(self, writer: _Writer) -> list[str]:
@@ -580,7 +597,7 @@ class _Dialogue:
     def _tell_aversion(self, writer: _Writer) -> list[str]:
         world = self.world
         if self.aversion and self.aversion not in self.heard_against:
-            writer.say(phrases.AVERSIONS, **self._nouns([self.aversion]))
+            writer.say(phrases.AVERSIONS, **self._nouns([self.aversion], "negative"))
             self.heard_against.append(self.aversion)
             return ["negative"]
         if self.rng.random() < 0.35:  # a film that does not fit at all
@@ -820,7 +837,10 @@ def _facts(world: _World, film: int, rng: np.random.Generator) -> list[tuple[str
         facts.append(("genre2", _genre_slots(rng, genres[0]) | _genre_slots(rng, genres[1], "2")))
     elif genres:
         facts.append(("genre", _genre_slots(rng, genres[0])))
-    facts.append(("year", {"year": str(item.year)}) if rng.random() < 0.6 else ("era", {"era": phrases.ERAS[item.era][0]}))
+    if rng.random() < 0.6:
+        facts.append(("year", {"year": str(item.year)}))
+    else:
+        facts.append(("era", {"era": phrases.ERAS[item.era][0]}))
     if item.writers:
         facts.append(("writer", {"person": _person(_pick(rng, item.writers))}))
     if len(item.countries) == 1 and (item.countries[0] != "United States" or rng.random() < 0.3):

@@ -128,13 +128,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Most of each thing a model reads: context tokens, text-encoder states, entities, emotions, neighbours."""
+    """Most of each thing a model reads: tokens, text-encoder states, entities; emotions, neighbours, copies of each."""
 
     tokens: int
     states: int
     entities: int
     emotions: int
     neighbours: int
+    copies: int
 
 
 def fields(pad_entity: int) -> dict[str, Field]:
@@ -147,6 +148,8 @@ def fields(pad_entity: int) -> dict[str, Field]:
         "emotion_probs": Field(0, ("E", None)),
         "neighbours": Field(pad_entity, ("E", None)),
         "neighbour_weights": Field(0, ("E", None)),
+        "copies": Field(pad_entity, ("E", None)),
+        "copy_weights": Field(0, ("E", None)),
     }
 
 
@@ -166,8 +169,9 @@ def reply_fields(pad_entity: int) -> dict[str, Field]:
 class Reader:
     """Turns a `Context` into the arrays that the prompt encoder and the language model read."""
 
-    def __init__(self, words: Words, states: States, cooccurrence: Cooccurrence, sizes: Sizes):
-        self.words, self.states, self.cooccurrence, self.sizes = words, states, cooccurrence, sizes
+    def __init__(self, words: Words, states: States, related: Cooccurrence, together: Cooccurrence, sizes: Sizes):
+        """`related`: emotion-related co-occurrence; `together`: items said in one dialogue with an entity."""
+        self.words, self.states, self.related, self.together, self.sizes = words, states, related, together, sizes
 
     def context(self, context: Context, tokens: Sequence[Sequence[int]], exclude: int | None = None) -> dict:
         """Arrays of one context.
@@ -179,7 +183,8 @@ class Reader:
 
         Returns:
           tokens int32 [T], text_states float16 [S, Dt], entities int32 [E], emotions int32 [E, F],
-          emotion_probs float32 [E, F], neighbours int32 [E, K], neighbour_weights float32 [E, K].
+          emotion_probs float32 [E, F], neighbours int32 [E, K], neighbour_weights float32 [E, K], copies int32 [E, C],
+          copy_weights float32 [E, C].
         """
         sizes = self.sizes
         emotions = np.full((len(context.entities), sizes.emotions), PAD, np.int32)
@@ -188,15 +193,18 @@ class Reader:
             for column, (label, probability) in enumerate(known[: sizes.emotions]):
                 emotions[row, column], probs[row, column] = label, probability
         entities = np.asarray(context.entities, np.int32)
-        neighbours, weights = self.cooccurrence.neighbours(entities, sizes.neighbours, exclude)
+        neighbours, weights = self.related.neighbours(entities, sizes.neighbours, exclude)
+        copies, copy_weights = self.together.neighbours(entities, sizes.copies, exclude)
         return {
             "tokens": np.asarray(last_turns(tokens, sizes.tokens), np.int32),
             "text_states": self.states.of([turn.unit for turn in context.turns], sizes.states),
             "entities": entities,
             "emotions": emotions,
             "emotion_probs": probs,
-            "neighbours": np.asarray(neighbours, np.int32),
-            "neighbour_weights": np.asarray(weights, np.float32),
+            "neighbours": neighbours,
+            "neighbour_weights": weights,
+            "copies": copies,
+            "copy_weights": copy_weights,
         }
 
 

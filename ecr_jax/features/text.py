@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
 from ecr_jax.corpus.schema import MOVIE, Role
@@ -36,7 +37,7 @@ class Words:
         """Adds `MOVIE` to the tokenizer where it is missing. Raises ValueError where it has no end token."""
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer names no end-of-sequence token; give its folder one (eos_token)")
-        tokenizer.add_special_tokens({"additional_special_tokens": [MOVIE]}, replace_additional_special_tokens=False)
+        tokenizer.add_tokens([AddedToken(MOVIE, special=True, normalized=False)], special_tokens=True)
         return cls(tokenizer, tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(MOVIE))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

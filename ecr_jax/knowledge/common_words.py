@@ -96,6 +96,20 @@ who why will with would wow yeah yes you your
 )
 """Words that even with a capital are a title only behind a word like "seen"."""
 
+PHRASES: frozenset[str] = frozenset(
+    """
+anything else,something else,something new,something different,nothing else,date night,movie night,old school,real life
+all the time,good time,good times,this time,first time,next time,long time,big time,family time,last night,good luck
+good morning,good night,good day,new year,happy new year,no problem,right now,true story,high school,best friend
+best friends,little kids,young adult,big fan,best picture,check it out,checking out,two thumbs up,action movie
+the best,the end,the one,the other,the last,the main event,the movie,the story,the book,the original,the ending
+the show,the song,the cast,the actor
+""".strip()
+    .replace("\n", ",")
+    .split(",")
+)
+"""Titles that are mostly just words, however many they are."""
+
 
 def ordinary(word: str) -> bool:
     """Whether a folded word is an everyday one, or a common form of one ("checking", "cars")."""

@@ -159,6 +159,12 @@ class Cooccurrence:
             weights[e, :n] = left[:n] / max(total, 1)
         return ids, weights
 
+    def towards(self, entities: np.ndarray) -> Cooccurrence:
+        """Only the pairs (x, y) whose y is one of `entities`: P(y given x) is then over these."""
+        kept = np.isin(self.tails, entities)
+        starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
+        return Cooccurrence(self.n_entities, starts, self.heads[kept], self.tails[kept], self.counts[kept])
+
     def save(self, path: Path) -> None:
         """Writes the counts as .npz (temporary name, then renamed)."""
         with replacing(path) as temporary, temporary.open("wb") as file:

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from ecr_jax.files import replacing
-from ecr_jax.knowledge.naming import alias_forms, canonical_name, genre_forms, split_year, title_forms
+from ecr_jax.knowledge.naming import alias_forms, canonical_name, genre_forms, normalise, split_year, title_forms
 
 SELF_LOOP = "self_loop"
 """The relation of an entity with itself; always the last of `KnowledgeGraph.relations`, never among the triples."""
@@ -272,6 +272,7 @@ def build(
         else:
             forms = genre_forms(uri) or alias_forms(own, kind_of.get(uri, "other"))
             aliases |= {Alias(form, entity) for form in forms}
+    aliases |= _surnames(ids, names, kind_of, triples, {alias.text for alias in aliases})
     return KnowledgeGraph(
         uris=tuple(uris),
         names=tuple(names),
@@ -285,6 +286,30 @@ def build(
         loops=np.array(sorted(ids[uri] for uri in loops), np.int32),
         aliases=tuple(sorted(aliases)),
     )
+
+
+_FAMOUS = 20  # triples of a person whose surname alone may stand for the name
+
+
+def _surnames(
+    ids: Mapping[str, int],
+    names: Sequence[str],
+    kinds: Mapping[str, str],
+    triples: Iterable[tuple[str, str, str]],
+    spoken_for: set[str],
+) -> set[Alias]:
+    """Surnames of famous people that no one else of some fame has, and that are no other name ("Tarantino")."""
+    degrees = Counter(end for head, _, tail in triples for end in (head, tail))
+    bearers: dict[str, list[str]] = {}
+    for uri in ids:
+        parts = normalise(names[ids[uri]]).split()
+        if kinds.get(uri) == "person" and len(parts) > 1 and degrees[uri] * 4 >= _FAMOUS:
+            bearers.setdefault(parts[-1], []).append(uri)
+    return {
+        Alias(surname, ids[people[0]])
+        for surname, people in bearers.items()
+        if len(people) == 1 and degrees[people[0]] >= _FAMOUS and len(surname) >= 6 and surname not in spoken_for
+    }
 
 
 _FILM = re.compile(r"film\)>?$")

@@ -16,7 +16,7 @@ import ahocorasick
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from ecr_jax.knowledge.common_words import FUNCTION, ordinary
+from ecr_jax.knowledge.common_words import FUNCTION, PHRASES, ordinary
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.naming import genre_forms, genre_rank, normalise, words
 
@@ -30,9 +30,10 @@ _SENTENCE_START = re.compile(r"(?:^|[.!?:;\n)\"“”*]|\.\.)\s*$")
 _SMALL = frozenset("a an and at by for from in of on or the to vs with".split())
 _HUB = 500  # neighbours of such an entity ("United States") say nothing of what two films have in common
 _LONGEST = 8  # words of a misspelt title before its year
+_RARE = 5  # letters of a title of one word that is believed in small letters
 _KNOWN = 10  # triples of a person who is known by one name
 _CUE = re.compile(
-    r"(?:see|seen|saw|watch|watched|watching|rewatch|love|loved|like|liked|enjoyed|hated|movie|film|called|named|titled"
+    r"(?:see|seen|saw|watch|watched|watching|rewatch|love|loved|like|liked|enjoyed|hated|called|named|titled"
     r"|recommend|suggest|about|try|tried)\s+$",
     re.IGNORECASE,
 )
@@ -99,10 +100,11 @@ class EntityLinker:
         self._by_year: dict[int, list[str]] = defaultdict(list)
         self._blocks: dict[tuple[str, int], list[str]] = defaultdict(list)
         for text, entries in by_text.items():
-            for year in {year for entity, year in entries if self._film[entity] and year}:
+            for year in {year for entity, year in entries if self._film[entity]}:
                 self._by_year[year].append(text)
             if len(text) >= 6 and any(self._film[entity] or self._person[entity] for entity, _ in entries):
                 self._blocks[text[0], len(text)].append(text)
+        self._name = lru_cache(maxsize=1 << 16)(lambda entity: normalise(graph.names[entity]))
         self._near = lru_cache(maxsize=4096)(lambda entity: frozenset(graph.neighbours(entity).tolist()))
 
     def link(self, text: str, context: Iterable[int] = ()) -> list[Link]:
@@ -119,12 +121,13 @@ class EntityLinker:
         if not tokens:
             return []
         dated, plain, blocked = self._exact(text, tokens)
-        taken = _longest(dated)
-        for title in _titles_before_years(text, tokens, taken):
-            taken += self._misspelt_before(text, tokens, title) or [title]
-        taken += _longest(blocked, taken)
-        taken += _longest(plain, taken)
-        taken += _longest(self._misspelt(text, tokens, taken), taken)
+        used = bytearray(len(text))
+        taken = _longest(dated, used)
+        for title, last, year in _titles_before_years(text, tokens, used):
+            taken += _longest(self._misspelt_before(tokens, last, year, title.end) or [title], used)
+        for spans in (blocked, plain):
+            taken += _longest(spans, used)
+        taken += _longest(self._misspelt(text, tokens, used), used)
         taken = [span for span in taken if span.candidates]
         known = {span.candidates[0] for span in taken if len(span.candidates) == 1}
         known.update(entity for entity in context if 0 <= entity < len(self._graph))
@@ -155,18 +158,26 @@ class EntityLinker:
             bare = None if year else _BARE_YEAR_BEHIND.match(text, stop)
             if year and any(self._film[entity] for entity, _ in entries):
                 candidates = self._of_year(entries, int(year[1]))
-                (dated if candidates else blocked).append(_Span(start, year.end(), len(found), candidates))
+                span = _Span(start, year.end(), len(found), self._named_so(candidates, found))
+                (dated if candidates else blocked).append(span)
                 continue
             if bare and (candidates := self._of_year(entries, int(bare[1]), exactly=True)):
                 plain.append(_Span(start, bare.end(), len(found) + 5, candidates))
             as_title = any(abs(start - a) < 2 and abs(stop - b) < 2 for a, b in quoted)
-            as_name = _written_as_name(text, tokens, first, last)
+            as_name = _written_as_name(text, tokens, first, last) and (found not in PHRASES or text[start].isupper())
+            awaited = bool(_CUE.search(text, max(0, start - 20), start))
             candidates = tuple(
-                sorted({entity for entity, _ in entries if self._plausible(entity, found, as_title, as_name)})
+                sorted({entity for entity, _ in entries if self._plausible(entity, found, as_title, as_name, awaited)})
             )
             if candidates:
-                plain.append(_Span(start, stop, len(found), candidates))
+                plain.append(_Span(start, stop, len(found), self._named_so(candidates, found)))
         return dated, plain, blocked
+
+    def _named_so(self, candidates: tuple[int, ...], found: str) -> tuple[int, ...]:
+        """The candidates whose very name this is ("It", not "I.T."); all where it is the name of none, or a genre's."""
+        if any(entity in self._genre for entity in candidates):
+            return candidates
+        return tuple(entity for entity in candidates if self._name(entity) == found) or candidates
 
     def _of_year(self, entries: list[tuple[int, int]], year: int, exactly: bool = False) -> tuple[int, ...]:
         """Films of that year; else of a year beside it, where sources differ; else those of an unknown year."""
@@ -177,8 +188,16 @@ class EntityLinker:
                 return tuple(sorted(found))
         return ()
 
-    def _plausible(self, entity: int, found: str, as_title: bool, as_name: bool) -> bool:
-        """Whether these words, written so, may mean this entity and not just themselves."""
+    def _plausible(self, entity: int, found: str, as_title: bool, as_name: bool, awaited: bool) -> bool:
+        """Whether these words, written so, may mean this entity and not just themselves.
+
+        Args:
+          entity: its id.
+          found: the folded words.
+          as_title: they stand in quotes.
+          as_name: they have a name's capitals.
+          awaited: a word like "seen" stands before them.
+        """
         if entity in self._genre:
             return True
         parts = found.split()
@@ -186,20 +205,29 @@ class EntityLinker:
         if self._film[entity]:
             if as_title or as_name:
                 return True
-            # In small letters a title must be whole and of its own kind of word.
-            return not everyday and (
-                len(parts) > 1 or (len(found) >= 6 and found == normalise(self._graph.names[entity]))
-            )
+            # In small letters one word must be no everyday one, of several two must say something; with a word like
+            # "seen" before it any title will do that is whole and says something at all.
+            telling = sum(part not in FUNCTION and part not in _SMALL for part in parts)
+            whole = found in (self._name(entity), self._name(entity).replace(" ", ""))
+            if found in PHRASES:
+                return False
+            if awaited and whole and telling and entity in self._items:
+                return True
+            return telling > 1 if everyday else len(parts) > 1 or (whole and len(found) >= _RARE)
         if len(parts) == 1:
             known = not self._person[entity] or self._degree[entity] >= _KNOWN
             return as_name and not everyday and known and len(found) > 2
         return as_name or not everyday
 
-    def _settle(self, candidates: tuple[int, ...], known: set[int]) -> tuple[int, int]:
-        """The entity most at home among the known ones, then a genre, an item, the one with most triples; and the
-        number of candidates that the known ones left equal."""
-        if len(candidates) == 1:
-            return candidates[0], 1
+    def _settle(self, candidates: Sequence[int], known: set[int]) -> tuple[int, int]:
+        """A genre if there is one; else the entity most at home among the known ones, then the most prominent.
+
+        Returns:
+          It, and between how many only their prominence decided.
+        """
+        candidates = [entity for entity in candidates if entity in self._genre] or candidates
+        if len(candidates) == 1 or candidates[0] in self._genre:
+            return min(candidates, key=self._prominence), 1
         shared = {entity: self._shared(entity, known) for entity in candidates}
         most = max(shared.values())
         equal = [entity for entity in candidates if shared[entity] == most]
@@ -209,7 +237,6 @@ class EntityLinker:
     def _prominence(self, entity: int) -> tuple[float, ...]:
         """Sorts what is more likely meant, all else being equal, to the front."""
         return (
-            entity not in self._genre,
             self._genre.get(entity, 0),
             -self._popularity[entity],
             entity not in self._items,
@@ -226,9 +253,9 @@ class EntityLinker:
             if other != entity
         )
 
-    def _misspelt(self, text: str, tokens: list[tuple[str, int, int]], taken: list[_Span]) -> list[_Span]:
+    def _misspelt(self, text: str, tokens: list[tuple[str, int, int]], used: bytearray) -> list[_Span]:
         """Near spellings of what is quoted or written as a name and was not found."""
-        covered = [any(span.start < end and start < span.end for span in taken) for _, start, end in tokens]
+        covered = [any(used[start:end]) for _, start, end in tokens]
         spans = []
         for match in _QUOTED.finditer(text):
             start, stop = match.span(match.lastindex)
@@ -239,26 +266,24 @@ class EntityLinker:
             spans += self._nearest(tokens[first : last + 1])
         return spans
 
-    def _misspelt_before(self, text: str, tokens: list[tuple[str, int, int]], title: _Span) -> list[_Span]:
-        """The likest film of a year among the words before it; `title` ends with that year."""
-        year = int(_YEAR_BEHIND.findall(text, 0, title.end)[-1])
-        last = max(number for number, token in enumerate(tokens) if token[2] <= title.end and not _is_year(token, year))
-        titles = [name for near in (year, year - 1, year + 1) for name in self._by_year.get(near, ())]
+    def _misspelt_before(self, tokens: list[tuple[str, int, int]], last: int, year: int, end: int) -> list[_Span]:
+        """The likest film of that year among the up to `_LONGEST` words up to the `last`; `end` is the span's."""
+        titles = [name for near in (year, year - 1, year + 1, 0) for name in self._by_year.get(near, ())]
         best: tuple[float, int, int, str] | None = None
         for first in range(last, max(-1, last - _LONGEST), -1):
             written = " ".join(token[0] for token in tokens[first : last + 1])
             if len(written) < 4:
                 continue
-            found = process.extractOne(written, titles, scorer=OSA.normalized_similarity, score_cutoff=_SIMILAR)
-            if (
-                found
-                and _numbers(found[0]) == _numbers(written)
-                and (best is None or (found[1], len(written)) > best[:2])
-            ):
+            # The year vouches for the title: one slip is allowed even in a short one.
+            cutoff = min(_SIMILAR, 1 - 1 / len(written)) - 1e-6
+            found = process.extractOne(written, titles, scorer=OSA.normalized_similarity, score_cutoff=cutoff)
+            if not found or _numbers(found[0]) != _numbers(written):
+                continue
+            if best is None or (found[1], len(written)) > best[:2]:
                 best = (found[1], len(written), first, found[0])
         if best is None:
             return []
-        return [_Span(tokens[best[2]][1], title.end, best[1], self._of_year(self._entries[best[3]], year), best[0])]
+        return [_Span(tokens[best[2]][1], end, best[1], self._of_year(self._entries[best[3]], year), best[0])]
 
     def _nearest(self, part: list[tuple[str, int, int]]) -> list[_Span]:
         """The likest film or person for these words, taken as a whole."""
@@ -281,20 +306,18 @@ class EntityLinker:
         return [_Span(part[0][1], part[-1][2], len(written), tuple(sorted(candidates)), found[1])]
 
 
-def _is_year(token: tuple[str, int, int], year: int) -> bool:
-    return token[0] == str(year)
-
-
-def _titles_before_years(text: str, tokens: list[tuple[str, int, int]], taken: list[_Span]) -> list[_Span]:
-    """What looks like a title before each year in brackets that no span of `taken` holds; without candidates."""
+def _titles_before_years(
+    text: str, tokens: list[tuple[str, int, int]], used: bytearray
+) -> list[tuple[_Span, int, int]]:
+    """What looks like a title before each year in brackets that is not used yet: (span, its last token, year)."""
     spans = []
     for number, (_, _, stop) in enumerate(tokens):
         year = _YEAR_BEHIND.match(text, stop)
-        if not year or any(span.start < year.end() and stop < span.end for span in taken):
+        if not year or any(used[stop : year.end()]):
             continue
         first = number
         for before in range(number - 1, max(-1, number - 2 * _LONGEST), -1):
-            if any(span.end > tokens[before][1] and span.start < tokens[before][2] for span in taken):
+            if any(used[tokens[before][1] : tokens[before][2]]):
                 break
             gap = text[tokens[before][2] : tokens[before + 1][1]]
             if len(gap) > 3 or any(mark in gap for mark in ".?!,;") and not gap.startswith(", "):
@@ -303,17 +326,16 @@ def _titles_before_years(text: str, tokens: list[tuple[str, int, int]], taken: l
                 first = before
             elif tokens[before][0] not in _SMALL:
                 break
-        spans.append(_Span(tokens[first][1], year.end(), 0, ()))
+        spans.append((_Span(tokens[first][1], year.end(), 0, ()), number, int(year[1])))
     return spans
 
 
-def _longest(spans: Iterable[_Span], taken: Iterable[_Span] = ()) -> list[_Span]:
-    """The spans that do not overlap `taken` nor each other, the longest first, then the one that starts first."""
-    kept: list[_Span] = []
-    used = [(span.start, span.end) for span in taken]
+def _longest(spans: Iterable[_Span], used: bytearray) -> list[_Span]:
+    """The spans free of `used` characters and of each other, the longest first, then the first; marks them used."""
+    kept = []
     for span in sorted(spans, key=lambda s: (-s.length, s.start)):
-        if all(span.end <= start or end <= span.start for start, end in used):
-            used.append((span.start, span.end))
+        if not any(used[span.start : span.end]):
+            used[span.start : span.end] = b"\1" * (span.end - span.start)
             kept.append(span)
     return kept
 
@@ -348,7 +370,7 @@ def _written_as_name(text: str, tokens: list[tuple[str, int, int]], first: int, 
     if not written[0].isupper():
         return False
     if tokens[first][0] in FUNCTION:
-        return bool(_CUE.search(text[:start])) and not re.match(r"\s+[\w'’]", text[end:])
+        return bool(_CUE.search(text[:start])) and text[end : end + 1] not in ("'", "’")
     if _SENTENCE_START.search(text[max(0, start - 6) : start]):
         return False
     before = first > 0 and text[tokens[first - 1][1]].isupper() and text[tokens[first - 1][2] : start].isspace()

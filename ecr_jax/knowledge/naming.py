@@ -38,8 +38,9 @@ _GENRE_URI = re.compile(r"[ _-]*(?:\((?:genre|fiction|film)\)|films?|fiction)$")
 # These genres are spoken of by their bare name's entity; the others by "..._film", where there is one.
 _BARE = frozenset(("comedy", "drama", "fantasy", "science fiction", "sci fi", "animation", "crime"))
 # Alone, these name a genre too seldom; with "film" or "movie" behind they do.
-_NOT_ALONE = frozenset(("scary", "family", "history", "music", "war", "spy", "teen", "sport", "sports", "crime", "dramatic",
-                        "historical", "biography"))  # fmt: skip
+_NOT_ALONE = frozenset(("scary", "family", "history", "music", "war", "spy", "teen", "sport", "sports", "crime",
+                        "dramatic", "historical", "biography"))  # fmt: skip
+_NOUNS = ("movie", "movies", "film", "films", "flick", "flicks")
 
 
 def fold(token: str) -> str:
@@ -141,21 +142,23 @@ def genre_rank(uri: str) -> int:
     DBpedia has "Horror_film", "Horror_fiction" and "Horror_films"; the bare entity comes first where it is the general
     one ("Comedy"), and the film genre elsewhere.
     """
-    tail = unquote(uri.strip("<>").rsplit("/", 1)[-1])
-    bare = normalise(_GENRE_URI.sub("", tail).replace("_", " ")) in _BARE
-    suffix = _GENRE_URI.search(tail)
-    if suffix is None:
-        return 0 if bare else 1
-    return (1 if bare else 0) if suffix[0] == "_film" else 2
+    base, suffix = _genre_base(uri)
+    if not suffix:
+        return 0 if base in _BARE else 1
+    return int(base in _BARE) if suffix == "_film" else 2
+
+
+def _genre_base(uri: str) -> tuple[str, str]:
+    """ "Horror_film" -> ("horror", "_film"); "Science_fiction" -> ("science fiction", "")."""
+    tail = uri.removeprefix("genre:") if uri.startswith("genre:") else unquote(uri.strip("<>").rsplit("/", 1)[-1])
+    whole = normalise(tail.replace("_", " "))
+    match = None if whole in _GENRES else _GENRE_URI.search(tail)
+    return (normalise(tail[: match.start()].replace("_", " ")), match[0]) if match else (whole, "")
 
 
 def genre_forms(uri: str) -> set[str]:
     """Normalised ways to speak of a genre that is known here; empty for every other URI."""
-    if uri.startswith("genre:"):
-        base = normalise(uri.removeprefix("genre:"))
-    else:
-        tail = unquote(uri.strip("<>").rsplit("/", 1)[-1])
-        base = normalise(_GENRE_URI.sub("", tail).replace("_", " "))
+    base, _ = _genre_base(uri)
     if base not in _GENRES:
         return {base} if base and uri.startswith("genre:") else set()
     named = (base, *_GENRES[base])

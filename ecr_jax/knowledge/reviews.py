@@ -79,11 +79,11 @@ class ReviewStore:
         return [review for review in self.reviews if review.split == split]
 
     @cached_property
-    def _mentioned(self) -> Mapping[str, Counter[str]]:
-        """Film -> how many of its training reviews speak of each entity."""
-        counts: dict[str, Counter[str]] = {}
+    def _told(self) -> Mapping[str, Counter[str | Triple]]:
+        """Film -> how many of its training reviews speak of each entity and voice each fact."""
+        counts: dict[str, Counter[str | Triple]] = {}
         for review in self.of_split(Split.TRAIN):
-            counts.setdefault(review.film, Counter()).update(set(review.entities))
+            counts.setdefault(review.film, Counter()).update({*review.entities, *review.triples})
         return counts
 
     def knowledge(self, film: str, graph: KnowledgeGraph) -> Knowledge:
@@ -95,16 +95,20 @@ class ReviewStore:
 
         Returns:
           The entities that at least two reviews name (the most named one where none is), equal counts by name; the
-          triples of the five relations of reviews, in their order, then by name.
+          triples of the five relations of reviews, those that reviews voice most first, then one of each relation in
+          turn (`facts`), so that the first few tell different things.
 
         Raises:
           KeyError: the graph has no such film.
 
         Reference: ECR 4.3.2; reference/ecr.md F.3, F.6.
         """
-        ranked = sorted(self._mentioned.get(film, Counter()).items(), key=lambda pair: (-pair[1], pair[0]))
-        entities = [name for name, number in ranked if number > 1] or [name for name, _ in ranked[:1]]
-        return Knowledge(tuple(entities), tuple(facts(film, graph).values()))
+        told = self._told.get(film, Counter())
+        named = {name: number for name, number in told.items() if isinstance(name, str)}
+        ranked = sorted(named, key=lambda name: (-named[name], name))
+        entities = [name for name in ranked if named[name] > 1] or ranked[:1]
+        triples = sorted(facts(film, graph).values(), key=lambda triple: -told[triple])
+        return Knowledge(tuple(entities), tuple(triples))
 
     def save(self, path: Path) -> None:
         """Writes a Parquet file (temporary name, then renamed)."""
@@ -197,22 +201,24 @@ def facts(film: str, graph: KnowledgeGraph) -> dict[str, Triple]:
     """The film's neighbours under the relations of reviews: URI -> its triple.
 
     Neighbours are told apart by URI, so that "Tom" is not Tom Hanks. Where two relations join the same two, the one
-    that stands first in `REVIEW_RELATIONS` counts.
+    that stands first in `REVIEW_RELATIONS` counts. First comes the best-connected neighbour of each relation, then the
+    next of each, and so on.
 
     Raises:
       KeyError: the graph has no such film.
     """
-    place = {relation: i for i, relation in enumerate(REVIEW_RELATIONS)}
-    found: dict[str, Triple] = {}
-    rows = []
     entity = graph.id(film)
-    for head, relation, tail in graph.triples_of(entity, REVIEW_RELATIONS).tolist():
-        if head == entity != tail:
-            name = graph.relations[relation]
-            rows.append((place[name], graph.names[tail], graph.uris[tail], name))
-    for _, name, uri, relation in sorted(rows):
-        found.setdefault(uri, (relation, name))
-    return found
+    joined: dict[int, str] = {}
+    for relation in REVIEW_RELATIONS:
+        for head, _, tail in graph.triples_of(entity, [relation]).tolist():
+            if head == entity != tail:
+                joined.setdefault(tail, relation)
+    turns = []
+    for order, relation in enumerate(REVIEW_RELATIONS):
+        tails = [tail for tail, name in joined.items() if name == relation]
+        tails.sort(key=lambda tail: (-graph.degrees[tail], tail))
+        turns += [(place, order, tail) for place, tail in enumerate(tails)]
+    return {graph.uris[tail]: (joined[tail], graph.names[tail]) for _, _, tail in sorted(turns)}
 
 
 def clean(text: str, votes: int, max_words: int = MAX_WORDS) -> str | None:

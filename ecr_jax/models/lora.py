@@ -21,7 +21,7 @@ Adapter = dict[str, dict[str, jax.Array]]
 # The kernels [in, out] of attention, in all our language models.
 ATTENTION = (r"layers/attention/.*/kernel",)
 
-# a is split along its input as little as b: adapters are small, every device holds them whole.
+# Adapters are small: every device holds them whole.
 SHARDING_RULES = ((r".*/kernel/[ab]", ()),)
 
 

@@ -158,7 +158,7 @@ class Tower(nn.Module):
 
 
 class EmotionFusion(nn.Module):
-    """Joins an entity [..., D] and its emotion [..., M] into [..., D] (ECR Eq. 4; see `PromptConfig.emotion_fusion`)."""
+    """Joins an entity [..., D] and its emotion [..., M] into [..., D] (Eq. 4; see `PromptConfig.emotion_fusion`)."""
 
     kind: str
 

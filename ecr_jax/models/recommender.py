@@ -20,7 +20,8 @@ SLOTS = 32
 """How far back the order of mentions is told apart."""
 
 LanguageModel = Callable[[jax.Array, jax.Array, Prefix], jax.Array]
-"""A frozen language model: (tokens [B, T], mask [B, T], prefix) -> hidden states [B, T, D] after its final norm."""
+"""A frozen language model: (tokens [B, T], mask [B, T], prefix) -> hidden states [B, T, D] after its final norm.
+A flax module is made before, outside of the callable, which only calls its `apply`."""
 
 FIDELITY: dict[str, dict[str, Any]] = {
     "code": dict(query="state", copy="none", mentions=False, item_bias=False),
@@ -39,8 +40,9 @@ class HeadConfig:
         plus attention pools of the fused entities and of the text states, scaled by D ** -0.5, so that a small frozen
         language model is no bottleneck.
       copy: "none"; "published": the released code's optional head (co-occurrence times a scalar of each slot's
-        emotion, times 0.5); "mass": a learned multiple of log(1 + c m) of the co-occurrence mass m of an item, from the batch's
-        `copies` and `copy_weights` [B, E, C] where it has them (films said together, longer rows), else its neighbours.
+        emotion, times 0.5); "mass": a learned multiple of log(1 + c m) of the co-occurrence mass m of an item, from
+        the batch's `copies` and `copy_weights` [B, E, C] where it has them (films said together, longer rows), else
+        from its neighbours.
       mentions: a learned score for what the context already mentions, by how long ago and in what state.
       item_bias: a learned bias an item, beside a learned multiple of a given prior (log popularity).
     """
@@ -142,7 +144,7 @@ class Heads(nn.Module):
         if c.item_bias:
             logits += self.param("item_bias", nn.initializers.zeros, (self.entities + 1,))[item_ids]
             if item_prior is not None:
-                logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * item_prior[item_ids]
+                logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * jnp.asarray(item_prior)[item_ids]
         if c.mentions:
             scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
             scores += Linear(1, zero=True, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
@@ -174,8 +176,8 @@ class Recommender(nn.Module):
     """The knowledge prompt and the heads that rank items.
 
     The graph is encoded once and used three times:
-    `table = entity_table(graph)`, `fused, prefix = read(table, batch, task)`, a frozen language model makes `state` from
-    the prefix, `scores(state, table, fused, batch, item_ids)`.
+    `table = entity_table(graph)`, `fused, prefix = read(table, batch, task)`, a frozen language model makes `state`
+    from the prefix, `scores(state, table, fused, batch, item_ids)`.
 
     Attributes:
       prompt: the prompt encoder's config; its parameters are the subtree "encoder", which alone goes from one stage to

@@ -1,4 +1,4 @@
-"""Relational graph convolution over a `jraph.GraphsTuple`: what a node's neighbours say, one voice a relation (ECR 3.2).
+"""Relational graph convolution over a `jraph.GraphsTuple`: what a node's neighbours say, by relation (ECR 3.2).
 
 Edges are grouped by relation and sorted by receiver, so that a relation is one gather, one sorted segment sum over its
 (receiver, relation) pairs, one matrix product and one scatter without collisions. Nothing is ever N x R or E x W x W.
@@ -40,7 +40,9 @@ def graphs_tuple(senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, 
         )
     for name, ids in (("senders", senders), ("receivers", receivers)):
         if ids.size and not 0 <= ids.min() <= ids.max() < nodes:
-            raise ValueError(f"{name} hold ids from {ids.min()} to {ids.max()}; a graph of {nodes} nodes has 0 to {nodes - 1}")
+            raise ValueError(
+                f"{name} hold ids from {ids.min()} to {ids.max()}; a graph of {nodes} nodes has 0 to {nodes - 1}"
+            )
     if types.size and types.min() < 0:
         raise ValueError(f"types hold {types.min()}; relations are numbered from 0")
     order = np.lexsort((senders, receivers, types))
@@ -54,7 +56,7 @@ def graphs_tuple(senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, 
             "remove duplicates first (np.unique over the triples)"
         )
     pair = np.concatenate([[0], np.cumsum(~same)]).astype(np.int32)[: len(types)]  # [E] (relation, receiver) runs
-    weight = (1.0 / np.bincount(pair)[pair]).astype(np.float32) if len(pair) else np.zeros(0, np.float32)
+    weight = 1.0 / np.bincount(pair)[pair]  # float64; JAX narrows it to what it computes in
     bounds = np.searchsorted(types, np.arange(int(types.max(initial=-1)) + 2))
     pairs, distinct = [], []
     for start, end in zip(bounds[:-1], bounds[1:], strict=True):
@@ -91,6 +93,7 @@ class RGCN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, graph: jraph.GraphsTuple) -> jax.Array:
         """Args: x [N, W] node features; graph from `graphs_tuple`. Returns [N, W]."""
+        x = jnp.asarray(x)
         width = x.shape[-1]
         pairs, receivers = graph.globals["pairs"], graph.globals["receivers"]
         if len(pairs) > self.relations:

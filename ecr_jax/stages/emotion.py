@@ -41,11 +41,10 @@ def classifier(ground: Ground) -> Classifier:
     return Classifier(ground.config.emotion.hidden, len(EMOTIONS))
 
 
-def examples(ground: Ground, utterances: list[tuple[str, tuple[int, ...]]], label: str) -> list[dict[str, np.ndarray]]:
+def examples(ground: Ground, utterances: list[tuple[str, tuple[int, ...]]]) -> list[dict[str, np.ndarray]]:
     """One example an utterance: its pooled `state` [D] and the `target` distribution [9]."""
-    texts = [unit(text) for text, _ in utterances]
-    pooled = ground.encode(texts, ground.config.encoder.turn_tokens, label).mean(texts)
-    targets = np.zeros((len(texts), len(EMOTIONS)), np.float32)
+    pooled = ground.turn_states.mean([unit(text) for text, _ in utterances])
+    targets = np.zeros((len(utterances), len(EMOTIONS)), np.float32)
     for row, (_, labels) in enumerate(utterances):
         targets[row, list(labels)] = 1 / len(labels)
     return [{"state": state, "target": target} for state, target in zip(pooled, targets, strict=True)]
@@ -74,12 +73,9 @@ def measure(probabilities: np.ndarray, labels: list[tuple[int, ...]]) -> dict:
 
 def train(ground: Ground) -> None:
     """Trains the classifier, measures it on validation and test utterances, labels the corpus, counts co-occurrence."""
-    config, prepared = ground.config.emotion, ground.prepared
-    folder = ground.config.stage_folder("emotion")
-    utterances = {split: prepared.utterances(split) for split in Split}
-    if config.limit is not None:
-        utterances[Split.TRAIN] = utterances[Split.TRAIN][: config.limit]
-    made = {split: examples(ground, found, f"encode {split}") for split, found in utterances.items()}
+    config, folder = ground.config.emotion, ground.config.stage_folder("emotion")
+    utterances = {split: ground.utterances(split) for split in Split}
+    made = {split: examples(ground, found) for split, found in utterances.items()}
     model = classifier(ground)
     params = model.init(ground.key("emotion"), made[Split.TRAIN][0]["state"][None])["params"]
     forward = jax.jit(lambda params, state: jax.nn.softmax(model.apply({"params": params}, state)))
@@ -128,10 +124,7 @@ def _label(ground: Ground, forward) -> None:
         for index, turn in enumerate(conversation.turns)
         if turn.role == Role.SEEKER
     ]
-    # All turns are encoded here at once: the later stages find them on disk.
-    units = [ROLE_WORDS[turn.role] + turn.text for c in prepared.conversations for turn in c.turns]
-    states = ground.encode(units, ground.config.encoder.turn_tokens, "encode turns")
-    probabilities = forward(states.mean([text for _, _, text in places]))
+    probabilities = forward(ground.turn_states.mean([text for _, _, text in places]))
     chosen = [select(row, ground.config.emotion.beta) for row in probabilities]
     rows = [
         {
@@ -146,6 +139,7 @@ def _label(ground: Ground, forward) -> None:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
     emotions = {(row["conversation"], row["turn"]): tuple(f) for row, f in zip(rows, chosen, strict=True)}
     spoken = dialogues(prepared.split(Split.TRAIN), prepared.graph.ids, prepared.graph.items, emotions)
-    count([felt(d.turns) for d in spoken], len(prepared.graph), n_f=ground.config.recommender.emotions).save(
-        folder / "cooccurrence.npz"
-    )
+    mentions = [felt(dialogue.turns) for dialogue in spoken]
+    count(mentions, len(prepared.graph), n_f=ground.config.recommender.emotions).save(folder / "related.npz")
+    said = count(mentions, len(prepared.graph), require_emotion=False)
+    said.towards(prepared.graph.items).save(folder / "together.npz")

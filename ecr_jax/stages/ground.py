@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from ecr_jax import hub
 from ecr_jax.config import Config
-from ecr_jax.corpus.schema import Split
+from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.features import states
 from ecr_jax.features.examples import Dialogue, Emotions, Reader, Sizes, dialogues
 from ecr_jax.features.states import States
-from ecr_jax.features.text import Words
+from ecr_jax.features.text import ROLE_WORDS, Words
 from ecr_jax.knowledge.cooccurrence import Cooccurrence
 from ecr_jax.prepare import Prepared
 from ecr_jax.pretrained import Pretrained, extend, load, load_tokenizer
@@ -47,9 +47,15 @@ class Ground:
 
     @cached_property
     def turn_states(self) -> States:
-        """States of every turn of the corpus."""
-        units = [turn.unit for split in Split for dialogue in self.dialogues(split) for turn in dialogue.turns]
+        """States of every turn of the corpus and of every utterance that the emotion classifier learns from."""
+        units = [ROLE_WORDS[turn.role] + turn.text for c in self.prepared.conversations for turn in c.turns]
+        units += [ROLE_WORDS[Role.SEEKER] + text for split in Split for text, _ in self.utterances(split)]
         return self.encode(units, self.config.encoder.turn_tokens, "encode turns")
+
+    def utterances(self, split: Split) -> list[tuple[str, tuple[int, ...]]]:
+        """Utterances with their emotion ids; of the training split at most `emotion.limit`."""
+        found = self.prepared.utterances(split)
+        return found[: self.config.emotion.limit] if split == Split.TRAIN else found
 
     @cached_property
     def entity_text(self) -> np.ndarray:
@@ -88,18 +94,19 @@ class Ground:
         graph = self.prepared.graph
         return dialogues(self.prepared.split(split), graph.ids, graph.items, self.emotions)
 
-    @cached_property
-    def cooccurrence(self) -> Cooccurrence:
-        """Emotion-related co-occurrence in the training dialogues."""
-        return Cooccurrence.load(self.config.stage_folder("emotion") / "cooccurrence.npz")
-
-    def reader(self, words: Words) -> Reader:
-        """How contexts become arrays for the recommender."""
-        settings = self.config.recommender
+    def reader(self, words: Words, states: States | None = None) -> Reader:
+        """How contexts become arrays for the recommender; `states` where they are not the corpus's own."""
+        settings, folder = self.config.recommender, self.config.stage_folder("emotion")
         sizes = Sizes(
-            settings.max_tokens, settings.max_states, settings.max_entities, settings.emotions, settings.neighbours
+            settings.max_tokens,
+            settings.max_states,
+            settings.max_entities,
+            settings.emotions,
+            settings.neighbours,
+            settings.copies,
         )
-        return Reader(words, self.turn_states, self.cooccurrence, sizes)
+        related, together = Cooccurrence.load(folder / "related.npz"), Cooccurrence.load(folder / "together.npz")
+        return Reader(words, self.turn_states if states is None else states, related, together, sizes)
 
     def key(self, purpose: str) -> jax.Array:
         """A random key for a purpose, from the experiment's seed."""

@@ -15,6 +15,7 @@ import safetensors.numpy
 from orbax.checkpoint import v1 as ocp
 
 from ecr_jax import files
+from ecr_jax.training import sharding
 
 Tree = Any
 
@@ -57,12 +58,22 @@ class Checkpoints:
 
         Returns:
             The state, placed, and the JSON value saved with it.
+
+        Raises:
+            ValueError: the parameters saved have other names, shapes or dtypes than those expected.
         """
+        about = self._checkpointer.metadata(self.latest)
+        saved, expected = _described(about.metadata["params"]), _described(state["params"])
+        if saved != expected:
+            changed = [f"{name}: saved {saved.get(name, 'not at all')}, expected {expected.get(name, 'not at all')}"
+                       for name in sorted(saved.keys() | expected.keys()) if saved.get(name) != expected.get(name)]
+            raise ValueError(f"{about.path} is of another model ({'; '.join(changed)}): train in another directory, or "
+                             f"remove the run to begin anew")
         abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, placement
         )
         found = self._checkpointer.load_checkpointables(self.latest, {"state": abstract, "data": iterator})
-        return found["state"], dict(self._checkpointer.metadata(self.latest).custom_metadata)
+        return found["state"], dict(about.custom_metadata)
 
     def close(self) -> None:
         self._checkpointer.close()
@@ -72,6 +83,12 @@ class Checkpoints:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _described(params: Tree) -> dict[str, str]:
+    """{path: "float32 (3, 4)"}."""
+    described = jax.tree.map(lambda leaf: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}", params)
+    return dict(zip(jax.tree.leaves(sharding.names(params)), jax.tree.leaves(described), strict=True))
 
 
 def write_params(path: Path, params: Tree, about: dict[str, Any] | None = None) -> None:

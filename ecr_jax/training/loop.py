@@ -209,6 +209,7 @@ def fit(
                     log.write(done, "valid", found)
                     mark_best = "  best" if better else ""
                     console.print(f"step {done}/{steps}  {watch.note}  {select} {found[select]:.4f}{mark_best}")
+                    bar.update(task, note=watch.note)
                     progress["evaluate_seconds"] += time.monotonic() - mark
                     mark = time.monotonic()
                 checkpoints.save(done, state, iterator, progress)

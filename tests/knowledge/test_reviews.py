@@ -31,6 +31,7 @@ def test_facts(graph):
         TOM: ("starring", "Tom Noonan"),
         MANN: ("writer", "Michael Mann"),
     }
+    assert list(reviews.facts(HEAT, graph)) == [AL, MANN, TOM]  # one of each relation in turn
     with pytest.raises(KeyError, match="no entity"):
         reviews.facts("<nothing>", graph)
 
@@ -40,12 +41,14 @@ def test_knowledge_ranks_by_reviews(graph):
         [
             Review(HEAT, "Heat (1995)", "one", ("Los Angeles", "Heist")),
             Review(HEAT, "Heat (1995)", "two", ("Heist", "Los Angeles", "Rain", "Rain")),
-            Review(HEAT, "Heat (1995)", "three", ("Heist",)),
+            Review(HEAT, "Heat (1995)", "three", ("Heist",), (("starring", "Tom Noonan"),)),
             Review(HEAT, "Heat (1995)", "four", ("Rain",), split=Split.VALID),
             Review(OTHER, "Thief", "one", ("Safe", "Night")),
         ]
     )
-    assert store.knowledge(HEAT, graph).entities == ("Heist", "Los Angeles")
+    known = store.knowledge(HEAT, graph)
+    assert known.entities == ("Heist", "Los Angeles")
+    assert [name for _, name in known.triples] == ["Tom Noonan", "Al Pacino", "Michael Mann"]  # the voiced one first
     assert store.knowledge(OTHER, graph) == Knowledge(("Night",), (("director", "Michael Mann"),))
     assert ReviewStore(()).knowledge(HEAT, graph).entities == ()
 

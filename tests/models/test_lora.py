@@ -17,7 +17,9 @@ MASK = TOKENS > 0
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(MODEL.init)(jax.random.key(0), TOKENS, MASK)["params"]
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), TOKENS, MASK)["params"]
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32), shapes)
 
 
 def test_a_new_adapter_changes_nothing(params):
@@ -60,9 +62,7 @@ def test_every_matrix_starts_with_its_own_numbers_whatever_else_is_adapted():
 
 def test_bad_input_is_refused(params):
     key = jax.random.key(0)
-    with pytest.raises(
-        ValueError, match="pattern 'layers/mlp/gates.*' matches no parameter; there are embed/embedding"
-    ):
+    with pytest.raises(ValueError, match="'layers/mlp/gates.*' matches no parameter; there are embed/embedding"):
         lora.init(key, params, (r"layers/.*/kernel", r"layers/mlp/gates.*"), rank=2)
     with pytest.raises(ValueError, match="norm/scale is none"):
         lora.init(key, params, (r".*norm/scale",), rank=2)

@@ -38,13 +38,13 @@ def test_by_hand():
     np.testing.assert_allclose(y, [[10 + 15 + 1], [30 + 1], [50 + 4 + 1]])
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_equals_naive_loop(seed):
     senders, receivers, types = random_graph(seed)
     layer = RGCN(relations=5, bases=2)  # relation 4 has no edge
     graph = graphs_tuple(senders, receivers, types, 13)
     x = jax.random.normal(jax.random.key(seed), (13, 6))
-    params = layer.init(jax.random.key(1), x, graph)["params"]
+    params = jax.jit(layer.init)(jax.random.key(1), x, graph)["params"]
     params = jax.tree.map(lambda p: p + 0.1, params)
     expected = naive(jax.tree.map(np.asarray, params), np.asarray(x), senders, receivers, types)
     np.testing.assert_allclose(jax.jit(layer.apply)({"params": params}, x, graph), expected, atol=1e-5)
@@ -55,15 +55,18 @@ def test_gradients():
     layer, graph = RGCN(relations=4, bases=2), graphs_tuple(senders, receivers, types, 13)
     with jax.enable_x64(True):
         x = jax.random.normal(jax.random.key(0), (13, 3), jnp.float64)
-        params = jax.tree.map(lambda p: p.astype(jnp.float64), layer.init(jax.random.key(1), x, graph)["params"])
-        check_grads(lambda p, x: layer.apply({"params": p}, x, graph), (params, x), order=1, modes=["rev"])
+        params = jax.jit(layer.init)(jax.random.key(1), x, graph)["params"]
+        params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+        apply = jax.jit(lambda p, x: layer.apply({"params": p}, x, graph))
+        check_grads(apply, (params, x), order=1, modes=["rev"])
 
 
 def test_order_of_edges_is_of_no_account():
     senders, receivers, types = random_graph(4)
     shuffled = np.random.default_rng(0).permutation(len(types))
-    first, second = graphs_tuple(senders, receivers, types, 13), graphs_tuple(
-        senders[shuffled], receivers[shuffled], types[shuffled], 13
+    first, second = (
+        graphs_tuple(senders, receivers, types, 13),
+        graphs_tuple(senders[shuffled], receivers[shuffled], types[shuffled], 13),
     )
     jax.tree.map(np.testing.assert_array_equal, first, second)
 

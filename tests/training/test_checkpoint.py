@@ -68,6 +68,16 @@ def test_latest_are_kept_and_half_written_ones_ignored(tmp_path):
     assert not (tmp_path / "4.orbax-checkpoint-tmp").exists()
 
 
+def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
+    state, _ = placed(sharding.make_mesh(), sharding.REPLICATED)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, data(), {})
+        other = init_state({"a": {"kernel": jnp.zeros((4, 9)), "bias": jnp.ones(8, jnp.bfloat16)}}, OPTIMIZER)
+        message = r"another model \(a/kernel: saved float32 \(4, 8\), expected float32 \(4, 9\)\)"
+        with pytest.raises(ValueError, match=message):
+            checkpoints.restore(other, None, data())
+
+
 def test_params_there_and_back(tmp_path):
     path = tmp_path / "deep" / "params.safetensors"
     write_params(path, PARAMS | {"n": np.int32(3)}, {"step": 4})

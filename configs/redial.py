@@ -1,0 +1,62 @@
+"""ReDial on one machine: package-shipped models, sizes that two cores train in the time of a long lunch.
+
+Paper:    ECR (RecSys 2024), the `fixed` preset; the language model is SmolLM2-135M, its lowest layers in the recommender.
+Commands: ecr prepare --config redial --corpus.data DIR
+          ecr train STAGE --config redial      (emotion, fusion, conversation, recommendation, response)
+          ecr evaluate --config redial
+Hardware: two CPU cores, 16 GiB.
+Time and score: docs/results/redial/.
+"""
+
+from ecr_jax.config import (
+    Config,
+    ConversationConfig,
+    CorpusConfig,
+    EmotionConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    FusionConfig,
+    OptimConfig,
+    RecommendationConfig,
+    RecommenderConfig,
+    ResponseConfig,
+    TrainConfig,
+)
+
+config = Config(
+    name="redial",
+    corpus=CorpusConfig(
+        name="redial",
+        train="redial/train.jsonl",
+        valid="redial/valid.jsonl",
+        test="redial/test.jsonl",
+        graph="kg",
+        movies="movies.jsonl",
+        reviews="reviews/reviews.jsonl",
+        goemotions="goemotions",
+    ),
+    encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
+    recommender=RecommenderConfig(layers=2, entity_width=128, max_tokens=96, max_states=128, max_entities=16),
+    emotion=EmotionConfig(
+        train=TrainConfig(epochs=12, batch_size=256, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
+    ),
+    fusion=FusionConfig(
+        train=TrainConfig(steps=150, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+    ),
+    conversation=ConversationConfig(
+        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=64,
+        max_reply=48,
+    ),
+    recommendation=RecommendationConfig(
+        train=TrainConfig(epochs=8, batch_size=64, patience=3, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_dialogues=400,
+    ),
+    response=ResponseConfig(
+        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=64,
+        max_prompt=96,
+        max_review=96,
+    ),
+    evaluation=EvaluationConfig(replies=32),
+)

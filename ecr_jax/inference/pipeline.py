@@ -1,0 +1,276 @@
+"""A trained run as a conversation partner: link, feel, recommend, reply with u^r and u^e.
+
+`Partner` is loaded once; `reply` maps a dialogue so far to a `Reply`, which holds everything that explains it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecr_jax.config import Config, from_json
+from ecr_jax.corpus.schema import MOVIE, Role, Turn
+from ecr_jax.emotion.labels import EMOTIONS, select
+from ecr_jax.features.batches import pad_batch
+from ecr_jax.features.examples import Context, Said, fields
+from ecr_jax.features.text import ROLE_WORDS
+from ecr_jax.inference.decoding import Decoding, generate, pad_left
+from ecr_jax.knowledge.linking import EntityLinker
+from ecr_jax.knowledge.reviews import prompt
+from ecr_jax.models.prompt import PromptEncoder
+from ecr_jax.prepare import mentions_of
+from ecr_jax.stages import conversation, emotion, recommender, response
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.checkpoint import read_params
+
+_BUCKET = 32
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer and what it rests on.
+
+    Attributes:
+      recommendation: u^r, the recommendation response with titles filled in.
+      emotional: u^e, the emotional response; empty where no film is recommended.
+      items: recommended entity ids, best first.
+      ranked: the ten best (entity id, probability), the recommended among them.
+      emotions: (emotion, probability) of the seeker's last turn.
+      entities: linked entity ids of the context, latest last.
+      related: (entity id, weight) of the global entities, strongest first.
+      facts: the triples and names that u^e was given.
+    """
+
+    recommendation: str
+    emotional: str
+    items: tuple[int, ...]
+    ranked: tuple[tuple[int, float], ...]
+    emotions: tuple[tuple[str, float], ...]
+    entities: tuple[int, ...]
+    related: tuple[tuple[int, float], ...]
+    facts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What is said: u^r, then u^e."""
+        return f"{self.recommendation} {self.emotional}".strip()
+
+
+class Partner:
+    """A trained run, its parts loaded when first needed."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.ground = Ground(config)
+
+    @classmethod
+    def open(cls, run: Path) -> Partner:
+        """Opens a run's folder.
+
+        Raises:
+          ValueError: a stage is missing there.
+        """
+        for stage in ("emotion", "recommendation", "conversation", "response"):
+            if not (run / stage / "params.safetensors").is_file():
+                raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
+        recorded = json.loads((run / "recommendation" / "config.json").read_text(encoding="utf-8"))
+        return cls(from_json(recorded, runs=run.parent))
+
+    def _params(self, stage: str) -> dict:
+        return jax.tree.map(jnp.asarray, read_params(self.config.stage_folder(stage) / "params.safetensors"))
+
+    @cached_property
+    def _linker(self) -> EntityLinker:
+        return EntityLinker(self.ground.prepared.graph)
+
+    @cached_property
+    def _classifier(self):
+        model, params = emotion.classifier(self.ground), self._params("emotion")
+        return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
+
+    @cached_property
+    def _recommender(self):
+        made = recommender.parts(self.ground)
+        return made, recommender.Scorer(made, made.items, "recommendation"), self._params("recommendation")
+
+    @cached_property
+    def _conversation(self):
+        settings = self.config.conversation
+        model, words = self.ground.language_model(settings.language_model, settings.layers)
+        encoder = PromptEncoder(conversation.prompt_of(self.ground, model))
+        params = self._params("conversation")
+        frozen = {"language_model": model.params, **recommender.graph_arrays(self.ground)}
+        tree = conversation.language_model(params, frozen)
+        prefix = jax.jit(lambda frozen, batch: conversation.prefix(encoder, params, frozen, batch))
+        small = {name: jax.device_put(value) for name, value in frozen.items() if name != "language_model"}
+        return model.module, words, tree, lambda batch: prefix(small, batch)
+
+    @cached_property
+    def _response(self):
+        settings = self.config.response
+        model, words = self.ground.language_model(settings.language_model, None)
+        return model.module, words, response.adapted(self._params("response"), {"language_model": model.params})
+
+    def hear(self, turns: Sequence[Turn]) -> list[Said]:
+        """Links new turns and feels the seeker's."""
+        graph = self.ground.prepared.graph
+        known: list[int] = []
+        said = []
+        for turn in turns:
+            linked = mentions_of(turn, graph, self._linker, known, targets=False)
+            turn = Turn(turn.role, turn.text, linked)
+            entities = tuple(graph.ids[m.entity] for m in linked if m.entity is not None)
+            known += entities
+            felt = ()
+            if turn.role == Role.SEEKER:
+                text = emotion.unit(turn.text)
+                pooled = self._encode([text]).mean([text])
+                felt = tuple(select(np.asarray(self._classifier(pooled))[0], self.config.emotion.beta))
+            said.append(Said(turn.role, turn.text, turn.masked(), entities, (), felt))
+        return said
+
+    def _encode(self, units: list[str]):
+        return self.ground.encode(units, self.config.encoder.turn_tokens, "encode", keep=False)
+
+    def _batch(self, examples: list[dict]) -> dict:
+        padding = fields(len(self.ground.prepared.graph))
+        settings = self.config.recommender
+        shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
+        return pad_batch(examples, range(len(examples)), padding, shape, len(examples))
+
+    def contexts(self, said: Sequence[Sequence[Said]]) -> list[tuple[Context, dict]]:
+        """The context of each dialogue so far, and its arrays."""
+        _, words, _, _ = self._conversation
+        states = self._encode([turn.unit for turns in said for turn in turns])
+        reader = self.ground.reader(words, states)
+        made = []
+        for turns in said:
+            context = Context.of(turns, self.config.recommender.max_entities)
+            tokens = words.turns([(turn.role, turn.text) for turn in turns])
+            made.append((context, reader.context(context, tokens)))
+        return made
+
+    def rank(self, arrays: list[dict]) -> np.ndarray:
+        """Probabilities of the items for each context, float32 [B, I]."""
+        made, scorer, params = self._recommender
+        ((_, scores),) = scorer(params, [self._batch(arrays)])
+        scores = scores - scores.max(axis=1, keepdims=True)
+        shares = np.exp(scores)
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    def recommendation_responses(self, arrays: list[dict]) -> list[str]:
+        """u^r of each context, `<movie>` slots open."""
+        module, words, params, prefix = self._conversation
+        found = prefix(self._batch(arrays))
+        prompts = [[*row["tokens"].tolist(), *words.opening()] for row in arrays]
+        length = self.config.recommender.max_tokens + _BUCKET
+        tokens, mask = pad_left(prompts, length)
+        out = generate(
+            module,
+            params,
+            tokens,
+            mask,
+            self.ground.key("reply"),
+            decoding=Decoding(max_new=self.config.conversation.max_reply),
+            end=words.end,
+            prefix=(found.keys, found.values),
+            prefix_mask=found.mask,
+        )
+        return [words.decode(row) for row in np.asarray(out)]
+
+    def emotional_responses(self, prompts: list[str]) -> list[str]:
+        """u^e of each generator prompt."""
+        module, words, params = self._response
+        settings = self.config.response
+        rows = [response.prompt_ids(words, text, settings.max_prompt) for text in prompts]
+        tokens, mask = pad_left(rows, settings.max_prompt)
+        out = generate(
+            module,
+            params,
+            tokens,
+            mask,
+            self.ground.key("reply"),
+            decoding=Decoding(max_new=settings.max_review),
+            end=words.end,
+        )
+        return [whole_sentences(words.decode(row)) for row in np.asarray(out)]
+
+    def replies(self, said: Sequence[Sequence[Said]], items: int = 1) -> list[Reply]:
+        """Answers dialogues that the seeker spoke last in.
+
+        Args:
+          said: the dialogues so far, heard.
+          items: most films a reply recommends. A film the seeker has already heard of in the dialogue is passed over.
+        """
+        graph, store = self.ground.prepared.graph, self.ground.prepared.reviews
+        made, _, _ = self._recommender
+        contexts = self.contexts(said)
+        arrays = [array for _, array in contexts]
+        shares = self.rank(arrays)
+        templates = self.recommendation_responses(arrays)
+        firsts, prompts, chosen = [], [], []
+        for (context, _), share, template in zip(contexts, shares, templates, strict=True):
+            new = ~np.isin(made.items, context.entities)
+            best = [int(i) for i in made.items[np.argsort(-np.where(new, share, -1.0), kind="stable")[:10]]]
+            slots = min(template.count(MOVIE), items) if MOVIE in template else 0
+            picked = best[:slots]
+            firsts.append(fill(template, [graph.title(item) for item in picked]))
+            chosen.append((picked, best))
+            if picked:
+                known = store.knowledge(graph.uris[picked[0]], graph)
+                settings = self.config.response
+                told = (known.entities[: settings.entities], known.triples[: settings.triples])
+                prompts.append((prompt(graph.title(picked[0]), *told, firsts[-1]), told))
+            else:
+                prompts.append(None)
+        texts = iter(self.emotional_responses([p[0] for p in prompts if p is not None]) if any(prompts) else ())
+        replies = []
+        for (context, array), share, first, (picked, best), asked in zip(
+            contexts, shares, firsts, chosen, prompts, strict=True
+        ):
+            column = {int(item): i for i, item in enumerate(made.items)}
+            related: dict[int, float] = {}
+            for row, weights in zip(array["neighbours"], array["neighbour_weights"], strict=True):
+                for entity, weight in zip(row.tolist(), weights.tolist(), strict=True):
+                    if weight > 0:
+                        related[entity] = related.get(entity, 0.0) + weight
+            last = next((turn for turn in reversed(context.turns) if turn.role == Role.SEEKER), None)
+            facts = () if asked is None else (*(f"{r}: {n}" for r, n in asked[1][1]), *asked[1][0])
+            replies.append(
+                Reply(
+                    first,
+                    "" if asked is None else next(texts),
+                    tuple(picked),
+                    tuple((item, float(share[column[item]])) for item in best),
+                    () if last is None else tuple((EMOTIONS[label], p) for label, p in last.emotions),
+                    context.entities,
+                    tuple(sorted(related.items(), key=lambda pair: (-pair[1], pair[0]))[:10]),
+                    facts,
+                )
+            )
+        return replies
+
+
+def fill(template: str, titles: Sequence[str]) -> str:
+    """Puts titles into `<movie>` slots in order; slots beyond them are dropped with the words that lead to them."""
+    pieces = template.split(MOVIE)
+    text = pieces[0]
+    for index, piece in enumerate(pieces[1:]):
+        if index >= len(titles):
+            break
+        text += titles[index] + piece
+    return " ".join(text.replace(" .", ".").replace(" ,", ",").replace(" !", "!").split())
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to its last full sentence; all of it where it has none."""
+    text = " ".join(text.split())
+    end = max(text.rfind(mark) for mark in ".!?")
+    return text[: end + 1] if end > 0 else text

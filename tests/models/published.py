@@ -1,0 +1,103 @@
+"""The published code's arrays (reference golden/model.npz) as our trees and batches; tests only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecr_jax.models.prompt import PromptConfig
+from ecr_jax.models.rgcn import graphs_tuple
+
+LINEAR = {
+    "entity_out": "entity_proj2",
+    "token_out": "token_proj2",
+    "emotion_out": "emo_proj2",
+    "cross": "cross_attn",
+    "key_values": "prompt_proj2",
+    "emotion_fusion/down": "emo_fuse_proj1.0",
+    "emotion_fusion/up": "emo_fuse_proj1.2",
+    "emotion_fusion/out": "emo_fuse_proj2",
+}
+TOWERS = {
+    "entity_tower": "entity_proj1",
+    "token_tower": "token_proj1",
+    "emotion_tower": "emo_proj1",
+    "prompt_tower": "prompt_proj1",
+    "recommendation/tower": "rec_prefix_proj",
+    "conversation/tower": "conv_prefix_proj",
+}
+PLAIN = {
+    "nodes": "node_embeds",
+    "emotions": "emo_embeds",
+    "recommendation/table": "rec_prefix_embeds",
+    "conversation/table": "conv_prefix_embeds",
+    "rgcn/bases": "kg_encoder.weight",
+    "rgcn/comp": "kg_encoder.comp",
+    "rgcn/root": "kg_encoder.root",
+    "rgcn/bias": "kg_encoder.bias",
+}
+COPY = {"copy_down": "copy_proj_1.0", "copy_up": "copy_proj_1.2", "copy_out": "copy_proj_2"}
+
+
+def name(path: str) -> tuple[str, bool]:
+    """Our parameter path -> the published name, and whether its matrix is transposed."""
+    if path in PLAIN:
+        return PLAIN[path], False
+    module, leaf = path.rsplit("/", 1)
+    if module.rsplit("/", 1)[0] in TOWERS:
+        tower, part = module.rsplit("/", 1)
+        theirs = f"{TOWERS[tower]}.{0 if part == 'down' else 2}"
+    else:
+        theirs = (LINEAR | COPY)[module]
+    return f"{theirs}.{'weight' if leaf == 'kernel' else 'bias'}", leaf == "kernel"
+
+
+def fill(tree, arrays, prefix: str, dtype=jnp.float32):
+    """A tree of the shapes of `tree` with the published arrays in it."""
+
+    def take(path, leaf):
+        theirs, transposed = name("/".join(str(part.key) for part in path))
+        array = arrays[f"{prefix}{theirs}"]
+        array = array.T if transposed else array
+        assert array.shape == leaf.shape, (path, array.shape, leaf.shape)
+        return jnp.asarray(array, dtype)
+
+    return jax.tree_util.tree_map_with_path(take, tree)
+
+
+class Published:
+    """The arrays, the graph, a config of the same sizes and the batch."""
+
+    def __init__(self, folder: Path):
+        with np.load(folder / "model.npz") as file:
+            self.arrays = dict(file)
+        self.graph = graphs_tuple(*(self.arrays[f"graph/edge_{part}"] for part in ("src", "dst", "type")), 50)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self.arrays[key]
+
+    def config(self, **fields) -> PromptConfig:
+        sizes = dict(
+            entities=49, relations=6, width=64, layers=2, kv_heads=4, head_dim=16, token_width=64,
+            recommendation_prefix=3, conversation_prefix=4,
+        )  # fmt: skip
+        return PromptConfig.fidelity("code", **{**sizes, **fields})
+
+    def batch(self, dtype=jnp.float32, token_states: str = "token_states") -> dict[str, jax.Array]:
+        entities = self["in/entity_ids"]
+        weights = self["in/nei_mvs"].astype(dtype)  # a dense row is a sparse row with every id in it
+        return {
+            "tokens": self["in/context_input_ids"],
+            "token_mask": self["in/context_attention_mask"].astype(bool),
+            "text_states": self[f"in/{token_states}"].astype(dtype),
+            "text_mask": np.ones((4, 7), bool),
+            "entities": entities,
+            "entity_mask": entities != 49,
+            "emotions": self["in/emotion_ids"],
+            "emotion_probs": self["in/emotion_probs"].astype(dtype),
+            "neighbours": np.broadcast_to(np.arange(50), weights.shape),
+            "neighbour_weights": weights,
+        }

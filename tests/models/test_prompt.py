@@ -1,0 +1,283 @@
+"""The prompt encoder: shapes, masks, invariances, the published sizes and the published numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ecr_jax.models.prompt import PromptConfig, PromptEncoder, masked_softmax
+from ecr_jax.models.rgcn import graphs_tuple
+from tests.models.published import Published, fill
+
+SIZES = dict(
+    entities=11, relations=3, width=16, layers=3, kv_heads=2, head_dim=4, token_width=6, bases=2,
+    entity_width=8, emotion_width=4, recommendation_prefix=2, conversation_prefix=3,
+)  # fmt: skip
+
+
+def small_graph():
+    rng = np.random.default_rng(0)
+    return graphs_tuple(*np.unique(rng.integers(0, [11, 11, 3], (40, 3)), axis=0).T, 12)
+
+
+def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
+    """A batch of random arrays in which some words, slots and neighbours are padding."""
+    rng = np.random.default_rng(seed)
+    text_mask = np.arange(text) < np.array([text, 2, 1])[:rows, None]
+    entity_mask = np.arange(slots) < np.array([slots, 1, 0])[:rows, None]
+    entities = np.where(entity_mask, rng.integers(0, 11, (rows, slots)), 11)
+    weights = rng.random((rows, slots, neighbours)) * entity_mask[:, :, None]
+    weights[0, 0] = 0
+    return {
+        "text_states": rng.standard_normal((rows, text, 6)).astype(np.float32),
+        "text_mask": text_mask,
+        "entities": entities.astype(np.int32),
+        "entity_mask": entity_mask,
+        "emotions": rng.integers(0, 9, (rows, slots, 3)).astype(np.int32),
+        "emotion_probs": (rng.random((rows, slots, 3)) * entity_mask[:, :, None]).astype(np.float32),
+        "neighbours": rng.integers(0, 11, (rows, slots, neighbours)).astype(np.int32),
+        "neighbour_weights": weights.astype(np.float32),
+    }
+
+
+def widen(batch, text=2, slots=2, seed=9):
+    """The same rows with more padding, filled with rubbish where masks allow it."""
+    rng = np.random.default_rng(seed)
+    extra = {"text_states": text, "text_mask": text}
+    wide = {}
+    for key, array in batch.items():
+        shape = (array.shape[0], extra.get(key, slots), *array.shape[2:])
+        if key in ("text_mask", "entity_mask"):
+            more = np.zeros(shape, bool)
+        elif key == "text_states":
+            more = 100 * rng.standard_normal(shape)
+        elif key in ("entities", "neighbours", "emotions"):
+            more = np.full(shape, {"entities": 11, "neighbours": 11, "emotions": 9}[key])
+        else:
+            more = np.zeros(shape)
+        wide[key] = np.concatenate([array, more.astype(array.dtype)], axis=1)
+    return wide
+
+
+@pytest.fixture(scope="module", params=["recommendation", "conversation", "fusion"])
+def task(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def made(task):
+    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
+    return encoder, initial(encoder, task)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def apply(encoder, params, batch, task):
+    return encoder.apply({"params": params}, small_graph(), batch, task)
+
+
+def random_like(shapes, seed=0):
+    """Parameters in which nothing is zero, without compiling an initialisation."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(0.4 * rng.standard_normal(leaf.shape), leaf.dtype), shapes)
+
+
+def initial(encoder, task, *entity_text):
+    shapes = jax.eval_shape(
+        lambda: encoder.init(jax.random.key(0), small_graph(), small_batch(), task, *entity_text)["params"]
+    )
+    return random_like(shapes)
+
+
+def test_shapes(made, task):
+    prefix = apply(*made, small_batch(), task)
+    positions = {"recommendation": 2 + 6, "conversation": 3 + 4, "fusion": 6}[task]
+    assert prefix.keys.shape == prefix.values.shape == (3, 3, 2, positions, 4)
+    learned = {"recommendation": 2, "conversation": 3, "fusion": 0}[task]
+    assert prefix.mask[:, :learned].all()
+    batch = small_batch()
+    if task == "conversation":
+        np.testing.assert_array_equal(prefix.mask[:, learned:], batch["text_mask"])
+    else:
+        related = batch["entity_mask"] & (batch["neighbour_weights"] > 0).any(-1)
+        np.testing.assert_array_equal(prefix.mask[:, learned:], np.hstack([batch["entity_mask"], related]))
+        assert not related[0, 0]
+
+
+def real(prefix):
+    """The unmasked positions' keys and values, row by row."""
+    rows = [np.flatnonzero(row) for row in np.asarray(prefix.mask)]
+    return [np.asarray(part[:, b][:, :, rows[b]]) for b in range(len(rows)) for part in (prefix.keys, prefix.values)]
+
+
+def test_padding_changes_nothing(made, task):
+    once, wide = apply(*made, small_batch(), task), apply(*made, widen(small_batch()), task)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), real(once), real(wide))
+
+
+def test_other_rows_change_nothing(made, task):
+    batch = small_batch()
+    together = real(apply(*made, batch, task))
+    for row in range(3):
+        alone = real(apply(*made, {key: array[row : row + 1] for key, array in batch.items()}, task))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), together[2 * row : 2 * row + 2], alone)
+
+
+def test_published_preset_lets_padding_in():
+    config = PromptConfig.fidelity("code", **SIZES)
+    encoder = PromptEncoder(config)
+    params = initial(encoder, "fusion")
+    prefix = apply(encoder, params, small_batch(), "fusion")
+    assert prefix.mask.all()
+    batch = small_batch()
+    batch["text_states"][1, 3] += 1  # a padded word
+    assert np.abs(apply(encoder, params, batch, "fusion").keys - prefix.keys).max() > 1e-4
+
+
+def test_padding_entity_is_zero(made):
+    encoder, params = made
+    table = jax.jit(lambda: encoder.apply({"params": params}, small_graph(), method="entity_table"))()
+    assert table.shape == (12, 16) and not table[11].any() and table[:11].any(axis=1).all()
+
+
+def test_entity_text_is_used_and_its_absence_free():
+    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
+    text = jnp.ones((12, 5), jnp.float16)
+    params = initial(encoder, "fusion", text)
+    assert params.keys() - initial(encoder, "fusion").keys() == {"entity_text"}
+    table = jax.jit(functools.partial(encoder.apply, method="entity_table"))
+    tables = [table({"params": params}, small_graph(), text * scale) for scale in (1, 2)]
+    assert np.abs(tables[0] - tables[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(emotions=False),
+        dict(global_entities=False),
+        dict(emotions=False, global_entities=False),
+        dict(emotion_table="direct", emotion_fusion="linear"),
+    ],
+)
+def test_ablations(fields):
+    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES, **fields))
+    params = initial(encoder, "recommendation")
+    assert ("emotions" in params) == fields.get("emotions", True)
+    prefix = apply(encoder, params, small_batch(), "recommendation")
+    assert prefix.keys.shape[3] == 2 + (6 if fields.get("global_entities", True) else 3)
+
+
+def test_dropout_needs_an_rng(made, task):
+    encoder, params = made
+    still = apply(encoder, params, small_batch(), task).keys
+
+    @jax.jit
+    def dropped(key):
+        return encoder.apply({"params": params}, small_graph(), small_batch(), task, rngs={"dropout": key}).keys
+
+    first, second = dropped(jax.random.key(1)), dropped(jax.random.key(2))
+    assert np.abs(still - first).max() > 1e-4 and np.abs(first - second).max() > 1e-4
+
+
+def test_masked_softmax():
+    scores, mask = jnp.array([[0.0, jnp.log(3.0), 9.0], [1.0, 2.0, 3.0]]), jnp.array([[1, 1, 0], [0, 0, 0]], bool)
+    np.testing.assert_allclose(masked_softmax(scores, mask, 1), [[0.25, 0.75, 0], [0, 0, 0]], rtol=1e-6)
+    gradient = jax.grad(lambda s: masked_softmax(s, mask, 1)[0, 0])(scores)
+    assert np.isfinite(gradient).all() and not gradient[1].any()
+
+
+def test_initial_values():
+    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
+    graph, batch = small_graph(), small_batch()
+    params = jax.jit(lambda key: encoder.init(key, graph, batch, "recommendation"))(jax.random.key(0))["params"]
+    kernel, bias = params["key_values"]["kernel"], params["key_values"]["bias"]
+    for leaf in (kernel, bias):  # uniform within 1 / sqrt(16)
+        assert 0.2 < np.abs(leaf).max() <= 0.25
+    np.testing.assert_allclose(np.linalg.norm(params["nodes"], axis=1).mean(), 1, atol=0.2)
+    assert not params["rgcn"]["bias"].any()
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="'exact'; choose one of code, paper, fixed"):
+        PromptConfig.fidelity("exact", **SIZES)
+
+
+def test_published_sizes():
+    config = PromptConfig.fidelity(
+        "code", entities=31_161, relations=25, width=768, layers=12, kv_heads=12, head_dim=64, token_width=768
+    )
+    assert (config.entity_width, config.emotion_width) == (384, 48)
+    none = np.zeros(0, np.int32)
+    graph = graphs_tuple(none, none, none, 31_162)
+    batch = {key: array[:, :, :1] if array.ndim > 2 else array for key, array in small_batch(rows=1).items()}
+    batch["text_states"] = np.zeros((1, 4, 768), np.float32)
+    batch["emotions"], batch["emotion_probs"] = np.zeros((1, 3, 3), np.int32), np.zeros((1, 3, 3), np.float32)
+
+    def count(task):
+        tree = jax.eval_shape(lambda: PromptEncoder(config).init(jax.random.key(0), graph, batch, task))
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    unused = 590_592 + 21_145  # a third fusion layer and the copy head, which these tasks do not use
+    assert count("fusion") == 33_403_905 - unused
+    assert count("recommendation") == 34_002_561 - unused
+
+
+@pytest.fixture(scope="module")
+def published(golden):
+    return Published(golden)
+
+
+def close(ours, theirs):
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+MODES = {
+    "pre": ("fusion", {}),
+    "rec": ("recommendation", {}),
+    "rec_noglobal": ("recommendation", dict(global_entities=False)),
+    "rec_noemo": ("recommendation", dict(global_entities=False, emotions=False)),
+    "conv": ("conversation", {}),
+    "conv48": ("conversation", dict(emotions=False, token_width=48)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_published_numbers(published, mode):
+    task, fields = MODES[mode]
+    model = "kgC" if mode == "conv48" else "kgA"
+    batch = published.batch(token_states="token_states48" if mode == "conv48" else "token_states")
+    encoder = PromptEncoder(published.config(**fields))
+    shapes = jax.eval_shape(lambda: encoder.init(jax.random.key(0), published.graph, batch, task))["params"]
+    params = fill(shapes, published.arrays, f"{model}/")
+
+    def run(params):
+        bound = encoder.bind({"params": params})
+        table = bound.entity_table(published.graph)
+        fused = bound.fuse(table, batch, task)
+        emotions = bound.emotion_table() if mode == "rec" else None
+        return table, fused, emotions, bound.task_prompt(fused, task)[0], bound.project(fused, task)
+
+    table, fused, emotions, prompt, prefix = jax.jit(run)(params)
+    close(table, published["out/kgC/entity_embeds" if mode == "conv48" else "out/entity_embeds"])
+    close(prompt, published[f"out/{mode}/prompt_in"])
+    close(jnp.stack([prefix.keys, prefix.values], axis=1), published[f"out/{mode}/prompt_embeds"])
+    assert prefix.mask.all()
+    for part, array in (("local", fused.local), ("global", fused.neighbours), ("fused", fused.prompt)):
+        if f"out/{mode}/{part}" in published.arrays:
+            close(array, published[f"out/{mode}/{part}"])
+    if mode == "rec":
+        close(emotions, published["out/emo_embeds"])
+        close(fused.neighbours, published["out/nei_rep"])
+        felt = jnp.einsum("bel,belm->bem", batch["emotion_probs"], emotions[batch["emotions"]])
+        close(felt, published["out/emotion_fused_per_entity"])
+
+
+def test_presets_differ_only_in_fidelity():
+    fields = {f.name for f in dataclasses.fields(PromptConfig)}
+    code, fixed = (PromptConfig.fidelity(preset, **SIZES) for preset in ("code", "fixed"))
+    different = {name for name in fields if getattr(code, name) != getattr(fixed, name)}
+    assert different == {"masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "dropout"}

@@ -1,0 +1,235 @@
+"""The heads by hand, invariances of the whole recommender, and the published logits, losses and gradients."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ecr_jax import losses
+from ecr_jax.models import convert
+from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
+from ecr_jax.models.prompt import PromptConfig
+from ecr_jax.models.recommender import HeadConfig, Recommender, last_state, positions, recency, scatter
+from tests.models.published import Published, fill, name
+from tests.models.test_prompt import SIZES, random_like, small_batch, small_graph, widen
+
+ITEMS = np.array([1, 4, 5, 9], np.int32)
+
+
+def test_last_state():
+    hidden = jnp.arange(12.0).reshape(2, 3, 2)
+    mask = jnp.array([[1, 1, 0], [0, 0, 0]], bool)
+    np.testing.assert_array_equal(last_state(hidden, mask), [[2, 3], [6, 7]])
+
+
+def test_positions():
+    found, known = positions(jnp.array([[9, 4], [2, 11]]), jnp.asarray(ITEMS))
+    np.testing.assert_array_equal(known, [[True, True], [False, False]])
+    np.testing.assert_array_equal(found[0], [3, 1])
+
+
+def test_scatter():
+    ids, values = jnp.array([[[1, 1], [0, 9]]]), jnp.array([[[1.0, 2.0], [4.0, 8.0]]])
+    np.testing.assert_array_equal(scatter(ids, values, 3), [[4, 3, 0]])
+
+
+def test_recency():
+    mask = jnp.array([[1, 1, 1, 0], [0, 0, 0, 0]], bool)
+    np.testing.assert_array_equal(recency(mask), [[2, 1, 0, 0], [0, 0, 0, 0]])
+
+
+def language_model(tokens, mask, prefix):
+    """A stand-in that attends to the prefix as a decoder does: states depend on unmasked positions only."""
+    scores = jnp.where(prefix.mask, prefix.keys[0, :, 0].sum(-1), -1e30)  # [B, P]
+    weights = jax.nn.softmax(scores, axis=-1) * prefix.mask.any(-1, keepdims=True)
+    read = jnp.einsum("bp,lbhpd->bd", weights, prefix.values)  # [B, Dh]
+    states = jnp.sin(tokens[:, :, None] + jnp.arange(SIZES["width"]))
+    return states + jnp.tile(read, (1, SIZES["width"] // SIZES["head_dim"]))[:, None]
+
+
+def with_tokens(batch, length=4):
+    rows = batch["entities"].shape[0]
+    mask = np.arange(length) < np.array([[4], [3], [2]])[:rows]
+    return {**batch, "tokens": np.where(mask, np.arange(length)[None], 7).astype(np.int32), "token_mask": mask}
+
+
+def recommender(preset="fixed", **fields):
+    return Recommender(PromptConfig.fidelity(preset, **SIZES), HeadConfig.fidelity(preset, **fields))
+
+
+def made(model):
+    batch = with_tokens(small_batch())
+    init = functools.partial(model.init, item_prior=np.zeros(12))
+    return random_like(jax.eval_shape(init, jax.random.key(0), small_graph(), batch, ITEMS)["params"])
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def logits_of(model, params, batch):
+    prior = jnp.arange(12.0)
+    return model.apply({"params": params}, small_graph(), batch, ITEMS, language_model=language_model, item_prior=prior)
+
+
+def test_padding_changes_nothing():
+    model = recommender()
+    batch = with_tokens(small_batch())
+    wide = {**widen(small_batch()), "tokens": np.pad(batch["tokens"], ((0, 0), (0, 3)), constant_values=5)}
+    wide["token_mask"] = np.pad(batch["token_mask"], ((0, 0), (0, 3)))
+    once = logits_of(model, made(model), batch)
+    assert once.shape == (3, 4)
+    np.testing.assert_allclose(once, logits_of(model, made(model), wide), atol=1e-5)
+
+
+def test_other_rows_change_nothing():
+    model, batch = recommender(), with_tokens(small_batch())
+    together = logits_of(model, made(model), batch)
+    for row in range(3):
+        alone = logits_of(model, made(model), {key: array[row : row + 1] for key, array in batch.items()})
+        np.testing.assert_allclose(together[row : row + 1], alone, atol=1e-5)
+
+
+def test_heads_by_hand():
+    """Without a query, a logit is the bias, the prior, the mention's score and the co-occurrence mass."""
+    model, batch = recommender(), small_batch(rows=1, slots=3)
+    batch["entities"][:] = [[4, 9, 4]]
+    batch["neighbours"][:] = [[[5, 1], [5, 11], [9, 11]]]
+    batch["neighbour_weights"][:] = [[[0.5, 0.25], [0.125, 0], [0.5, 0]]]
+    params = made(model)
+    head = jax.tree.map(jnp.zeros_like, params["head"])
+    head["item_bias"] = jnp.arange(12.0) / 10
+    head["prior_scale"] = jnp.array(2.0)
+    head["mention_recency"] = head["mention_recency"].at[:3].set([1.0, 10.0, 100.0])
+    head["copy_scale"], head["copy_unit"] = jnp.array(3.0), jnp.log(8.0)
+    head["copy_recency"] = head["copy_recency"].at[2].set(jnp.log(2.0))
+    prior = jnp.arange(12.0)
+
+    @jax.jit
+    def run(params, batch):
+        return model.apply({"params": params}, small_graph(), batch, ITEMS, item_prior=prior)[0]
+
+    logits = run({**params, "head": head}, batch)
+    mass = {1: 0.25 * 2, 4: 0, 5: 0.5 * 2 + 0.125, 9: 0.5}
+    mentions = {1: 0, 4: 100 + 1, 5: 0, 9: 10}
+    expected = [i / 10 + 2 * i + mentions[i] + 3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+    # longer rows of films said together take the neighbours' place
+    batch["copies"], batch["copy_weights"] = np.full((1, 3, 1), 4, np.int32), np.full((1, 3, 1), 0.25, np.float32)
+    moved = np.array(expected) - [3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
+    moved[1] += 3 * np.log1p(8 * 0.25 * 4)
+    np.testing.assert_allclose(run({**params, "head": head}, batch), moved, rtol=1e-5)
+
+
+def test_every_parameter_learns():
+    model, batch = recommender(), with_tokens(small_batch())
+    batch["entities"][0], batch["neighbours"][:2] = ITEMS[:3], ITEMS[2]
+    gradients = jax.jit(jax.grad(lambda p: jnp.sin(logits_of(model, p, batch)).sum()))(made(model))
+    idle = {jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not g.any()}
+    assert not idle
+
+
+def test_published_copy_head_needs_emotions():
+    model = Recommender(
+        PromptConfig.fidelity("code", **SIZES, emotions=False), HeadConfig.fidelity("code", copy="published")
+    )
+    with pytest.raises(ValueError, match="weighs by emotion"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), small_graph(), small_batch(), ITEMS))
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="'exact'; choose one of code, paper, fixed"):
+        HeadConfig.fidelity("exact")
+
+
+@pytest.fixture(scope="module")
+def published(golden):
+    return Published(golden)
+
+
+def gpt2(published, dtype=jnp.float32):
+    """The published GPT-2, with its prefix's mask, as a `LanguageModel`."""
+    config = Gpt2Config(vocab_size=300, width=64, layers=2, heads=4, hidden=256, positions=64)
+    tensors = {key[5:]: array for key, array in published.arrays.items() if key.startswith("gpt2/")}
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), convert.from_hf(tensors, config))
+
+    module = Gpt2(config, dtype=dtype)
+
+    def read(tokens, mask, prefix):
+        return module.apply({"params": params}, tokens, mask, prefix[:2], prefix.mask).hidden
+
+    return read
+
+
+MODES = {
+    "pre": ("fusion", {}),
+    "rec": ("recommendation", {}),
+    "rec_noglobal": ("recommendation", dict(global_entities=False)),
+    "rec_noemo": ("recommendation", dict(global_entities=False, emotions=False)),
+    "rec_copy": ("recommendation", {}),
+}
+
+
+def published_run(published, mode, dtype):
+    """A function from parameters to logits over all entities, and the published parameters."""
+    task, fields = MODES[mode]
+    heads = HeadConfig.fidelity("code", copy="published" if mode == "rec_copy" else "none")
+    model = Recommender(published.config(**fields), heads)
+    batch, everything, lm = published.batch(dtype), np.arange(50), gpt2(published, dtype)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), published.graph, batch, everything, task))["params"]
+    params = {part: fill(tree, published.arrays, "kgA/", dtype) for part, tree in shapes.items()}
+
+    def run(params):
+        return model.apply({"params": params}, published.graph, batch, everything, task, lm)
+
+    return run, params
+
+
+def per_example(published, mode, logits):
+    """The mode's loss of each row, weighted as it was published."""
+    targets, where = published["in/rec_labels"][:, None], np.ones((4, 1), bool)
+    weights = {"rec": "in/rec_sentiment_loss", "rec_noglobal": "in/label_weight_batch"}
+    if mode not in weights:
+        return losses.cross_entropy(logits=logits, targets=targets, where=where)
+    return losses.feedback_cross_entropy(
+        logits=logits, targets=targets, where=where, weights=published[weights[mode]][:, None]
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_published_logits_and_losses(published, mode):
+    run, params = published_run(published, mode, jnp.float32)
+    logits = jax.jit(run)(params)
+    np.testing.assert_allclose(logits, published[f"out/{mode}/rec_logits"], atol=2e-5, rtol=1e-5)
+    if mode != "rec_copy":
+        plain = losses.cross_entropy(
+            logits=logits, targets=published["in/rec_labels"][:, None], where=np.ones((4, 1), bool)
+        )
+        np.testing.assert_allclose(plain, published[f"out/{mode}/ce_per_instance"], rtol=1e-5)
+        value = per_example(published, mode, logits).mean()
+        np.testing.assert_allclose(value, published[f"out/{mode}/rec_loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["rec", "rec_noemo"])
+def test_published_float64(published, mode):
+    with jax.enable_x64(True):
+        run, params = published_run(published, mode, jnp.float64)
+        logits = jax.jit(run)(params)
+        # 1e-10 but for the language model, whose attention scores are in float32
+        np.testing.assert_allclose(logits, published[f"out/{mode}/f64/rec_logits"], atol=1e-6)
+        value = per_example(published, mode, logits).mean()
+        np.testing.assert_allclose(value, published[f"out/{mode}/f64/rec_loss"], rtol=1e-6)
+
+
+def test_published_gradients(published):
+    run, params = published_run(published, "rec", jnp.float32)
+    gradients = jax.jit(jax.grad(lambda p: per_example(published, "rec", run(p)).mean()))(params)["encoder"]
+    compared = set()
+    for path, ours in jax.tree_util.tree_leaves_with_path(gradients):
+        theirs, transposed = name("/".join(str(part.key) for part in path))
+        expected = published[f"grad/rec/{theirs}"]
+        expected = expected.T if transposed else expected
+        np.testing.assert_allclose(ours, expected, atol=3e-5 * max(np.abs(expected).max(), 1e-3), rtol=1e-4)
+        compared.add(f"grad/rec/{theirs}")
+    assert compared == {key for key in published.arrays if key.startswith("grad/rec/")} and len(compared) == 42
