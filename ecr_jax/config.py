@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -157,6 +158,8 @@ class RecommenderConfig:
       bases: basis matrices of the graph convolution.
       emotions_used, global_entities: False leaves them out (the paper's ablations).
       dropout: rate in the prompt encoder.
+      reach: "all" tokens of the context see the prefix, as published, or only the "last" one, whose state is the query:
+        then nothing before it is differentiated.
       entity_text: adds what the text encoder reads in an entity's description to its node.
       emotions: most emotions of an entity (n_f = 3).
       neighbours: most global entities of an entity.
@@ -172,13 +175,14 @@ class RecommenderConfig:
     emotions_used: bool = True
     global_entities: bool = True
     dropout: float | None = None
+    reach: Literal["all", "last"] | None = None
     entity_text: bool = True
     max_tokens: int = 128
     max_states: int = 128
     max_entities: int = 16
     emotions: int = 3
     neighbours: int = 16
-    copies: int = 48
+    copies: int = 128
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states", "max_entities", "emotions", "neighbours", "copies")
@@ -302,6 +306,24 @@ class Config:
     def as_json(self) -> dict[str, Any]:
         """Plain values, for manifests and run folders."""
         return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+
+def from_json(value: dict[str, Any], **changes: Any) -> Config:
+    """The config that `Config.as_json` wrote; `changes` replace fields. Keys that are no fields are passed over."""
+    return dataclasses.replace(_build(Config, value), **changes)
+
+
+def _build(kind: type, value: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: value[f.name] for f in dataclasses.fields(kind) if f.name in value}
+    for name, given in fields.items():
+        if dataclasses.is_dataclass(hints[name]):
+            fields[name] = _build(hints[name], given)
+        elif hints[name] is Path:
+            fields[name] = Path(given)
+        elif isinstance(given, list):
+            fields[name] = tuple(tuple(part) if isinstance(part, list) else part for part in given)
+    return kind(**fields)
 
 
 def folder() -> Path:

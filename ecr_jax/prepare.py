@@ -80,7 +80,7 @@ class Prepared:
 
     @cached_property
     def descriptions(self) -> list[str]:
-        """One text an entity, by id: its name, and for a film what is known of it."""
+        """One text an entity, by id: what is known of a film or a genre, empty for others."""
         return pq.read_table(self.folder / "descriptions.parquet")["text"].to_pylist()
 
     @cached_property
@@ -216,51 +216,52 @@ def _graph(corpus: CorpusConfig) -> KnowledgeGraph:
 
 
 def link(conversation: Conversation, graph: KnowledgeGraph, linker: EntityLinker, *, targets: bool) -> Conversation:
-    """Links a conversation's text: mentions the corpus marks keep their place, others are added around them.
+    """Links a conversation's text, turn by turn; see `mentions_of`."""
+    known: list[int] = []
+    turns = []
+    for turn in conversation.turns:
+        found = mentions_of(turn, graph, linker, known, targets=targets)
+        turns.append(dataclasses.replace(turn, mentions=found))
+        known += [graph.ids[mention.entity] for mention in found if mention.entity is not None]
+    return dataclasses.replace(conversation, turns=tuple(turns))
+
+
+def mentions_of(
+    turn: Turn, graph: KnowledgeGraph, linker: EntityLinker, known: Sequence[int], *, targets: bool
+) -> tuple[Mention, ...]:
+    """The linked mentions of a turn: those the corpus marks keep their place, others are added around them.
 
     A film that the corpus marks is a possible target; one that is only found in the text is context, unless the corpus
     marks none (`targets`).
 
     Args:
-      conversation: as read.
+      turn: as read.
       graph: where URIs are known.
       linker: for what the corpus does not mark or could not link.
+      known: entities mentioned before, which settle ambiguous names.
       targets: whether films found in the text get a feedback (`unsaid`) and so count as recommended.
     """
-    known: list[int] = []
-    turns = []
-    for turn in conversation.turns:
-        kept = []
-        for mention in turn.mentions:
-            entity = mention.entity if mention.entity in graph.ids else None
-            if entity is None and mention.film:
-                # A whole title: only a link that covers the name counts.
-                found = [x for x in linker.link(mention.name, known) if x.end - x.start >= len(mention.name) - 8]
-                entity = graph.uris[found[0].entity] if found and graph.kinds[found[0].entity] == "film" else None
-            feedback = (mention.feedback or Feedback.UNSAID) if mention.film else None
-            kept.append(dataclasses.replace(mention, entity=entity, feedback=feedback))
-        for found in linker.link(turn.text, known):
-            if any(found.start < m.end and m.start < found.end for m in turn.mentions):
-                continue
-            film = bool(graph.kinds[found.entity] == "film")
-            kept.append(
-                Mention(
-                    found.start,
-                    found.end,
-                    turn.text[found.start : found.end],
-                    film,
-                    graph.uris[found.entity],
-                    Feedback.UNSAID if film and targets else None,
-                )
-            )
-        kept.sort(key=lambda m: m.start)
-        turns.append(Turn(turn.role, turn.text, tuple(kept), turn.emotions))
-        known += [graph.ids[m.entity] for m in kept if m.entity is not None]
-    return dataclasses.replace(conversation, turns=tuple(turns))
+    kept = []
+    for mention in turn.mentions:
+        entity = mention.entity if mention.entity in graph.ids else None
+        if entity is None and mention.film:
+            # A whole title, year and all: a link of a part of it is another film.
+            whole = [x.entity for x in linker.link(mention.name, known) if x.end - x.start == len(mention.name)]
+            entity = graph.uris[whole[0]] if whole and graph.kinds[whole[0]] == "film" else None
+        feedback = (mention.feedback or Feedback.UNSAID) if mention.film else None
+        kept.append(dataclasses.replace(mention, entity=entity, feedback=feedback))
+    for found in linker.link(turn.text, known):
+        if any(found.start < m.end and m.start < found.end for m in turn.mentions):
+            continue
+        film = bool(graph.kinds[found.entity] == "film")
+        feedback = Feedback.UNSAID if film and targets else None
+        name = turn.text[found.start : found.end]
+        kept.append(Mention(found.start, found.end, name, film, graph.uris[found.entity], feedback))
+    return tuple(sorted(kept, key=lambda mention: mention.start))
 
 
 def describe(graph: KnowledgeGraph, movies: dict[str, redial.Movie]) -> list[str]:
-    """One text an entity for the text encoder: a film's title, genres, people and plot; else the name and the kind."""
+    """One text an entity for the text encoder: a film's title, genres, people and plot; a genre's name; else nothing."""
     facts: dict[int, dict[str, list[int]]] = {}
     for head, relation, tail in graph.triples:
         facts.setdefault(int(head), {}).setdefault(graph.relations[relation], []).append(int(tail))
@@ -268,7 +269,7 @@ def describe(graph: KnowledgeGraph, movies: dict[str, redial.Movie]) -> list[str
     texts = []
     for entity, (uri, name, kind) in enumerate(zip(graph.uris, graph.names, graph.kinds, strict=True)):
         if kind != "film":
-            texts.append(name if kind == "other" else f"{name}, {kind}")
+            texts.append(f"{name}, a genre" if kind == "genre" else "")
             continue
         pieces = [graph.title(entity)]
         movie = plots.get(uri)

@@ -22,7 +22,7 @@ from ecr_jax.features.text import pad
 from ecr_jax.files import replacing
 from ecr_jax.pretrained import Pretrained
 
-_BUCKETS = (16, 32, 64, 128, 256, 512)
+_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _TOKENS_PER_BATCH = 4096
 
 

@@ -135,12 +135,43 @@ def attend(
         keys = jnp.concatenate([prefix[0].astype(keys.dtype), keys], axis=2)  # [B, Hkv, P + S, Dh]
         values = jnp.concatenate([prefix[1].astype(values.dtype), values], axis=2)
     queries = queries.reshape(batch, length, groups, heads // groups, size)  # [B, T, Hkv, G, Dh]
-    scores = jnp.einsum("btkgd,bksd->bkgts", queries, keys, preferred_element_type=jnp.float32) * size**-0.5
+    scores = jnp.einsum("btkgd,bksd->bkgts", queries, keys, preferred_element_type=jnp.promote_types(queries.dtype, jnp.float32)) * size**-0.5
     scores = jnp.where(visible[:, None, None], scores, -1e30)  # finite, so that a row without keys is no NaN
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)  # [B, Hkv, G, T, P + S]
     context = jnp.einsum("bkgts,bksd->btkgd", weights, values)
     context = jnp.where(visible.any(axis=-1)[:, :, None, None, None], context, 0)
     return context.reshape(batch, length, heads * size), cached
+
+
+def last_state(
+    module: Any, params: Params, tokens: jax.Array, mask: jax.Array, prefix: Prefix, prefix_mask: jax.Array, reach: str
+) -> jax.Array:
+    """The state of each row's last token, with a prefix before it.
+
+    Args:
+        module: a causal language model.
+        params: its frozen parameters.
+        tokens: int [B, T], padded on the right.
+        mask: bool [B, T].
+        prefix: keys and values [L, B, Hkv, P, Dh].
+        prefix_mask: bool [B, P].
+        reach: "all": every token sees the prefix, as published. "last": only the last one does; the tokens before it are
+            read without it, so that nothing is differentiated but one token a row.
+
+    Returns:
+        [B, D].
+    """
+    last = jnp.maximum(mask.astype(jnp.int32).sum(axis=1) - 1, 0)[:, None]  # [B, 1]
+    if reach == "all":
+        hidden = module.apply({"params": params}, tokens, mask, prefix, prefix_mask).hidden
+        return jnp.take_along_axis(hidden, last[..., None], axis=1)[:, 0]
+    before = mask & (jnp.arange(mask.shape[1])[None, :] < last)
+    # One slot more than the tokens: the last one is read again behind them.
+    cache = init_cache(module.config, tokens.shape[0], tokens.shape[1] + 1, prefix[0].dtype)
+    cache = jax.lax.stop_gradient(module.apply({"params": params}, tokens, before, cache=cache).cache)
+    final = jnp.take_along_axis(tokens, last, axis=1)
+    real = mask.any(axis=1, keepdims=True)
+    return module.apply({"params": params}, final, real, prefix, prefix_mask, cache).hidden[:, 0]
 
 
 def logits(params: Params, hidden: jax.Array) -> jax.Array:

@@ -144,7 +144,9 @@ class Heads(nn.Module):
         if c.item_bias:
             logits += self.param("item_bias", nn.initializers.zeros, (self.entities + 1,))[item_ids]
             if item_prior is not None:
-                logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * jnp.asarray(item_prior)[item_ids]
+                logits += (
+                    self.param("prior_scale", nn.initializers.constant(0.5), ()) * jnp.asarray(item_prior)[item_ids]
+                )
         if c.mentions:
             scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
             scores += Linear(1, zero=True, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]

@@ -8,14 +8,13 @@ co-occurrence of the training dialogues, which the later stages read.
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.metrics import confusion_matrix, f1_score
-
-import jax
-import jax.numpy as jnp
 
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS, select

@@ -59,11 +59,15 @@ class Ground:
 
     @cached_property
     def entity_text(self) -> np.ndarray:
-        """The mean state of each entity's description, unit length; the pad entity's is zero. float32 [N + 1, Dt]."""
+        """The mean state of each entity's description, unit length, zero where there is none. float32 [N + 1, Dt]."""
         texts = self.prepared.descriptions
-        mean = self.encode(texts, self.config.encoder.entity_tokens, "encode entities").mean(texts)
-        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-        return np.concatenate([mean, np.zeros_like(mean[:1])])
+        told = [entity for entity, text in enumerate(texts) if text]
+        mean = self.encode([texts[entity] for entity in told], self.config.encoder.entity_tokens, "encode films").mean(
+            [texts[entity] for entity in told]
+        )
+        out = np.zeros((len(texts) + 1, mean.shape[1]), np.float32)
+        out[told] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        return out
 
     @lru_cache(maxsize=4)  # noqa: B019 - a Ground lives as long as its command
     def language_model(self, name: str, layers: int | None) -> tuple[Pretrained, Words]:

@@ -17,11 +17,15 @@ from ecr_jax.features.batches import Batches, bucket_shapes
 from ecr_jax.features.examples import Examples, TargetExamples, target_fields
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
+from ecr_jax.models.language_model import last_state
 from ecr_jax.models.prompt import PromptConfig, Task
-from ecr_jax.models.recommender import HeadConfig, Recommender, last_state
+from ecr_jax.models.recommender import HeadConfig, Recommender
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
+
+REACH = {"fixed": "last", "paper": "all", "code": "all"}
+"""Which tokens of the context see the prefix, by fidelity preset."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Parts:
       words: its tokenizer.
       frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `entity_text`, `item_prior`.
       items: int [I] ids of the candidates, rising.
+      reach: which tokens see the prefix, see `language_model.last_state`.
     """
 
     model: Recommender
@@ -41,6 +46,7 @@ class Parts:
     words: Words
     frozen: dict
     items: np.ndarray
+    reach: str
 
 
 def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
@@ -94,7 +100,8 @@ def parts(ground: Ground) -> Parts:
         HeadConfig.fidelity(settings.fidelity),
     )
     frozen = {"language_model": pretrained.params, "item_prior": item_prior(ground), **graph_arrays(ground)}
-    return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32))
+    reach = settings.reach or REACH[settings.fidelity]
+    return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32), reach)
 
 
 def logits(
@@ -102,22 +109,20 @@ def logits(
 ) -> jax.Array:
     """Scores of `items` [I] for each row: [B, I]. `key` turns dropout on."""
 
-    def read(tokens, mask, prefix):
-        out = made.language_model.apply(
-            {"params": frozen["language_model"]}, tokens, mask, (prefix.keys, prefix.values), prefix.mask
-        )
-        return out.hidden
-
+    variables, rngs = {"params": params}, None if key is None else {"dropout": key}
+    table = made.model.apply(variables, frozen["graph"], frozen.get("entity_text"), method="entity_table", rngs=rngs)
+    fused, prefix = made.model.apply(variables, table, batch, task, method="read", rngs=rngs)
+    state = last_state(
+        made.language_model,
+        frozen["language_model"],
+        batch["tokens"],
+        batch["token_mask"],
+        (prefix.keys, prefix.values),
+        prefix.mask,
+        made.reach,
+    )
     return made.model.apply(
-        {"params": params},
-        frozen["graph"],
-        batch,
-        items,
-        task,
-        read,
-        frozen.get("entity_text"),
-        frozen["item_prior"],
-        rngs=None if key is None else {"dropout": key},
+        variables, state, table, fused, batch, items, frozen["item_prior"], method="scores", rngs=rngs
     )
 
 

@@ -1,0 +1,201 @@
+"""A trained run measured on a split: rankings beside the baselines, replies, classifier, costs; written as a report.
+
+Everything else in this room is told what to measure; this file reads the run and asks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ecr_jax.config import Config
+from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.evaluation import baselines, predictions, report, text
+from ecr_jax.evaluation.predictions import Prediction, Target
+from ecr_jax.evaluation.significance import interval, resample
+from ecr_jax.features.examples import Dialogue, Row, conversation_rows, recommendation_rows
+from ecr_jax.files import read_jsonl_rows
+from ecr_jax.inference.pipeline import Partner
+from ecr_jax.inference.pipeline import Reply as Said
+from ecr_jax.stages import STAGES, recommender
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.checkpoint import read_params
+
+_CHUNK = 8
+
+
+def evaluate(config: Config, *, split: Split, console: Console, partner: Partner | None = None) -> report.Report:
+    """Measures a run and writes `predictions.jsonl`, `report.json` and `report.html` into `runs/NAME/SPLIT`.
+
+    Args:
+      config: the experiment.
+      split: what is measured; nothing was selected on `test`.
+      console: where the tables are printed.
+      partner: the run as loaded already, or None.
+
+    Raises:
+      ValueError: a stage is missing.
+    """
+    folder = config.stage_folder(split.value)
+    partner = partner or Partner.open(config.runs / config.name)
+    ground = partner.ground
+    spoken = ground.dialogues(split)
+    rows = recommendation_rows(spoken)
+    wanted = [target for row in rows for target in _targets(spoken, row)]
+    found = {"ecr": list(_model(ground, split))}
+    items = np.asarray(ground.prepared.graph.items)
+    training = ground.dialogues(Split.TRAIN)
+    recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
+    popular = baselines.popularity(recommended, items)
+    said = [[entity for turn in dialogue.turns for entity in turn.entities] for dialogue in training]
+    for name, baseline in {
+        "popularity": popular,
+        "copy-last": baselines.copy_last(popular, items),
+        "co-occurrence": baselines.cooccurrence(said, popular, items),
+    }.items():
+        found[name] = baselines.predict(name, baseline, wanted, items)
+    predictions.write(folder / "predictions.jsonl", (row for rows in found.values() for row in rows))
+
+    extra, shown = _replies(partner, split, console)
+    made = report.build(
+        found,
+        config.corpus.name,
+        split.value,
+        resamples=config.evaluation.resamples,
+        seed=config.seed,
+        auc_batch=config.evaluation.auc_batch,
+        extra=[*extra, *_classifier(config, split)],
+        provenance=provenance(config, ground.prepared.manifest),
+        curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in STAGES},
+        replies=shown,
+    )
+    report.write(made, folder)
+    report.print_tables(made, console)
+    console.print(f"written: {folder / 'report.json'}, {folder / 'report.html'}, {folder / 'predictions.jsonl'}")
+    return made
+
+
+def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
+    """The targets of a turn, each with the entities mentioned before it."""
+    dialogue = spoken[row.dialogue]
+    context = tuple(entity for turn in dialogue.turns[: row.turn] for entity in turn.entities)
+    return [
+        Target(dialogue.id, row.turn, item, feedback, repeated, context) for item, feedback, repeated in row.targets
+    ]
+
+
+def _model(ground: Ground, split: Split) -> Iterator[Prediction]:
+    """The recommender's prediction rows."""
+    made = recommender.parts(ground)
+    params = read_params(ground.config.stage_folder("recommendation") / "params.safetensors")
+    examples = recommender.examples(ground, made, split, recommendation_rows)
+    size = ground.config.recommendation.train.batch_size
+    over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
+    scorer = recommender.Scorer(made, made.items, "recommendation")
+    rows: dict[int, list[Prediction]] = {}
+    for batch, scores in track(scorer(params, over), total=len(over), description="rank"):
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        for place in np.flatnonzero(batch["example_mask"]):
+            example = int(batch["example"][place])
+            targets = _targets(examples.spoken, examples.rows[example])
+            repeated = np.repeat(shares[place : place + 1], len(targets), axis=0)
+            rows[example] = predictions.predictions("ecr", targets, repeated, made.items)
+    for example in sorted(rows):
+        yield from rows[example]
+
+
+def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[report.Row], list[report.Reply]]:
+    """Text metrics of u^r over a sample of recommender turns, and replies to show."""
+    config, ground = partner.config, partner.ground
+    spoken, graph = ground.dialogues(split), ground.prepared.graph
+    rows = conversation_rows(spoken)
+    if not rows or not config.evaluation.replies:
+        return [], []
+    chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, config.evaluation.replies).astype(int))]
+    answers, references = [], []
+    for start in track(range(0, len(chosen), _CHUNK), description="reply", console=console):
+        part = chosen[start : start + _CHUNK]
+        padded = part + part[-1:] * (_CHUNK - len(part))  # one program for all chunks
+        heard = [spoken[row.dialogue].turns[: row.turn] for row in padded]
+        arrays = [array for _, array in partner.contexts(heard)]
+        answers += partner.recommendation_responses(arrays)[: len(part)]
+        references += [spoken[row.dialogue].turns[row.turn].masked for row in part]
+    draws = resample([spoken[row.dialogue].id for row in chosen], config.evaluation.resamples, config.seed)
+    bleus = text.bleus(answers, references)
+    measured = text.measure(answers, references)
+    bounds = [interval(samples) for samples in draws.means(bleus.T)]
+    made = []
+    for name, value in measured.items():
+        bound = bounds[int(name[-1]) - 1] if name.startswith("bleu") else None
+        low, high = bound or (None, None)
+        made.append(report.Row("ecr", config.corpus.name, split.value, "all", name, value, low, high, len(answers)))
+
+    shown = [row for row in recommendation_rows(spoken) if len(spoken[row.dialogue].turns[: row.turn]) > 2]
+    shown = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, config.evaluation.shown).astype(int))]
+    contexts = [spoken[row.dialogue].turns[: row.turn] for row in shown]
+    replies: list[Said] = partner.replies(contexts) if shown else []
+    return made, [
+        report.Reply(
+            tuple((turn.role.value, turn.text) for turn in context),
+            tuple(graph.title(item) for item in reply.items),
+            reply.recommendation,
+            reply.emotional,
+            spoken[row.dialogue].turns[row.turn].text,
+        )
+        for row, context, reply in zip(shown, contexts, replies, strict=True)
+    ]
+
+
+def _classifier(config: Config, split: Split) -> list[report.Row]:
+    """The emotion classifier's figures as report rows."""
+    path = config.stage_folder("emotion") / "classifier.json"
+    found = json.loads(path.read_text(encoding="utf-8"))[split.value]
+    corpus = "goemotions" if config.corpus.goemotions else config.corpus.name
+    return [
+        report.Row(model, corpus, split.value, "all", metric, found[name], None, None, found["utterances"])
+        for model, metric, name in (
+            ("classifier", "recall@2", "recall@2"),
+            ("classifier", "macro_f1", "macro_f1"),
+            ("classifier", "accuracy", "accuracy"),
+            ("majority", "recall@2", "majority_recall@2"),
+        )
+    ]
+
+
+def provenance(config: Config, manifest: dict) -> dict:
+    """What a report's numbers come from: commit, command, data, hardware, libraries, and what each stage cost."""
+    here = Path(__file__).parent
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=False
+    )
+    costs = {}
+    for stage in STAGES:
+        cost = json.loads((config.stage_folder(stage) / "cost.json").read_text(encoding="utf-8"))
+        costs[stage] = f"{cost['seconds']:.0f} s, {cost['peak_memory_mb'] / 1024:.1f} GiB"
+    return {
+        "commit": described.stdout.strip() or "not a git checkout",
+        "command": " ".join(["ecr", *sys.argv[1:]]),
+        "config": config.name,
+        "data": {name: digest[:16] for name, digest in manifest["inputs"].items()},
+        "counts": manifest["counts"],
+        "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "stages": costs,
+    }
+
+
+def turns_of(context: tuple[tuple[str, str], ...], last: int = 4) -> str:
+    """The end of a context as lines of "role: text"."""
+    return "\n".join(f"  {'you' if role == Role.SEEKER else 'ecr'}: {said}" for role, said in context[-last:])
