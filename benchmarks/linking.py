@@ -41,8 +41,9 @@ from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.naming import normalise, words
 
 _YEAR = re.compile(r"\s*\(\d{4}\)")
+# Possessive, so that a run of capitals without a year behind it is read once.
 _TITLE = re.compile(
-    r"(?<![\w])((?:[A-Z0-9][\w'’:&.,-]* ?|(?:a|an|and|at|by|for|from|in|of|on|the|to|with) )+)(?=\(\d{4}\))"
+    r"(?<![\w])((?:[A-Z0-9][\w'’:&.,-]*+ ?|(?:a|an|and|at|by|for|from|in|of|on|the|to|with) )++)(?=\(\d{4}\))"
 )
 
 Round = tuple[list[str], list[str], set[int], set[int]]

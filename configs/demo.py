@@ -25,11 +25,11 @@ config = Config(
     name="demo",
     corpus=CorpusConfig(name="films", dialogues=800),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(layers=2, entity_width=64, max_tokens=64, max_states=64, max_entities=12),
+    recommender=RecommenderConfig(layers=2, entity_width=64, max_tokens=48, max_states=64, max_entities=12),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=8, batch_size=128, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
     ),
-    fusion=FusionConfig(train=TrainConfig(steps=60, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1))),
+    fusion=FusionConfig(train=TrainConfig(steps=40, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1))),
     conversation=ConversationConfig(
         train=TrainConfig(steps=24, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
         valid_examples=32,

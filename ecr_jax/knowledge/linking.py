@@ -18,7 +18,7 @@ from rapidfuzz.distance import OSA
 
 from ecr_jax.knowledge.common_words import FUNCTION, PHRASES, ordinary
 from ecr_jax.knowledge.graph import KnowledgeGraph
-from ecr_jax.knowledge.naming import genre_forms, genre_rank, normalise, words
+from ecr_jax.knowledge.naming import GENRE_WORDS, genre_forms, genre_rank, normalise, words
 
 _SIMILAR = 0.85
 """Least share of letters that a misspelling keeps."""
@@ -209,7 +209,7 @@ class EntityLinker:
             # "seen" before it any title will do that is whole and says something at all.
             telling = sum(part not in FUNCTION and part not in _SMALL for part in parts)
             whole = found in (self._name(entity), self._name(entity).replace(" ", ""))
-            if found in PHRASES:
+            if found in PHRASES or found in GENRE_WORDS:
                 return False
             if awaited and whole and telling and entity in self._items:
                 return True

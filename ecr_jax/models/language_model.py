@@ -143,33 +143,46 @@ def attend(
     return context.reshape(batch, length, heads * size), cached
 
 
-def last_state(
-    module: Any, params: Params, tokens: jax.Array, mask: jax.Array, prefix: Prefix, prefix_mask: jax.Array, reach: str
-) -> jax.Array:
-    """The state of each row's last token, with a prefix before it.
+def context_cache(module: Any, params: Params, tokens: jax.Array, mask: jax.Array, dtype: Any = jnp.float32) -> Cache:
+    """What `read_last` needs of the tokens before each row's last one: a cache of T + 1 slots, the last one free.
+
+    It depends on frozen parameters only, so it can be computed once and kept.
 
     Args:
         module: a causal language model.
         params: its frozen parameters.
         tokens: int [B, T], padded on the right.
         mask: bool [B, T].
+        dtype: of the cache.
+    """
+    last = jnp.maximum(mask.astype(jnp.int32).sum(axis=1) - 1, 0)[:, None]  # [B, 1]
+    before = mask & (jnp.arange(mask.shape[1])[None, :] < last)
+    cache = init_cache(module.config, tokens.shape[0], tokens.shape[1] + 1, dtype)
+    return jax.lax.stop_gradient(module.apply({"params": params}, tokens, before, cache=cache).cache)
+
+
+def read_last(
+    module: Any,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    prefix: Prefix,
+    prefix_mask: jax.Array,
+    cache: Cache,
+) -> jax.Array:
+    """The state of each row's last token, which alone sees the prefix: nothing before it is differentiated.
+
+    Args:
+        module, params, tokens, mask: as given to `context_cache`.
         prefix: keys and values [L, B, Hkv, P, Dh].
         prefix_mask: bool [B, P].
-        reach: "all": every token sees the prefix, as published. "last": only the last one does; the tokens before it are
-            read without it, so that nothing is differentiated but one token a row.
+        cache: from `context_cache`.
 
     Returns:
         [B, D].
     """
-    last = jnp.maximum(mask.astype(jnp.int32).sum(axis=1) - 1, 0)[:, None]  # [B, 1]
-    if reach == "all":
-        hidden = module.apply({"params": params}, tokens, mask, prefix, prefix_mask).hidden
-        return jnp.take_along_axis(hidden, last[..., None], axis=1)[:, 0]
-    before = mask & (jnp.arange(mask.shape[1])[None, :] < last)
-    # One slot more than the tokens: the last one is read again behind them.
-    cache = init_cache(module.config, tokens.shape[0], tokens.shape[1] + 1, prefix[0].dtype)
-    cache = jax.lax.stop_gradient(module.apply({"params": params}, tokens, before, cache=cache).cache)
-    final = jnp.take_along_axis(tokens, last, axis=1)
+    last = jnp.maximum(mask.astype(jnp.int32).sum(axis=1) - 1, 0)[:, None]
+    final = jnp.take_along_axis(tokens, last, axis=1)  # [B, 1]
     real = mask.any(axis=1, keepdims=True)
     return module.apply({"params": params}, final, real, prefix, prefix_mask, cache).hidden[:, 0]
 

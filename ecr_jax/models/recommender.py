@@ -258,5 +258,5 @@ class Recommender(nn.Module):
         if language_model is None:
             state = jnp.zeros((batch["entities"].shape[0], self.prompt.width), table.dtype)
         else:
-            state = last_state(language_model(batch["tokens"], batch["token_mask"], prefix), batch["token_mask"])
+            state = language_model(batch, prefix)
         return self.scores(state, table, fused, batch, item_ids, item_prior)

@@ -25,9 +25,15 @@ def train(ground: Ground) -> None:
     made = recommender.parts(ground)
     training = recommender.examples(ground, made, Split.TRAIN, recommendation_rows)
     validation = recommender.examples(ground, made, Split.VALID, recommendation_rows, config.valid_dialogues)
-    buckets = recommender.shapes(ground, training, validation)
-    over = recommender.batches(ground, training, buckets, config.train.batch_size, seed=config.train.seed)
-    looked_at = recommender.batches(ground, validation, buckets, config.train.batch_size, seed=None)
+    buckets, name = recommender.shapes(ground, training, validation), training.name
+    size = config.train.batch_size
+    if made.reach == "last":
+        training, validation = (
+            recommender.Read(found, recommender.batches(ground, found, buckets, size, seed=None), made)
+            for found in (training, validation)
+        )
+    over = recommender.batches(ground, training, buckets, size, seed=config.train.seed)
+    looked_at = recommender.batches(ground, validation, buckets, size, seed=None)
     scorer = recommender.Scorer(made, made.items, "recommendation")
     items = jnp.asarray(made.items)
 
@@ -55,6 +61,6 @@ def train(ground: Ground) -> None:
         select="recall@10",
         mode="max",
         config=config.train,
-        describe=lambda ids: [training.name(index) for index in ids],
+        describe=lambda ids: [name(index) for index in ids],
         record=ground.config.as_json(),
     )

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.progress import track
 
 from ecr_jax import metrics
 from ecr_jax.config import Config
 from ecr_jax.corpus.schema import Split
-from ecr_jax.features.batches import Batches, bucket_shapes
+from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.examples import Examples, TargetExamples, target_fields
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
-from ecr_jax.models.language_model import last_state
-from ecr_jax.models.prompt import PromptConfig, Task
-from ecr_jax.models.recommender import HeadConfig, Recommender
+from ecr_jax.models.language_model import Cache, context_cache, read_last
+from ecr_jax.models.prompt import Prefix, PromptConfig, Task
+from ecr_jax.models.recommender import HeadConfig, Recommender, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
@@ -109,21 +110,33 @@ def logits(
 ) -> jax.Array:
     """Scores of `items` [I] for each row: [B, I]. `key` turns dropout on."""
 
-    variables, rngs = {"params": params}, None if key is None else {"dropout": key}
-    table = made.model.apply(variables, frozen["graph"], frozen.get("entity_text"), method="entity_table", rngs=rngs)
-    fused, prefix = made.model.apply(variables, table, batch, task, method="read", rngs=rngs)
-    state = last_state(
-        made.language_model,
-        frozen["language_model"],
-        batch["tokens"],
-        batch["token_mask"],
-        (prefix.keys, prefix.values),
-        prefix.mask,
-        made.reach,
-    )
     return made.model.apply(
-        variables, state, table, fused, batch, items, frozen["item_prior"], method="scores", rngs=rngs
+        {"params": params},
+        frozen["graph"],
+        batch,
+        items,
+        task,
+        lambda batch, prefix: _read(made, frozen["language_model"], batch, prefix),
+        frozen.get("entity_text"),
+        frozen["item_prior"],
+        rngs=None if key is None else {"dropout": key},
     )
+
+
+def _read(made: Parts, params: dict, batch: dict, prefix: Prefix) -> jax.Array:
+    """The language model's state [B, D] of the last context token, behind the prefix."""
+    module, tokens, mask, layers = made.language_model, batch["tokens"], batch["token_mask"], (prefix.keys, prefix.values)
+    if made.reach == "all":
+        return last_state(module.apply({"params": params}, tokens, mask, layers, prefix.mask).hidden, mask)
+    if "past" in batch:
+        keys, values = jnp.moveaxis(batch["past"].astype(prefix.keys.dtype), (1, 2), (0, 1))  # [2, L, B, Hkv, T, Dh]
+        slot = ((0, 0),) * 3 + ((0, 1), (0, 0))
+        before = jnp.arange(mask.shape[1])[None, :] < mask.sum(axis=1, keepdims=True) - 1
+        length = jnp.asarray(mask.shape[1], jnp.int32)
+        cache = Cache(jnp.pad(keys, slot), jnp.pad(values, slot), jnp.pad(before, ((0, 0), (0, 1))), length)
+    else:
+        cache = context_cache(module, params, tokens, mask)
+    return read_last(module, params, tokens, mask, layers, prefix.mask, cache)
 
 
 def init(made: Parts, key: jax.Array, batch: dict, items: np.ndarray, task: Task) -> dict:
@@ -152,18 +165,45 @@ def examples(ground: Ground, made: Parts, split: Split, rows, limit: int | None 
     return TargetExamples(spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback)
 
 
+class Read(Sequence):
+    """Examples with what the frozen language model made of their contexts: `past` float16 [2, L, Hkv, T, Dh].
+
+    Computed once, in the buckets that training will use, it spares every later step the forward pass over the context.
+    """
+
+    def __init__(self, examples: Examples, over: Batches, made: Parts):
+        self.examples, self.past = examples, [np.zeros(0)] * len(examples)
+        read = jax.jit(
+            lambda params, tokens, mask: context_cache(made.language_model, params, tokens, mask, jnp.float16)[:2]
+        )
+        params = jax.device_put(made.frozen["language_model"])
+        for batch in track(over, total=len(over), description="read contexts"):
+            keys, values = (np.asarray(part) for part in read(params, batch["tokens"], batch["token_mask"]))
+            lengths = batch["token_mask"].sum(axis=1)
+            for place in np.flatnonzero(batch["example_mask"]):
+                part = slice(0, lengths[place])
+                found = np.stack([keys[:, place, :, part], values[:, place, :, part]])
+                self.past[int(batch["example"][place])] = found
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.examples[index] | {"past": self.past[index]}
+
+
 def shapes(ground: Ground, *sets: Examples) -> tuple[dict[str, int], ...]:
     """The two length buckets that serve all of these examples."""
     every = [example for examples in sets for example in examples]
     limit = ground.config.recommender.max_tokens
-    found = bucket_shapes(every, target_fields(len(ground.prepared.graph)), {"T": (limit // 2, limit)})
-    # Any turn names few targets: one size serves training, validation and test.
-    return found
+    return bucket_shapes(every, target_fields(len(ground.prepared.graph)), {"T": (limit // 2, limit)})
 
 
-def batches(ground: Ground, made: TargetExamples, buckets, size: int, *, seed: int | None) -> Batches:
+def batches(ground: Ground, made: TargetExamples | Read, buckets, size: int, *, seed: int | None) -> Batches:
     """Batches of target examples; `seed` None: once, in order."""
     padding = target_fields(len(ground.prepared.graph))
+    if isinstance(made, Read):
+        padding["past"] = Field(0, (None, None, None, "T", None))
     if seed is None:
         return Batches(made, padding, buckets, size, shuffle=False, epochs=1)
     return Batches(made, padding, buckets, size, seed=seed)
