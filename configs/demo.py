@@ -21,11 +21,14 @@ from ecr_jax.config import (
     TrainConfig,
 )
 
+# The heads' few scalars learn faster than the prompt encoder.
+SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
+
 config = Config(
     name="demo",
     corpus=CorpusConfig(name="films", dialogues=800),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(layers=2, entity_width=64, max_tokens=48, max_states=64, max_entities=12),
+    recommender=RecommenderConfig(layers=2, entity_width=64, dropout=0.3, max_tokens=48, max_states=64, max_entities=12),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=8, batch_size=128, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
     ),
@@ -36,7 +39,7 @@ config = Config(
         max_reply=40,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=6, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        train=TrainConfig(epochs=5, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
     ),
     response=ResponseConfig(
         train=TrainConfig(steps=24, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),

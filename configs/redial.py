@@ -23,6 +23,9 @@ from ecr_jax.config import (
     TrainConfig,
 )
 
+# The heads' few scalars learn faster than the prompt encoder.
+SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
+
 config = Config(
     name="redial",
     corpus=CorpusConfig(
@@ -36,7 +39,7 @@ config = Config(
         goemotions="goemotions",
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(layers=2, entity_width=128, max_tokens=96, max_states=128, max_entities=16),
+    recommender=RecommenderConfig(layers=2, entity_width=128, dropout=0.2, max_tokens=96, max_states=96, max_entities=16),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=12, batch_size=256, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
     ),
@@ -49,7 +52,7 @@ config = Config(
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=8, batch_size=64, patience=3, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        train=TrainConfig(epochs=8, batch_size=64, patience=3, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
         valid_dialogues=400,
     ),
     response=ResponseConfig(

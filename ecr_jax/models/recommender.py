@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
+from flax import struct
 
 from ecr_jax.models.prompt import Fused, Linear, Prefix, PromptConfig, PromptEncoder, Task, masked_softmax
 
@@ -24,9 +26,9 @@ LanguageModel = Callable[[jax.Array, jax.Array, Prefix], jax.Array]
 A flax module is made before, outside of the callable, which only calls its `apply`."""
 
 FIDELITY: dict[str, dict[str, Any]] = {
-    "code": dict(query="state", copy="none", mentions=False, item_bias=False),
-    "paper": dict(query="state", copy="none", mentions=False, item_bias=False),
-    "fixed": dict(query="pooled", copy="mass", mentions=True, item_bias=True),
+    "code": dict(query="state", copy="none", walk=False, mentions=False, prior=False),
+    "paper": dict(query="state", copy="none", walk=False, mentions=False, prior=False),
+    "fixed": dict(query="pooled", copy="mass", walk=True, mentions=True, prior=True),
 }
 """What each preset says of the fields of `HeadConfig`."""
 
@@ -43,14 +45,18 @@ class HeadConfig:
         emotion, times 0.5); "mass": a learned multiple of log(1 + c m) of the co-occurrence mass m of an item, from
         the batch's `copies` and `copy_weights` [B, E, C] where it has them (films said together, longer rows), else
         from its neighbours.
+      walk: a learned multiple of asinh of what reaches an item in two steps over the graph: from a mention to its facts (a
+        film's director, genre, ...; anything else is its own fact), from there to the items that share them. A mention's
+        weight is learned from what was felt and said about it, and may be negative; a relation's weight is learned.
       mentions: a learned score for what the context already mentions, by how long ago and in what state.
-      item_bias: a learned bias an item, beside a learned multiple of a given prior (log popularity).
+      prior: a learned multiple of a given prior of the items (log popularity).
     """
 
     query: Literal["state", "pooled"] = "pooled"
     copy: Literal["none", "published", "mass"] = "mass"
+    walk: bool = True
     mentions: bool = True
-    item_bias: bool = True
+    prior: bool = True
 
     @classmethod
     def fidelity(cls, preset: str = "fixed", **fields: Any) -> HeadConfig:
@@ -62,6 +68,52 @@ class HeadConfig:
         if preset not in FIDELITY:
             raise ValueError(f"fidelity is {preset!r}; choose one of {', '.join(FIDELITY)}")
         return cls(**{**FIDELITY[preset], **fields})
+
+
+@struct.dataclass
+class Facts:
+    """What joins items: the facts of each entity, as arrays that `Heads` walks over.
+
+    Attributes:
+      entities: int32 [N + 1, A] the facts, padded with N. An entity that is no item has one: itself.
+      types: int32 [N + 1, A] the relation to each, `relations` for itself.
+      weights: float32 [N + 1, A] how telling each is, 0 where padded.
+      relations: number of relations R.
+    """
+
+    entities: jax.Array
+    types: jax.Array
+    weights: jax.Array
+    relations: int = struct.field(pytree_node=False)
+
+
+def facts_of(triples: np.ndarray, items: np.ndarray, entities: int, relations: int, most: int) -> Facts:
+    """Collects the facts of items from triples in either direction.
+
+    A fact that k triples touch weighs k ** -0.5, so that a shared director tells more than a shared language; items with
+    more than `most` facts keep the rarest ones.
+
+    Args:
+      triples: int [E, 3] (head, relation, tail).
+      items: int [I] entity ids.
+      entities: N.
+      relations: R.
+      most: A.
+    """
+    degree = np.bincount(triples[:, [0, 2]].reshape(-1), minlength=entities)
+    both = np.concatenate([triples, triples[:, ::-1]])
+    both = np.unique(both[np.isin(both[:, 0], items) & (both[:, 0] != both[:, 2])], axis=0)
+    order = np.lexsort((both[:, 2], degree[both[:, 2]], both[:, 0]))
+    both = both[order]
+    place = np.arange(len(both)) - np.searchsorted(both[:, 0], both[:, 0])
+    both, place = both[place < most], place[place < most]
+    ids = np.full((entities + 1, most), entities, np.int32)
+    types, weights = np.full(ids.shape, relations, np.int32), np.zeros(ids.shape, np.float32)
+    ids[:entities, 0], weights[:entities, 0] = np.arange(entities), 1.0
+    ids[items, 0], weights[items, 0] = entities, 0.0
+    ids[both[:, 0], place], types[both[:, 0], place] = both[:, 2], both[:, 1]
+    weights[both[:, 0], place] = np.maximum(degree[both[:, 2]], 1) ** -0.5
+    return Facts(jnp.asarray(ids), jnp.asarray(types), jnp.asarray(weights), relations)
 
 
 def last_state(hidden: jax.Array, mask: jax.Array) -> jax.Array:
@@ -126,6 +178,7 @@ class Heads(nn.Module):
         batch: Mapping[str, jax.Array],
         item_ids: jax.Array,
         item_prior: jax.Array | None,
+        facts: Facts | None,
     ) -> jax.Array:
         c, width = self.config, table.shape[-1]
         mask = batch["entity_mask"].astype(bool)
@@ -141,19 +194,33 @@ class Heads(nn.Module):
             )
             query = nn.Dropout(self.dropout)(query, deterministic=not self.has_rng("dropout")) * width**-0.5
         logits = query @ table[item_ids].T  # [B, I]
-        if c.item_bias:
-            logits += self.param("item_bias", nn.initializers.zeros, (self.entities + 1,))[item_ids]
-            if item_prior is not None:
-                logits += (
-                    self.param("prior_scale", nn.initializers.constant(0.5), ()) * jnp.asarray(item_prior)[item_ids]
-                )
+        if c.prior and item_prior is not None:
+            logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * item_prior[item_ids]
         if c.mentions:
             scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
             scores += Linear(1, zero=True, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
             logits += scatter(batch["entities"], jnp.where(mask, scores, 0), self.entities + 1)[:, item_ids]
+        if c.walk and facts is not None:
+            logits += self.walked(fused, ago, batch, item_ids, facts)
         if c.copy != "none":
             logits += self.copied(fused, emotion_table, ago, batch)[:, item_ids]
         return logits
+
+    def walked(self, fused, ago, batch, item_ids, facts) -> jax.Array:
+        """Logits [B, I] of the items that share facts with the mentions."""
+        felt = nn.LayerNorm(name="walk_norm")(fused.prompt[:, : ago.shape[1]])  # [B, E, D]
+        slots = 1.0 + Linear(1, zero=True, name="walk_slot")(felt)[..., 0]
+        slots *= jnp.exp(self.param("walk_recency", nn.initializers.zeros, (SLOTS,))[ago])
+        slots = jnp.where(batch["entity_mask"].astype(bool), slots, 0)
+        # Two weights a relation: on the way to a fact and on the way back. The last row is "its own fact".
+        weigh = jnp.exp(self.param("walk_relations", nn.initializers.zeros, (2, facts.relations + 1)))
+        own = facts.entities[batch["entities"]]  # [B, E, A]
+        there = slots[..., None] * weigh[0, facts.types[batch["entities"]]] * facts.weights[batch["entities"]]
+        reached = scatter(own, there, self.entities + 1).at[:, self.entities].set(0)  # [B, N + 1]
+        back = weigh[1, facts.types[item_ids]] * facts.weights[item_ids]  # [I, A]
+        mass = jnp.einsum("bia,ia->bi", reached[:, facts.entities[item_ids]], back)
+        unit = jnp.exp(self.param("walk_unit", nn.initializers.constant(jnp.log(10.0)), ()))
+        return self.param("walk_scale", nn.initializers.ones, ()) * jnp.arcsinh(unit * mass)
 
     def copied(self, fused, emotion_table, ago, batch) -> jax.Array:
         """Logits [B, N + 1] from the co-occurrence rows of the context's entities, weighted by slot."""
@@ -215,6 +282,7 @@ class Recommender(nn.Module):
         batch: Mapping[str, jax.Array],
         item_ids: jax.Array,
         item_prior: jax.Array | None = None,
+        facts: Facts | None = None,
     ) -> jax.Array:
         """Scores candidates.
 
@@ -225,12 +293,13 @@ class Recommender(nn.Module):
           batch: the arrays that `PromptEncoder.fuse` reads.
           item_ids: int [I] entities to score.
           item_prior: [N + 1] log popularity, or None. A constant, not a parameter.
+          facts: of every entity, or None to leave the walk out.
 
         Returns:
           [B, I] logits.
         """
         emotions = self.encoder.emotion_table() if self.heads.copy == "published" else None
-        return self.head(state.astype(table.dtype), table, fused, emotions, batch, item_ids, item_prior)
+        return self.head(state.astype(table.dtype), table, fused, emotions, batch, item_ids, item_prior, facts)
 
     def __call__(
         self,
@@ -241,6 +310,7 @@ class Recommender(nn.Module):
         language_model: LanguageModel | None = None,
         entity_text: jax.Array | None = None,
         item_prior: jax.Array | None = None,
+        facts: Facts | None = None,
     ) -> jax.Array:
         """All of it, from the graph to the logits [B, I]; also initialises the parameters of a task.
 
@@ -251,7 +321,7 @@ class Recommender(nn.Module):
           task: "recommendation" or "fusion" (no learned positions).
           language_model: the frozen model; None leaves it out (its state is zero), to initialise or to ablate.
           entity_text: see `entity_table`.
-          item_prior: see `scores`.
+          item_prior, facts: see `scores`.
         """
         table = self.entity_table(graph, entity_text)
         fused, prefix = self.read(table, batch, task)
@@ -259,4 +329,4 @@ class Recommender(nn.Module):
             state = jnp.zeros((batch["entities"].shape[0], self.prompt.width), table.dtype)
         else:
             state = language_model(batch, prefix)
-        return self.scores(state, table, fused, batch, item_ids, item_prior)
+        return self.scores(state, table, fused, batch, item_ids, item_prior, facts)

@@ -20,13 +20,16 @@ from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.models.language_model import Cache, context_cache, read_last
 from ecr_jax.models.prompt import Prefix, PromptConfig, Task
-from ecr_jax.models.recommender import HeadConfig, Recommender, last_state
+from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
 
 REACH = {"fixed": "last", "paper": "all", "code": "all"}
 """Which tokens of the context see the prefix, by fidelity preset."""
+
+MOST_FACTS = 24
+"""Facts of an item that are walked over; of more the rarest are kept."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,12 @@ def parts(ground: Ground) -> Parts:
         prompt_config(ground.config, graph, pretrained.config, encoder.config.width),
         HeadConfig.fidelity(settings.fidelity),
     )
-    frozen = {"language_model": pretrained.params, "item_prior": item_prior(ground), **graph_arrays(ground)}
+    frozen = {
+        "language_model": pretrained.params,
+        "item_prior": item_prior(ground),
+        "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
+        **graph_arrays(ground),
+    }
     reach = settings.reach or REACH[settings.fidelity]
     return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32), reach)
 
@@ -119,6 +127,7 @@ def logits(
         lambda batch, prefix: _read(made, frozen["language_model"], batch, prefix),
         frozen.get("entity_text"),
         frozen["item_prior"],
+        frozen["facts"] if task == "recommendation" else None,
         rngs=None if key is None else {"dropout": key},
     )
 
@@ -143,7 +152,15 @@ def init(made: Parts, key: jax.Array, batch: dict, items: np.ndarray, task: Task
     """New parameters for a task."""
     build = jax.jit(
         lambda key, frozen: made.model.init(
-            {"params": key}, frozen["graph"], batch, items, task, None, frozen.get("entity_text"), frozen["item_prior"]
+            {"params": key},
+            frozen["graph"],
+            batch,
+            items,
+            task,
+            None,
+            frozen.get("entity_text"),
+            frozen["item_prior"],
+            frozen["facts"] if task == "recommendation" else None,
         )["params"]
     )
     return build(key, {name: value for name, value in made.frozen.items() if name != "language_model"})
