@@ -34,16 +34,16 @@ config = Config(
     ),
     fusion=FusionConfig(train=TrainConfig(steps=40, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1))),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=24, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
-        valid_examples=32,
+        train=TrainConfig(steps=12, batch_size=4, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=8,
         max_reply=40,
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(epochs=5, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
     ),
     response=ResponseConfig(
-        train=TrainConfig(steps=24, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
-        valid_examples=32,
+        train=TrainConfig(steps=12, batch_size=4, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=8,
     ),
     evaluation=EvaluationConfig(replies=8),
 )

@@ -47,8 +47,8 @@ config = Config(
         train=TrainConfig(steps=150, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
-        valid_examples=64,
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=32,
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
@@ -56,8 +56,8 @@ config = Config(
         valid_dialogues=400,
     ),
     response=ResponseConfig(
-        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
-        valid_examples=64,
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=32,
         max_prompt=96,
         max_review=96,
     ),

@@ -1,7 +1,7 @@
 """LoRA adapters as a parameter tree of their own: W + scale · a b, with W an argument that stays as it is.
 
-An adapter is {path: {"a": [..., in, r], "b": [..., r, out]}}, where path names a kernel ("layers/attention/q/kernel");
-kernels stacked over layers have stacked adapters.
+An adapter has {"a": [..., in, r], "b": [..., r, out]} where the parameters have a kernel [..., in, out]; kernels stacked
+over layers have stacked adapters.
 
 Reference: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, section 4.1.
 """
@@ -15,8 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-Adapter = dict[str, dict[str, jax.Array]]
+Adapter = dict[str, Any]
 
 # The kernels [in, out] of attention, in all our language models.
 ATTENTION = (r"layers/attention/.*/kernel",)
@@ -46,15 +47,15 @@ def init(key: jax.Array, params: Mapping[str, Any], patterns: Sequence[str], ran
         if not matched:
             raise ValueError(f"LoRA pattern {pattern!r} matches no parameter; there are {', '.join(sorted(flat))}")
         chosen |= matched
-    adapter: Adapter = {}
+    adapter = {}
     for index, path in enumerate(sorted(chosen)):
         if not path.endswith("/kernel"):
             raise ValueError(f"LoRA adapts kernels; {path} is none, narrow the patterns")
         *stack, inputs, outputs = flat[path].shape
         bound = 1 / math.sqrt(inputs)
         a = jax.random.uniform(jax.random.fold_in(key, index), (*stack, inputs, rank), jnp.float32, -bound, bound)
-        adapter[path] = {"a": a, "b": jnp.zeros((*stack, rank, outputs), jnp.float32)}
-    return adapter
+        adapter[tuple(path.split("/"))] = {"a": a, "b": jnp.zeros((*stack, rank, outputs), jnp.float32)}
+    return unflatten_dict(adapter)
 
 
 def merge(params: Mapping[str, Any], adapter: Adapter, scale: float) -> dict[str, Any]:
@@ -68,13 +69,12 @@ def merge(params: Mapping[str, Any], adapter: Adapter, scale: float) -> dict[str
     Raises:
         ValueError: a path that the parameters do not have.
     """
-    frozen = jax.lax.stop_gradient(params)
-    unknown = set(adapter) - {"/".join(str(step.key) for step in path) for path, _ in jax.tree.leaves_with_path(frozen)}
+    kernels = flatten_dict(jax.lax.stop_gradient(params))
+    low = flatten_dict(adapter, is_leaf=lambda _, value: set(value) == {"a", "b"})
+    unknown = sorted("/".join(path) for path in set(low) - set(kernels))
     if unknown:
-        raise ValueError(f"the adapter changes {', '.join(sorted(unknown))}, which the parameters do not have")
-
-    def add(path: tuple, kernel: jax.Array) -> jax.Array:
-        low = adapter.get("/".join(str(step.key) for step in path))
-        return kernel if low is None else kernel + (scale * (low["a"] @ low["b"])).astype(kernel.dtype)
-
-    return jax.tree.map_with_path(add, frozen)
+        raise ValueError(f"the adapter changes {', '.join(unknown)}, which the parameters do not have")
+    changed = {
+        path: kernels[path] + (scale * (part["a"] @ part["b"])).astype(kernels[path].dtype) for path, part in low.items()
+    }
+    return unflatten_dict(kernels | changed)

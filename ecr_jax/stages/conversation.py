@@ -68,7 +68,6 @@ def train(ground: Ground) -> None:
     """Tunes the recommendation response."""
     config = ground.config.conversation
     model, words = ground.language_model(config.language_model, config.layers)
-    module = model.module.clone(remat=True)
     encoder = PromptEncoder(prompt_of(ground, model))
     size, padding = config.train.batch_size, reply_fields(len(ground.prepared.graph))
     needed = None if config.train.steps is None else config.train.steps * size
@@ -82,7 +81,7 @@ def train(ground: Ground) -> None:
     def loss(params, frozen, batch, key):
         found = prefix(encoder, params, frozen, batch, key)
         tree = language_model(params, frozen)
-        return language_model_loss(module, tree, batch, prefix=(found.keys, found.values), prefix_mask=found.mask)
+        return language_model_loss(model.module, tree, batch, prefix=(found.keys, found.values), prefix_mask=found.mask)
 
     key = ground.key("conversation")
     build = jax.jit(lambda frozen: encoder.init(key, frozen["graph"], over[0], "conversation", frozen.get("entity_text")))

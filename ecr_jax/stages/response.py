@@ -83,7 +83,6 @@ def train(ground: Ground) -> None:
     if not len(store):
         raise ValueError("the prepared corpus has no reviews; set corpus.reviews and prepare again")
     model, words = ground.language_model(config.language_model, None)
-    module = model.module.clone(remat=True)
     training = examples(ground, words, store.of_split(Split.TRAIN))
     validation = examples(ground, words, store.of_split(Split.VALID)[: config.valid_examples])
     limit = config.max_prompt + config.max_review
@@ -91,7 +90,7 @@ def train(ground: Ground) -> None:
     size = config.train.batch_size
 
     def loss(params, frozen, batch, key):
-        return language_model_loss(module, adapted(params, frozen), batch)
+        return language_model_loss(model.module, adapted(params, frozen), batch)
 
     frozen = {"language_model": model.params}
     fit(
