@@ -26,6 +26,9 @@ from ecr_jax.config import (
 # The heads' few scalars learn faster than the prompt encoder.
 SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
 
+# A prompt that learns as fast as the adapter drowns the language model that it is put before.
+PROMPT = ((r"encoder/.*", 0.02), (".*", 1.0))
+
 config = Config(
     name="redial",
     corpus=CorpusConfig(
@@ -47,7 +50,7 @@ config = Config(
         train=TrainConfig(steps=150, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, groups=PROMPT)),
         valid_examples=32,
         max_reply=48,
     ),

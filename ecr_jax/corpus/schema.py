@@ -204,8 +204,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
     """Writes conversations to a Parquet file (temporary name, then renamed)."""
     rows = [dataclasses.asdict(conversation) for conversation in conversations]
+    columns = {name: [row[name] for row in rows] for name in _FEATURES}
     with replacing(path) as temporary:
-        datasets.Dataset.from_list(rows, features=_FEATURES).to_parquet(str(temporary))
+        datasets.Dataset.from_dict(columns, features=_FEATURES).to_parquet(str(temporary))
 
 
 def read_conversations(path: Path) -> list[Conversation]:

@@ -26,15 +26,15 @@ Task = Literal["fusion", "recommendation", "conversation"]
 FIDELITY: dict[str, dict[str, Any]] = {
     "code": dict(
         masked=False, cross_exponent=1.0, emotion_table="tower", emotion_fusion="published", node_init="glorot",
-        normalise=False, dropout=0.0,
+        normalise=False, prefix_scale=1.0, dropout=0.0,
     ),
     "paper": dict(
         masked=True, cross_exponent=1.0, emotion_table="direct", emotion_fusion="linear", node_init="glorot",
-        normalise=False, dropout=0.0,
+        normalise=False, prefix_scale=1.0, dropout=0.0,
     ),
     "fixed": dict(
         masked=True, cross_exponent=0.5, emotion_table="tower", emotion_fusion="residual", node_init="unit",
-        normalise=True, dropout=0.1,
+        normalise=True, prefix_scale=0.02, dropout=0.1,
     ),
 }  # fmt: skip
 """What each preset says of the fields of `PromptConfig` in which they differ."""
@@ -65,6 +65,7 @@ class PromptConfig:
       node_init: "glorot" over the node table, as published; "unit": rows of norm about 1, so that entities differ from
         the first step.
       normalise: LayerNorm over the entity table's rows and before the keys and values.
+      prefix_scale: scale of the initial keys and values; a small one leaves the language model as it was at first.
       dropout: rate on the node features and queries while training (an rng named "dropout" is given).
     """
 
@@ -88,6 +89,7 @@ class PromptConfig:
     emotion_fusion: Literal["published", "linear", "residual"] = "residual"
     node_init: Literal["glorot", "unit"] = "unit"
     normalise: bool = True
+    prefix_scale: float = 0.02
     dropout: float = 0.1
 
     @classmethod
@@ -130,20 +132,19 @@ class Prefix(NamedTuple):
 
 
 class Linear(nn.Module):
-    """y = x W + b with torch's initial law: both uniform within 1 / sqrt(fan in)."""
+    """y = x W + b with torch's initial law: both uniform within scale / sqrt(fan in)."""
 
     features: int
     use_bias: bool = True
-    zero: bool = False
+    scale: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        bound = x.shape[-1] ** -0.5
+        bound = self.scale * x.shape[-1] ** -0.5
 
-        def uniform(key, shape, dtype=jnp.float32):
+        def init(key, shape, dtype=jnp.float32):
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-        init = nn.initializers.zeros if self.zero else uniform
         y = x @ self.param("kernel", init, (x.shape[-1], self.features))
         return y + self.param("bias", init, (self.features,)) if self.use_bias else y
 
@@ -224,7 +225,7 @@ class PromptEncoder(nn.Module):
         self.prompt_tower = Tower()
         self.entity_norm = nn.LayerNorm(use_scale=False, use_bias=False)
         self.prompt_norm = nn.LayerNorm()
-        self.key_values = Linear(c.layers * 2 * c.kv_heads * c.head_dim)
+        self.key_values = Linear(c.layers * 2 * c.kv_heads * c.head_dim, scale=c.prefix_scale)
         self.drop = nn.Dropout(c.dropout)
 
     def entity_table(self, graph: jraph.GraphsTuple, entity_text: jax.Array | None = None) -> jax.Array:

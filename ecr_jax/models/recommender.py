@@ -198,7 +198,7 @@ class Heads(nn.Module):
             logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * item_prior[item_ids]
         if c.mentions:
             scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
-            scores += Linear(1, zero=True, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
+            scores += Linear(1, scale=0.0, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
             logits += scatter(batch["entities"], jnp.where(mask, scores, 0), self.entities + 1)[:, item_ids]
         if c.walk and facts is not None:
             logits += self.walked(fused, ago, batch, item_ids, facts)
@@ -209,7 +209,7 @@ class Heads(nn.Module):
     def walked(self, fused, ago, batch, item_ids, facts) -> jax.Array:
         """Logits [B, I] of the items that share facts with the mentions."""
         felt = nn.LayerNorm(name="walk_norm")(fused.prompt[:, : ago.shape[1]])  # [B, E, D]
-        slots = 1.0 + Linear(1, zero=True, name="walk_slot")(felt)[..., 0]
+        slots = 1.0 + Linear(1, scale=0.0, name="walk_slot")(felt)[..., 0]
         slots *= jnp.exp(self.param("walk_recency", nn.initializers.zeros, (SLOTS,))[ago])
         slots = jnp.where(batch["entity_mask"].astype(bool), slots, 0)
         # Two weights a relation: on the way to a fact and on the way back. The last row is "its own fact".

@@ -1,0 +1,71 @@
+"""INSPIRED on one machine: the settings of `redial` for a corpus a ninth of its size, on its own part of DBpedia.
+
+Paper:    ECR (RecSys 2024), the `fixed` preset; INSPIRED is Hayati et al., EMNLP 2020.
+Commands: ecr prepare --config inspired --corpus.data DIR
+          ecr train STAGE --config inspired      (emotion, fusion, conversation, recommendation, response)
+          ecr evaluate --config inspired
+Hardware: two CPU cores, 16 GiB.
+Time and score: not measured yet.
+
+INSPIRED has no like or dislike, so every target weighs the same, and no reviews of its own: the response is tuned on
+those of ReDial's films. ReDial's film table gives the years and plots that INSPIRED's graph lacks.
+"""
+
+from ecr_jax.config import (
+    Config,
+    ConversationConfig,
+    CorpusConfig,
+    EmotionConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    FeedbackWeights,
+    FusionConfig,
+    OptimConfig,
+    RecommendationConfig,
+    RecommenderConfig,
+    ResponseConfig,
+    TrainConfig,
+)
+
+# The heads' few scalars learn faster than the prompt encoder.
+SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
+
+config = Config(
+    name="inspired",
+    corpus=CorpusConfig(
+        name="inspired",
+        train="inspired/train.jsonl",
+        valid="inspired/valid.jsonl",
+        test="inspired/test.jsonl",
+        graph="inspired/kg",
+        movies="movies.jsonl",
+        reviews="reviews/reviews.jsonl",
+        goemotions="goemotions",
+    ),
+    encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
+    recommender=RecommenderConfig(layers=2, entity_width=64, dropout=0.3, max_tokens=96, max_states=96, max_entities=16),
+    emotion=EmotionConfig(
+        train=TrainConfig(epochs=12, batch_size=256, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
+    ),
+    fusion=FusionConfig(
+        train=TrainConfig(steps=100, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+    ),
+    conversation=ConversationConfig(
+        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=64,
+        max_reply=48,
+    ),
+    recommendation=RecommendationConfig(
+        train=TrainConfig(
+            epochs=10, batch_size=64, patience=3, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)
+        ),
+        weights=FeedbackWeights(like=1.0, dislike=1.0, unsaid=1.0),
+    ),
+    response=ResponseConfig(
+        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=64,
+        max_prompt=96,
+        max_review=96,
+    ),
+    evaluation=EvaluationConfig(replies=32),
+)

@@ -1,0 +1,97 @@
+"""The paper's own settings and models on ReDial: DialoGPT-small, RoBERTa-base, Llama-2-7B-Chat with LoRA.
+
+Paper:    ECR (RecSys 2024), 4 and 5.4, the `paper` preset: what the text says; what it leaves out, as its code has it.
+Commands: ecr prepare --config redial_paper --corpus.data DIR
+          ecr train STAGE --config redial_paper      (emotion, fusion, conversation, recommendation, response)
+          ecr evaluate --config redial_paper
+Hardware: one accelerator of 80 GB for `response` (Llama's 6.7 billion parameters are float32: 27 GB); less for the rest.
+          Llama is gated: accept its licence on its page and `hf auth login`, or give a folder
+          (--response.language-model FOLDER). A folder serves in the same way for any model kept as a pickle only.
+Time:     not measured yet.
+Score:    published R@1/10/50 .049/.220/.428, AUC .541; not reproduced yet.
+
+What the paper has and these fields cannot say:
+- Emotions come from a GPT-2 tuned on 5,082 annotated utterances that are not public; here from the classifier over
+  RoBERTa's states, trained on GoEmotions. Reviews are those that were published, not the 34,953 of the paper.
+- A batch holds turns, each with all its films; the paper's holds one film each, so its epochs have more updates. Warm-up
+  is the published share of the run. The learning rate begins its rise above 0, and no micro-batch is left out.
+- Each turn is read by RoBERTa on its own (the latest turns that fit into 200 states); the paper's reads the last 200
+  tokens as one text. Contexts begin at a turn; the paper's may begin inside one. Context entities are distinct.
+- Global entities of a context entity: the 128 strongest; the paper's code takes every one.
+- Selection: Recall@10 (fusion, recommendation) instead of the validation loss.
+- The reply's loss leaves the context out (Eq. 1) and `max_reply` bounds training and decoding alike (published: 183 and 50).
+- The rank of Llama's adapter, its epochs and the lengths of its texts are not published: rank 8, 3 epochs, 150 + 400
+  tokens are ours. The prompt is plain text, without Llama's chat template; the first sentence is a real one.
+- AdamW adds eps to the corrected root of the second moment; the paper's to the uncorrected one.
+"""
+
+from ecr_jax.config import (
+    Config,
+    ConversationConfig,
+    CorpusConfig,
+    EmotionConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    FusionConfig,
+    OptimConfig,
+    RecommendationConfig,
+    RecommenderConfig,
+    ResponseConfig,
+    TrainConfig,
+)
+
+DIALOGPT = "microsoft/DialoGPT-small"
+
+
+def adamw(learning_rate: float, warmup: float) -> OptimConfig:
+    """The optimiser of every stage: no clipping, linear warm-up and decay."""
+    return OptimConfig(learning_rate=learning_rate, warmup=warmup, clip=None, eps=1e-6)
+
+
+config = Config(
+    name="redial_paper",
+    corpus=CorpusConfig(
+        name="redial",
+        train="redial/train.jsonl",
+        valid="redial/valid.jsonl",
+        test="redial/test.jsonl",
+        graph="kg",
+        movies="movies.jsonl",
+        reviews="reviews/reviews.jsonl",
+        goemotions="goemotions",
+    ),
+    encoder=EncoderConfig(name="FacebookAI/roberta-base", turn_tokens=200),
+    recommender=RecommenderConfig(
+        language_model=DIALOGPT,
+        fidelity="paper",
+        entity_text=False,
+        max_tokens=200,
+        max_states=200,
+        max_entities=32,
+        neighbours=128,
+        copies=1,  # read by the copy head of `fixed` alone
+    ),
+    emotion=EmotionConfig(train=TrainConfig(epochs=12, batch_size=256, optim=adamw(1e-3, 0.1))),
+    fusion=FusionConfig(
+        # 1,389 of about 13,000 updates warm up
+        train=TrainConfig(epochs=10, batch_size=64, accumulation=4, seed=42, optim=adamw(5e-4, 0.11)),
+    ),
+    conversation=ConversationConfig(
+        # 6,345 updates warm up: one epoch of ten
+        train=TrainConfig(epochs=10, batch_size=8, seed=42, optim=adamw(1e-4, 0.1)),
+        language_model=DIALOGPT,
+        rank=0,
+        max_reply=183,
+    ),
+    recommendation=RecommendationConfig(
+        # 530 of 1,325 updates warm up
+        train=TrainConfig(epochs=5, batch_size=128, accumulation=8, seed=8, optim=adamw(1e-4, 0.4)),
+    ),
+    response=ResponseConfig(
+        train=TrainConfig(epochs=3, batch_size=16, accumulation=4, seed=42, optim=adamw(5e-5, 0.1)),
+        language_model="meta-llama/Llama-2-7b-chat-hf",
+        max_prompt=150,
+        max_review=400,
+    ),
+    evaluation=EvaluationConfig(replies=256),
+)

@@ -1,0 +1,126 @@
+"""The command line: what is typed reaches what is called, and what is wrong is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ecr_jax.demo
+import ecr_jax.evaluation.run
+import ecr_jax.inference.chat
+import ecr_jax.prepare
+import ecr_jax.stages
+from ecr_jax.cli import main
+from ecr_jax.corpus.schema import BadLine, CorpusError, Split
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Records what each command calls, in the place of doing it."""
+    calls = []
+
+    def record(module, name):
+        monkeypatch.setattr(module, name, lambda *args, **named: calls.append((name, args, named)))
+
+    record(ecr_jax.prepare, "prepare")
+    record(ecr_jax.stages, "train")
+    record(ecr_jax.evaluation.run, "evaluate")
+    record(ecr_jax.inference.chat, "talk")
+    record(ecr_jax.demo, "run")
+    return calls
+
+
+@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["evaluate"], ["chat"], ["demo"]])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    assert f"ecr {' '.join(command)}".strip() in capsys.readouterr().out
+
+
+def test_prepare(called):
+    assert main(["prepare", "--config", "redial", "--corpus.data", "elsewhere", "--skip-bad", "--force"]) == 0
+    ((name, (config,), named),) = called
+    assert name == "prepare" and named["force"] is True
+    assert config.name == "redial" and config.corpus.data == Path("elsewhere") and config.corpus.skip_bad
+
+
+def test_train_with_overrides(called):
+    flags = ["--recommendation.train.batch-size", "32", "--recommender.layers", "3", "--seed", "7"]
+    assert main(["train", "recommendation", *flags]) == 0
+    ((name, (config, stage), named),) = called
+    assert (name, stage, named) == ("train", "recommendation", {"force": False})
+    assert config.recommendation.train.batch_size == 32 and config.recommender.layers == 3 and config.seed == 7
+    assert config.fusion.train.batch_size != 32  # only what was named
+
+
+def test_the_config_may_come_last(called):
+    assert main(["train", "emotion", "--emotion.beta", "0.25", "--config", "redial"]) == 0
+    ((_, (config, _), _),) = called
+    assert config.name == "redial" and config.emotion.beta == 0.25
+
+
+def test_evaluate_chat_demo(called):
+    assert main(["evaluate", "--split", "valid"]) == 0
+    assert main(["chat", "runs/demo", "--explain", "--items", "2"]) == 0
+    assert main(["demo", "--short"]) == 0
+    (_, _, first), (_, second, named), (_, _, last) = called
+    assert first["split"] is Split.VALID
+    assert second == (Path("runs/demo"),) and named["explain"] is True and named["items"] == 2
+    assert last["short"] is True
+
+
+def test_unknown_config(called, capsys):
+    assert main(["prepare", "--config", "nope"]) == 1
+    assert "error: no config 'nope': give one of" in " ".join(capsys.readouterr().err.split())
+    assert not called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "cooking"], "cooking"),
+        (["train"], "fusion"),
+        (["fly"], "fly"),
+        (["prepare", "--corpus.dialogues", "many"], "many"),
+        (["prepare", "--corpus.colour", "red"], "colour"),
+    ],
+)
+def test_mistyped(called, capsys, arguments, said):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert ended.value.code == 2 and said in printed.err + printed.out
+    assert not called
+
+
+def test_value_that_cannot_be(called, capsys):
+    try:
+        status = main(["train", "emotion", "--emotion.beta", "2"])
+    except SystemExit as ended:
+        status = ended.code
+    printed = capsys.readouterr()
+    words = " ".join((printed.err + printed.out).replace("│", " ").split())
+    assert status in (1, 2) and not called
+    assert "EmotionConfig.beta = 2.0 cannot be" in words and "[0, 1)" in words
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (ValueError("[bold]odd[/] words"), 1, "error: [bold]odd[/] words"),
+        (CorpusError([BadLine("f", 3, "not JSON")]), 1, "f:3: not JSON"),
+        (FileNotFoundError(2, "No such file", "gone.jsonl"), 1, "gone.jsonl"),
+        (FloatingPointError("step 3: loss is nan"), 1, "step 3: loss is nan"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_failures_are_told(monkeypatch, capsys, raised, status, said):
+    def fail(*args, **named):
+        raise raised
+
+    monkeypatch.setattr(ecr_jax.prepare, "prepare", fail)
+    assert main(["prepare"]) == status
+    printed = capsys.readouterr()
+    assert said in printed.err + printed.out and "Traceback" not in printed.err

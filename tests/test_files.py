@@ -1,0 +1,74 @@
+"""Writing: the old stays until the new is whole, and nothing is left behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecr_jax.files import read_jsonl_rows, replacing, write_json, write_jsonl
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_is_replaced(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    for text in ("one", "two"):
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+            assert temporary.name == path.name  # writers that look at the suffix see the right one
+            assert not path.exists() or path.read_text() == "one"
+    assert path.read_text() == "two" and names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, KeyboardInterrupt])
+def test_exception_keeps_the_old_file(tmp_path, raised):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(raised), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise raised
+    assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
+
+
+def test_folder_is_replaced_whole(tmp_path):
+    path = tmp_path / "folder"
+    for name in ("one", "two"):
+        with replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text(name)
+    assert names(path) == ["two"] and names(tmp_path) == ["folder"]
+
+
+def test_exception_keeps_the_old_folder(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "half").write_text("half")
+        raise RuntimeError
+    assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_text() == "old" and names(tmp_path) == ["file"]
+
+
+def test_json(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": "ü"})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "a": "ü",\n "b": 1\n}\n'
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_jsonl_round_trip(tmp_path):
+    rows = [{"text": "line\nbreak \u2028 ü"}, {}]
+    write_jsonl(tmp_path / "rows.jsonl", iter(rows))
+    assert read_jsonl_rows(tmp_path / "rows.jsonl") == rows
+    write_jsonl(tmp_path / "rows.jsonl", [])
+    assert read_jsonl_rows(tmp_path / "rows.jsonl") == []

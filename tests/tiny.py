@@ -1,0 +1,194 @@
+"""Small things that several tests stand on: a film graph and a corpus as files, word tokenizers, random models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from ecr_jax.config import CorpusConfig
+from ecr_jax.models import convert
+from ecr_jax.models.bert import BertConfig
+from ecr_jax.models.llama import LlamaConfig
+from ecr_jax.pretrained import Pretrained
+
+END = "<end>"
+
+
+def uri(name):
+    return f"<http://dbpedia.org/resource/{name}>"
+
+
+FILMS = {
+    "Ronin_(film)": "Ronin (1998)",
+    "Thief_(film)": "Thief (1981)",
+    "Collateral_(film)": "Collateral (2004)",
+    "Sleuth_(film)": "Sleuth (1972)",
+    "Zodiac_(film)": "Zodiac (2007)",
+    "Brazil_(film)": "Brazil (1985)",
+}
+TRIPLES = [
+    ("Thief_(film)", "director", "Michael_Mann"),
+    ("Collateral_(film)", "director", "Michael_Mann"),
+    ("Ronin_(film)", "starring", "Robert_De_Niro"),
+    ("Brazil_(film)", "starring", "Robert_De_Niro"),
+    ("Sleuth_(film)", "genre", "Mystery_film"),
+    ("Zodiac_(film)", "genre", "Mystery_film"),
+]
+
+
+def write_graph(folder):
+    """A UniCRS export of FILMS and TRIPLES; every film is an item."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({*FILMS, *(tail for _, _, tail in TRIPLES)})
+    ids = {name: number for number, name in enumerate(names)}
+    relations = {"<http://dbpedia.org/ontology/director>": 0, "<http://dbpedia.org/ontology/starring>": 1,
+                 "<http://dbpedia.org/ontology/genre>": 2, "self_loop": 3}  # fmt: skip
+    number = {"director": 0, "starring": 1, "genre": 2}
+    edges = {ids[name]: [[3, ids[name]]] for name in names}
+    for head, relation, tail in TRIPLES:
+        edges[ids[head]].append([number[relation], ids[tail]])
+    (folder / "entity2id.json").write_text(json.dumps({uri(name): ids[name] for name in names}))
+    (folder / "relation2id.json").write_text(json.dumps(relations))
+    (folder / "dbpedia_subkg.json").write_text(json.dumps(edges))
+    (folder / "item_ids.json").write_text(json.dumps([ids[name] for name in FILMS]))
+
+
+def movie_rows():
+    return [
+        {"movieId": str(100 + number), "name": title, "dbpedia": uri(name), "genre": ["crime"], "director": [],
+         "writer": [], "star": [], "plot": "Someone wants something." if number == 0 else ""}
+        for number, (name, title) in enumerate(FILMS.items())
+    ]  # fmt: skip
+
+
+def turn(role, text, films=(), emotions=(), feedback="like"):
+    """A turn of the JSONL format; `films` are keys of FILMS whose titles the text holds."""
+    mentions = []
+    for name in films:
+        title = FILMS[name]
+        start = text.index(title)
+        mentions.append({"start": start, "end": start + len(title), "name": title, "entity": uri(name),
+                         "feedback": feedback})  # fmt: skip
+    made = {"role": role, "text": text, "mentions": mentions}
+    return made | ({"emotions": list(emotions)} if emotions else {})
+
+
+def conversation(identifier, asked, offered, feeling="like", feedback="like"):
+    """The seeker names one film, is offered another, answers, and is offered one more."""
+    more = next(name for name in FILMS if name not in (asked, offered))
+    return {
+        "id": identifier,
+        "turns": [
+            turn("seeker", f"hello i liked {FILMS[asked]} a lot", [asked], [feeling]),
+            turn("recommender", f"then you should see {FILMS[offered]} tonight .", [offered], feedback=feedback),
+            turn("seeker", "that is one with Robert De Niro , what else ?", (), ["curious"]),
+            turn("recommender", f"maybe {FILMS[more]} is for you .", [more], feedback="unsaid"),
+        ],
+    }
+
+
+def write_corpus(folder, train=6):
+    """The corpus as files, and the settings that read it."""
+    write_graph(folder / "kg")
+    names, feelings = list(FILMS), ["like", "negative", "nostalgia", "happy"]
+    counts = {"train": train, "valid": 2, "test": 2}
+    for shift, (split, count) in enumerate(counts.items()):
+        rows = [
+            conversation(f"{split}-{i}", names[(i + shift) % 6], names[(i + 1 + 2 * shift) % 6],
+                         feelings[i % 4], ["like", "dislike"][i % 2])
+            for i in range(count)
+        ]  # fmt: skip
+        write_lines(folder / f"{split}.jsonl", rows)
+    write_lines(folder / "movies.jsonl", movie_rows())
+    write_lines(
+        folder / "reviews.jsonl",
+        [
+            {"movie": title, "review": f"what a night this was , number {i} of them all .", "entities": "Rain, Night",
+             "knowledge": "None", "split": "valid" if i % 3 == 0 else "train"}
+            for i, title in enumerate(FILMS.values())
+        ],
+    )  # fmt: skip
+    return CorpusConfig(name="jsonl", data=folder, train="train.jsonl", valid="valid.jsonl", test="test.jsonl",
+                        graph="kg", movies="movies.jsonl", reviews="reviews.jsonl")  # fmt: skip
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def tokenizer(words, marks=False):
+    """A token a word, parted by spaces; unknown words are one token. `marks` puts [CLS] and [SEP] around, as BERT."""
+    known = [END, "<unknown>", "[CLS]", "[SEP]", *sorted(set(words))]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unknown>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if marks:
+        made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, unk_token="<unknown>")
+
+
+def random_model(config, seed=0, scale=0.3):
+    """A model of any configuration with random weights, without compiling an initialisation."""
+    module = convert.module_of(config)(config)
+    tokens, mask = jax.ShapeDtypeStruct((1, 4), jnp.int32), jax.ShapeDtypeStruct((1, 4), bool)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)["params"]
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, scale, leaf.shape), jnp.float32), shapes)
+    return Pretrained(module, params, config)
+
+
+def llama(vocab_size, layers=1):
+    return LlamaConfig(vocab_size, 16, layers, heads=2, kv_heads=1, head_dim=8, hidden=24, positions=512, tied=True)
+
+
+def bert(vocab_size):
+    return BertConfig(vocab_size, 16, 1, heads=2, hidden=24, positions=64)
+
+
+def write_llama(folder, words):
+    """A Hugging Face folder of a random Llama that knows these words."""
+    made = tokenizer(words)
+    config = llama(len(made))
+    return _write(folder, made, config, {
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.hidden,
+        "max_position_embeddings": config.positions,
+        "rms_norm_eps": config.eps,
+        "tie_word_embeddings": True,
+    })  # fmt: skip
+
+
+def write_bert(folder, words):
+    """A Hugging Face folder of a random BERT that knows these words."""
+    made = tokenizer(words, marks=True)
+    config = bert(len(made))
+    return _write(folder, made, config, {
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.hidden,
+        "max_position_embeddings": config.positions,
+        "type_vocab_size": config.token_types,
+    })  # fmt: skip
+
+
+def _write(folder, made, config, described):
+    folder.mkdir(parents=True)
+    made.save_pretrained(str(folder))
+    (folder / "config.json").write_text(json.dumps(described))
+    save_file(convert.to_hf(random_model(config).params, config), folder / "model.safetensors")
+    return Path(folder)
