@@ -59,7 +59,7 @@ def matrix_flops(function: Callable, *arguments: Any) -> float:
 
 
 def random_parts(ground: Ground) -> Parts:
-    """The recommender over the real graph and language model; entity texts and the prior, which stages make, at random."""
+    """The recommender over the real graph and language model; what only stages make is random."""
     settings, graph = ground.config.recommender, ground.prepared.graph
     rng = np.random.default_rng(0)
     pretrained, words = ground.language_model(settings.language_model, settings.layers)

@@ -30,6 +30,9 @@ from ecr_jax.config import (
 # The heads' few scalars learn faster than the prompt encoder.
 SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
 
+# A prompt that learns as fast as the adapter drowns the language model that it is put before.
+PROMPT = ((r"encoder/.*", 0.02), (".*", 1.0))
+
 config = Config(
     name="inspired",
     corpus=CorpusConfig(
@@ -43,7 +46,9 @@ config = Config(
         goemotions="goemotions",
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(layers=2, entity_width=64, dropout=0.3, max_tokens=96, max_states=96, max_entities=16),
+    recommender=RecommenderConfig(
+        layers=2, entity_width=64, dropout=0.3, max_tokens=96, max_states=96, max_entities=16
+    ),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=12, batch_size=256, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
     ),
@@ -51,8 +56,8 @@ config = Config(
         train=TrainConfig(steps=100, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
-        valid_examples=64,
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, groups=PROMPT)),
+        valid_examples=32,
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
@@ -62,8 +67,8 @@ config = Config(
         weights=FeedbackWeights(like=1.0, dislike=1.0, unsaid=1.0),
     ),
     response=ResponseConfig(
-        train=TrainConfig(steps=80, batch_size=16, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
-        valid_examples=64,
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_examples=32,
         max_prompt=96,
         max_review=96,
     ),

@@ -4,22 +4,22 @@ Paper:    ECR (RecSys 2024), 4 and 5.4, the `paper` preset: what the text says; 
 Commands: ecr prepare --config redial_paper --corpus.data DIR
           ecr train STAGE --config redial_paper      (emotion, fusion, conversation, recommendation, response)
           ecr evaluate --config redial_paper
-Hardware: one accelerator of 80 GB for `response` (Llama's 6.7 billion parameters are float32: 27 GB); less for the rest.
-          Llama is gated: accept its licence on its page and `hf auth login`, or give a folder
-          (--response.language-model FOLDER). A folder serves in the same way for any model kept as a pickle only.
+Hardware: one accelerator of 80 GB for `response` (Llama's 6.7 billion parameters are float32: 27 GB), less for the
+          rest; an estimate, not measured. Llama is gated: accept its licence on its page and `hf auth login`, or give
+          a folder (--response.language-model FOLDER). Models are read from safetensors only.
 Time:     not measured yet.
 Score:    published R@1/10/50 .049/.220/.428, AUC .541; not reproduced yet.
 
 What the paper has and these fields cannot say:
 - Emotions come from a GPT-2 tuned on 5,082 annotated utterances that are not public; here from the classifier over
   RoBERTa's states, trained on GoEmotions. Reviews are those that were published, not the 34,953 of the paper.
-- A batch holds turns, each with all its films; the paper's holds one film each, so its epochs have more updates. Warm-up
-  is the published share of the run. The learning rate begins its rise above 0, and no micro-batch is left out.
+- A batch holds turns, each with all its films; the paper's holds one film each, so its epochs have more updates.
+  Warm-up is the published share of the run. The learning rate begins above 0, and no micro-batch is left out.
 - Each turn is read by RoBERTa on its own (the latest turns that fit into 200 states); the paper's reads the last 200
   tokens as one text. Contexts begin at a turn; the paper's may begin inside one. Context entities are distinct.
 - Global entities of a context entity: the 128 strongest; the paper's code takes every one.
 - Selection: Recall@10 (fusion, recommendation) instead of the validation loss.
-- The reply's loss leaves the context out (Eq. 1) and `max_reply` bounds training and decoding alike (published: 183 and 50).
+- The reply's loss leaves the context out (Eq. 1). `max_reply` bounds training and decoding alike (published: 183, 50).
 - The rank of Llama's adapter, its epochs and the lengths of its texts are not published: rank 8, 3 epochs, 150 + 400
   tokens are ours. The prompt is plain text, without Llama's chat template; the first sentence is a real one.
 - AdamW adds eps to the corrected root of the second moment; the paper's to the uncorrected one.

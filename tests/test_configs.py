@@ -1,4 +1,4 @@
-"""Every config parses; the paper's fits its published models, shapes and sizes, and says so where they cannot be had."""
+"""Every config parses; the paper's fits the published models, and says so where they cannot be had."""
 
 from __future__ import annotations
 

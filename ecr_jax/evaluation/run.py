@@ -134,7 +134,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
     draws = resample([spoken[row.dialogue].id for row in chosen], config.evaluation.resamples, config.seed)
     bleus = text.bleus(answers, references)
     measured = text.measure(answers, references)
-    bounds = [interval(samples) for samples in draws.means(bleus.T)]
+    bounds = [interval(samples) for samples in draws.means(bleus).T]
     made = []
     for name, value in measured.items():
         bound = bounds[int(name[-1]) - 1] if name.startswith("bleu") else None

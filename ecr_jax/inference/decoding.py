@@ -102,7 +102,8 @@ def generate(
         scores = scores / decoding.temperature
         order = jnp.sort(jax.nn.softmax(scores), axis=-1)[:, ::-1]
         kept = jnp.sum(jnp.cumsum(order, axis=-1) < decoding.top_p, axis=-1, keepdims=True)
-        least = jnp.take_along_axis(order, kept, axis=-1)
+        # Rounding may keep the sum of all below top_p.
+        least = jnp.take_along_axis(order, jnp.minimum(kept, scores.shape[-1] - 1), axis=-1)
         scores = jnp.where(jax.nn.softmax(scores) >= least, scores, -jnp.inf)
         return jax.random.categorical(jax.random.fold_in(key, step), scores).astype(jnp.int32)
 

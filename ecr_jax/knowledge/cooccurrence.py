@@ -6,7 +6,7 @@ dialogues: with its own, the target it has to predict would stand in its input, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-from ecr_jax.corpus.schema import Conversation, Role
 from ecr_jax.files import replacing
 
 
@@ -33,51 +32,6 @@ class FeltEntity(NamedTuple):
     emotions: tuple[int, ...]
     probabilities: tuple[float, ...] = ()
     turn: int = 0
-
-
-def felt_sequence(
-    conversation: Conversation,
-    ids: Mapping[str, int],
-    emotions: Sequence[Sequence[tuple[int, float]]],
-    *,
-    films_first: bool = False,
-) -> list[FeltEntity]:
-    """A dialogue's linked entities in the order mentioned, each with what the seeker felt about it.
-
-    An entity of a seeker's turn carries that turn's emotions, one of a recommender's turn those of the next turn: the
-    seeker's reaction (nothing, if the dialogue ends there). So the emotions of turn t's entities are known only after
-    turn t + 1 if t is the recommender's.
-
-    Args:
-      conversation: a dialogue.
-      ids: URI -> graph id; mentions without a known URI are left out.
-      emotions: one list of (emotion id, probability) a turn, most probable first.
-      films_first: within a turn films come before other entities (`code`), instead of the order of the text.
-
-    Returns:
-      One `FeltEntity` a mention, repeated mentions kept.
-
-    Raises:
-      ValueError: if there is not one list of emotions a turn.
-
-    Reference: ECR 4.2.1; reference/ecr.md A.5.4.
-    """
-    turns = conversation.turns
-    if len(emotions) != len(turns):
-        raise ValueError(
-            f"conversation {conversation.id!r} has {len(turns)} turns but {len(emotions)} lists of emotions; "
-            "give one list (it may be empty) for every turn of either role"
-        )
-    sequence = []
-    for t, turn in enumerate(turns):
-        source = t if turn.role == Role.SEEKER else t + 1
-        felt = emotions[source] if source < len(turns) else ()
-        labels, probabilities = tuple(e for e, _ in felt), tuple(p for _, p in felt)
-        mentions = sorted(turn.mentions, key=lambda m: not m.film) if films_first else turn.mentions
-        sequence += [
-            FeltEntity(ids[m.entity], labels, probabilities, t) for m in mentions if m.entity in ids
-        ]
-    return sequence
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from ecr_jax.corpus.schema import Conversation, Mention, Role, Split, Turn
-from ecr_jax.knowledge.cooccurrence import Cooccurrence, FeltEntity, count, felt_sequence
+from ecr_jax.corpus.schema import Role
+from ecr_jax.features.examples import Said, felt
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, FeltEntity, count
 
 A = [FeltEntity(0, (1, 2)), FeltEntity(1, (2,)), FeltEntity(2, (3,)), FeltEntity(0, (3, 2)), FeltEntity(3, ())]
 B = [FeltEntity(0, (5,)), FeltEntity(2, (5,))]
@@ -90,69 +91,28 @@ def test_unknown_entity_is_refused():
         count([A, [FeltEntity(0, ()), FeltEntity(9, ())]], 4)
 
 
-def turn(role, *names):
-    """A turn that mentions `names`; those with a capital letter are films."""
-    text, mentions = "", []
-    for name in names:
-        mentions.append(Mention(len(text), len(text) + len(name), name, name[0].isupper(), name))
-        text += name + " "
-    return Turn(role, text or "…", tuple(mentions))
-
-
-def test_felt_sequence():
-    seeker, recommender = Role.SEEKER, Role.RECOMMENDER
-    dialogue = Conversation(
-        "c",
-        Split.TRAIN,
-        (
-            turn(seeker, "genre", "Film"),
-            turn(recommender, "Other", "stranger"),
-            turn(seeker),
-            turn(recommender, "Last"),
-        ),
-    )
-    ids = {"genre": 0, "Film": 1, "Other": 2, "Last": 3}
-    emotions = [[(0, 0.7), (2, 0.2)], [], [(8, 0.9)], []]
-    assert felt_sequence(dialogue, ids, emotions) == [
-        FeltEntity(0, (0, 2), (0.7, 0.2), 0),
-        FeltEntity(1, (0, 2), (0.7, 0.2), 0),
-        FeltEntity(2, (8,), (0.9,), 1),
-        FeltEntity(3, (), (), 3),
-    ]
-    assert [f.entity for f in felt_sequence(dialogue, ids, emotions, films_first=True)] == [1, 0, 2, 3]
-    with pytest.raises(ValueError, match="4 turns but 1 lists"):
-        felt_sequence(dialogue, ids, [[]])
+def published_dialogue(raw, ids, order):
+    """A published dialogue; films come before other entities within a message, as `code` has them."""
+    turns = []
+    for message in raw["messages"]:
+        role = Role.SEEKER if message["senderWorkerId"] == raw["initiatorWorkerId"] else Role.RECOMMENDER
+        entities = tuple(ids[name] for name in message["movie"] + message["entity"] if name in ids)
+        probs = [(order.index(name), p) for name, p in message.get("emotion", {}).items()]
+        emotions = tuple((label, p) for label, p in probs if p > 0.1)
+        if role == Role.SEEKER and not emotions and entities:
+            emotions = tuple(probs[:1])
+        if turns and turns[-1].role == role:
+            last = turns.pop()
+            entities, emotions = last.entities + entities, last.emotions + emotions
+        turns.append(Said(role, "", "", entities, (), emotions))
+    return turns
 
 
 def test_published_table(golden):
     order = ["like", "curious", "happy", "grateful", "negative", "neutral", "nostalgia", "agreement", "surprise"]
     ids = {f"e{i}": i for i in range(9)}
-    dialogues = []
-    for number, line in enumerate((golden / "cooccurrence_dialogues.jsonl").read_text().splitlines()):
-        raw = json.loads(line)
-        turns, emotions = [], []
-        for message in raw["messages"]:
-            role = Role.SEEKER if message["senderWorkerId"] == raw["initiatorWorkerId"] else Role.RECOMMENDER
-            probs = message.get("emotion", {})
-            felt = [(order.index(e), p) for e, p in probs.items() if p > 0.1]
-            linked = any(name in ids for name in message["movie"] + message["entity"])
-            if role == Role.SEEKER and not felt and linked:
-                felt = [(order.index(e), p) for e, p in list(probs.items())[:1]]
-            names = message["movie"] + message["entity"]
-            films = [True] * len(message["movie"]) + [False] * len(message["entity"])
-            if turns and turns[-1][0] == role:
-                turns[-1][1].extend(zip(names, films, strict=True))
-                emotions[-1] += felt
-            else:
-                turns.append((role, list(zip(names, films, strict=True))))
-                emotions.append(felt)
-        made = []
-        for role, mentioned in turns:
-            text = "".join(f"{name} " for name, _ in mentioned) or "…"
-            mentions = tuple(Mention(3 * i, 3 * i + 2, n, f, n) for i, (n, f) in enumerate(mentioned))
-            made.append(Turn(role, text, mentions))
-        conversation = Conversation(str(number), Split.TRAIN, tuple(made))
-        dialogues.append(felt_sequence(conversation, ids, emotions, films_first=True))
+    lines = (golden / "cooccurrence_dialogues.jsonl").read_text().splitlines()
+    dialogues = [felt(published_dialogue(json.loads(line), ids, order)) for line in lines]
     table = count(dialogues, 9, directional=True, self_pairs=True)
     with np.load(golden / "model.npz") as arrays:
         np.testing.assert_allclose(table.probabilities.toarray()[:8], arrays["cooc/matrix"], rtol=1e-6)

@@ -65,7 +65,8 @@ def test_one_token_context_equals_the_ordinary_prefix():
     tokens = np.array([[5, 0], [7, 0], [9, 0]], np.int32)
     mask = np.array([[True, False]] * 3)
     seen = np.ones((3, SLOTS), bool)
-    direct = MODEL.module.apply({"params": MODEL.params}, tokens[:, :1], mask[:, :1], prefixes(), seen).hidden[:, 0]
+    forward = jax.jit(MODEL.module.apply)
+    direct = forward({"params": MODEL.params}, tokens[:, :1], mask[:, :1], prefixes(), seen).hidden[:, 0]
     np.testing.assert_allclose(last(tokens, mask, prefixes(), seen), direct, atol=2e-5)
 
 
@@ -79,10 +80,13 @@ def test_half_precision_cache_is_close():
     np.testing.assert_allclose(last(*batch(), prefixes(), SEEN), last(*batch(), prefixes(), SEEN, half=True), atol=2e-2)
 
 
+@jax.jit
+def gradients(tokens, mask, prefix):
+    return jax.grad(lambda prefix: jnp.sin(last(tokens, mask, prefix, SEEN)).sum())(prefix)
+
+
 def test_gradient_reaches_the_seen_prefix_only():
-    tokens, mask = batch()
-    gradients = jax.jit(jax.grad(lambda prefix: jnp.sin(last(tokens, mask, prefix, SEEN)).sum()))(prefixes())
-    for part in map(np.asarray, gradients):
+    for part in map(np.asarray, gradients(*batch(), prefixes())):
         assert np.isfinite(part).all()
         assert (np.abs(part).max(axis=(0, 2, 4)) > 0).tolist() == SEEN.tolist()  # [B, P]
 
@@ -90,8 +94,7 @@ def test_gradient_reaches_the_seen_prefix_only():
 def test_row_without_tokens_is_finite():
     tokens, mask = batch()
     mask[1] = False
-    gradients = jax.jit(jax.grad(lambda prefix: jnp.sin(last(tokens, mask, prefix, SEEN)).sum()))(prefixes())
-    assert all(np.isfinite(part).all() for part in gradients)
+    assert all(np.isfinite(part).all() for part in gradients(tokens, mask, prefixes()))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

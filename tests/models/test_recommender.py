@@ -13,11 +13,17 @@ from ecr_jax import losses
 from ecr_jax.models import convert
 from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptConfig
-from ecr_jax.models.recommender import HeadConfig, Recommender, last_state, positions, recency, scatter
+from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, last_state, positions, recency, scatter
 from tests.models.published import Published, fill, name
 from tests.models.test_prompt import SIZES, random_like, small_batch, small_graph, widen
 
 ITEMS = np.array([1, 4, 5, 9], np.int32)
+# 7 directs 1 and 4; 4, 5 and 9 are of the genre 8; the last triple joins no item.
+TRIPLES = np.array([[1, 0, 7], [4, 0, 7], [4, 1, 8], [5, 1, 8], [9, 1, 8], [10, 2, 2]])
+
+
+def facts(most=2):
+    return facts_of(TRIPLES, ITEMS, 11, 3, most)
 
 
 def test_last_state():
@@ -42,13 +48,15 @@ def test_recency():
     np.testing.assert_array_equal(recency(mask), [[2, 1, 0, 0], [0, 0, 0, 0]])
 
 
-def language_model(tokens, mask, prefix):
+def language_model(batch, prefix):
     """A stand-in that attends to the prefix as a decoder does: states depend on unmasked positions only."""
+    tokens, mask = batch["tokens"], batch["token_mask"]
     scores = jnp.where(prefix.mask, prefix.keys[0, :, 0].sum(-1), -1e30)  # [B, P]
     weights = jax.nn.softmax(scores, axis=-1) * prefix.mask.any(-1, keepdims=True)
     read = jnp.einsum("bp,lbhpd->bd", weights, prefix.values)  # [B, Dh]
     states = jnp.sin(tokens[:, :, None] + jnp.arange(SIZES["width"]))
-    return states + jnp.tile(read, (1, SIZES["width"] // SIZES["head_dim"]))[:, None]
+    states += jnp.tile(read, (1, SIZES["width"] // SIZES["head_dim"]))[:, None]
+    return last_state(states, mask)
 
 
 def with_tokens(batch, length=4):
@@ -63,14 +71,22 @@ def recommender(preset="fixed", **fields):
 
 def made(model):
     batch = with_tokens(small_batch())
-    init = functools.partial(model.init, item_prior=np.zeros(12))
+    init = functools.partial(model.init, item_prior=jnp.zeros(12), facts=facts())
     return random_like(jax.eval_shape(init, jax.random.key(0), small_graph(), batch, ITEMS)["params"])
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def logits_of(model, params, batch):
-    prior = jnp.arange(12.0)
-    return model.apply({"params": params}, small_graph(), batch, ITEMS, language_model=language_model, item_prior=prior)
+    given = dict(language_model=language_model, item_prior=jnp.arange(12.0), facts=facts())
+    return model.apply({"params": params}, small_graph(), batch, ITEMS, **given)
+
+
+def with_copies(batch, seed=4):
+    """Adds copies as `Reader` pads them: the pad id with weight 0 where a row is short, and in padded slots."""
+    rng = np.random.default_rng(seed)
+    real = (rng.random((*batch["entities"].shape, 3)) < 0.7) & batch["entity_mask"][:, :, None]
+    ids = np.where(real, rng.integers(0, 11, real.shape), 11).astype(np.int32)
+    return {**batch, "copies": ids, "copy_weights": (real * rng.random(real.shape)).astype(np.float32)}
 
 
 def test_padding_changes_nothing():
@@ -81,10 +97,17 @@ def test_padding_changes_nothing():
     once = logits_of(model, made(model), batch)
     assert once.shape == (3, 4)
     np.testing.assert_allclose(once, logits_of(model, made(model), wide), atol=1e-5)
+    more = ((0, 0), (0, 2), (0, 3))
+    copied = with_copies(batch)
+    wide["copies"] = np.pad(copied["copies"], more, constant_values=11)
+    wide["copy_weights"] = np.pad(copied["copy_weights"], more)
+    narrow = logits_of(model, made(model), copied)
+    assert np.abs(narrow - once).max() > 1e-3
+    np.testing.assert_allclose(narrow, logits_of(model, made(model), wide), atol=1e-5)
 
 
 def test_other_rows_change_nothing():
-    model, batch = recommender(), with_tokens(small_batch())
+    model, batch = recommender(), with_copies(with_tokens(small_batch()))
     together = logits_of(model, made(model), batch)
     for row in range(3):
         alone = logits_of(model, made(model), {key: array[row : row + 1] for key, array in batch.items()})
@@ -92,14 +115,13 @@ def test_other_rows_change_nothing():
 
 
 def test_heads_by_hand():
-    """Without a query, a logit is the bias, the prior, the mention's score and the co-occurrence mass."""
+    """Without a query and a walk, a logit is the prior, the mention's score and the co-occurrence mass."""
     model, batch = recommender(), small_batch(rows=1, slots=3)
     batch["entities"][:] = [[4, 9, 4]]
     batch["neighbours"][:] = [[[5, 1], [5, 11], [9, 11]]]
     batch["neighbour_weights"][:] = [[[0.5, 0.25], [0.125, 0], [0.5, 0]]]
     params = made(model)
     head = jax.tree.map(jnp.zeros_like, params["head"])
-    head["item_bias"] = jnp.arange(12.0) / 10
     head["prior_scale"] = jnp.array(2.0)
     head["mention_recency"] = head["mention_recency"].at[:3].set([1.0, 10.0, 100.0])
     head["copy_scale"], head["copy_unit"] = jnp.array(3.0), jnp.log(8.0)
@@ -113,13 +135,94 @@ def test_heads_by_hand():
     logits = run({**params, "head": head}, batch)
     mass = {1: 0.25 * 2, 4: 0, 5: 0.5 * 2 + 0.125, 9: 0.5}
     mentions = {1: 0, 4: 100 + 1, 5: 0, 9: 10}
-    expected = [i / 10 + 2 * i + mentions[i] + 3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
+    expected = [2 * i + mentions[i] + 3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
     # longer rows of films said together take the neighbours' place
     batch["copies"], batch["copy_weights"] = np.full((1, 3, 1), 4, np.int32), np.full((1, 3, 1), 0.25, np.float32)
     moved = np.array(expected) - [3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
     moved[1] += 3 * np.log1p(8 * 0.25 * 4)
     np.testing.assert_allclose(run({**params, "head": head}, batch), moved, rtol=1e-5)
+
+
+def test_facts_by_hand():
+    found = facts()
+    half, third = 2**-0.5, 3**-0.5  # the director is in two triples, the genre in three
+    rows = {
+        1: ([7, 11], [0, 3], [half, 0]),
+        4: ([7, 8], [0, 1], [half, third]),  # the rarer one first
+        5: ([8, 11], [1, 3], [third, 0]),
+        7: ([7, 11], [3, 3], [1, 0]),  # what is no item is its own fact
+        2: ([2, 11], [3, 3], [1, 0]),
+        11: ([11, 11], [3, 3], [0, 0]),
+    }
+    assert found.entities.shape == found.types.shape == found.weights.shape == (12, 2) and found.relations == 3
+    for entity, (entities, types, weights) in rows.items():
+        assert found.entities[entity].tolist() == entities and found.types[entity].tolist() == types
+        np.testing.assert_allclose(found.weights[entity], weights, rtol=1e-6)
+
+
+def test_facts_keep_the_rarest():
+    assert facts(most=1).entities[jnp.asarray(ITEMS), 0].tolist() == [7, 7, 8, 8]
+
+
+def test_facts_are_read_in_either_direction():
+    turned = facts_of(TRIPLES[:, ::-1], ITEMS, 11, 3, 2)
+    jax.tree.map(np.testing.assert_array_equal, turned, facts())
+
+
+def test_item_without_facts_and_loops():
+    found = facts_of(np.array([[1, 0, 1], [1, 0, 7], [1, 0, 7]]), ITEMS, 11, 3, 2)
+    assert found.entities[1].tolist() == [7, 11] and found.entities[4].tolist() == [11, 11]
+    assert not found.weights[4].any()
+
+
+def walk(mentions, change=lambda head: head):
+    """Logits of the walk alone, after these mentions; weights are one and the unit is 1 unless `change` says else."""
+    model, batch = recommender(), small_batch(rows=1, slots=3)
+    batch["entities"][:] = 11
+    batch["entities"][0, : len(mentions)] = mentions
+    batch["entity_mask"][:] = np.arange(3) < len(mentions)
+    batch["neighbour_weights"][:] = 0
+    params = made(model)
+    head = jax.tree.map(jnp.zeros_like, params["head"]) | {"walk_scale": jnp.array(1.0)}
+    return _walk(model, {**params, "head": change(head)}, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _walk(model, params, batch):
+    return model.apply({"params": params}, small_graph(), batch, ITEMS, facts=facts())[0]
+
+
+def test_walk_by_hand():
+    # over the director to 4 and back to 1 itself
+    np.testing.assert_allclose(walk([1]), np.arcsinh([1 / 2, 1 / 2, 0, 0]), rtol=1e-6)
+    np.testing.assert_allclose(walk([4]), np.arcsinh([1 / 2, 1 / 2 + 1 / 3, 1 / 3, 1 / 3]), rtol=1e-6)
+    # a genre that is named itself, a director and a film together, what joins nothing, and nothing at all
+    np.testing.assert_allclose(walk([8]), np.arcsinh(3**-0.5 * np.array([0, 1, 1, 1])), rtol=1e-6)
+    mass = np.array([2**-0.5, 2**-0.5 + 1 / 3, 1 / 3, 1 / 3])
+    np.testing.assert_allclose(walk([7, 5]), np.arcsinh(mass), rtol=1e-6)
+    np.testing.assert_array_equal(walk([10]), np.zeros(4))
+    np.testing.assert_array_equal(walk([]), np.zeros(4))
+
+
+def test_walk_weights_by_hand():
+    def change(head):
+        slot = {**head["walk_slot"], "bias": jnp.array([-3.0])}  # 1 - 3: what is spoken ill of
+        relations = head["walk_relations"].at[0, 0].set(jnp.log(5.0)).at[1, 0].set(jnp.log(7.0))
+        recency = head["walk_recency"].at[1].set(jnp.log(11.0))  # one mention before the last
+        scale = {"walk_scale": jnp.array(0.5), "walk_unit": jnp.log(13.0)}
+        return {**head, **scale, "walk_slot": slot, "walk_relations": relations, "walk_recency": recency}
+
+    found = walk([1, 10], change)
+    np.testing.assert_allclose(found, 0.5 * np.arcsinh(13 * -2 * 11 * 5 * 7 * np.array([0.5, 0.5, 0, 0])), rtol=1e-5)
+    assert (walk([4], change) < 0).all()
+
+
+def test_walk_needs_facts():
+    model = recommender()
+    batch = with_tokens(small_batch())
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), small_graph(), batch, ITEMS)["params"])
+    assert not [name for name in shapes["head"] if name.startswith("walk")]
 
 
 def test_every_parameter_learns():
@@ -156,8 +259,9 @@ def gpt2(published, dtype=jnp.float32):
 
     module = Gpt2(config, dtype=dtype)
 
-    def read(tokens, mask, prefix):
-        return module.apply({"params": params}, tokens, mask, prefix[:2], prefix.mask).hidden
+    def read(batch, prefix):
+        mask = batch["token_mask"]
+        return last_state(module.apply({"params": params}, batch["tokens"], mask, prefix[:2], prefix.mask).hidden, mask)
 
     return read
 
@@ -216,10 +320,9 @@ def test_published_float64(published, mode):
     with jax.enable_x64(True):
         run, params = published_run(published, mode, jnp.float64)
         logits = jax.jit(run)(params)
-        # 1e-10 but for the language model, whose attention scores are in float32
-        np.testing.assert_allclose(logits, published[f"out/{mode}/f64/rec_logits"], atol=1e-6)
+        np.testing.assert_allclose(logits, published[f"out/{mode}/f64/rec_logits"], atol=1e-10)
         value = per_example(published, mode, logits).mean()
-        np.testing.assert_allclose(value, published[f"out/{mode}/f64/rec_loss"], rtol=1e-6)
+        np.testing.assert_allclose(value, published[f"out/{mode}/f64/rec_loss"], rtol=1e-10)
 
 
 def test_published_gradients(published):
