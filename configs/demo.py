@@ -25,7 +25,7 @@ from ecr_jax.config import (
 SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
 
 # A prompt that learns as fast as the adapter drowns the language model that it is put before.
-PROMPT = ((r"encoder/.*", 0.02), (".*", 1.0))
+PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
 
 config = Config(
     name="demo",
@@ -35,18 +35,20 @@ config = Config(
     emotion=EmotionConfig(
         train=TrainConfig(epochs=8, batch_size=128, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
     ),
-    fusion=FusionConfig(train=TrainConfig(steps=40, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1))),
+    fusion=FusionConfig(train=TrainConfig(steps=30, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1))),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=12, batch_size=4, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, groups=PROMPT)),
+        train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=PROMPT)),
         valid_examples=8,
         max_reply=40,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=5, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        train=TrainConfig(epochs=3, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
     ),
     response=ResponseConfig(
-        train=TrainConfig(steps=12, batch_size=4, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=3e-3, warmup=0.1)),
         valid_examples=8,
+        max_prompt=72,
+        max_review=72,
     ),
     evaluation=EvaluationConfig(replies=8),
 )

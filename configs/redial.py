@@ -27,7 +27,7 @@ from ecr_jax.config import (
 SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
 
 # A prompt that learns as fast as the adapter drowns the language model that it is put before.
-PROMPT = ((r"encoder/.*", 0.02), (".*", 1.0))
+PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
 
 config = Config(
     name="redial",
@@ -42,24 +42,26 @@ config = Config(
         goemotions="goemotions",
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(layers=2, entity_width=128, dropout=0.2, max_tokens=96, max_states=96, max_entities=16),
+    recommender=RecommenderConfig(
+        layers=2, entity_width=128, dropout=0.2, max_tokens=96, max_states=96, max_entities=16
+    ),
     emotion=EmotionConfig(
-        train=TrainConfig(epochs=12, batch_size=256, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
+        train=TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     fusion=FusionConfig(
         train=TrainConfig(steps=150, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, groups=PROMPT)),
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=PROMPT)),
         valid_examples=32,
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=8, batch_size=64, patience=3, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        train=TrainConfig(epochs=4, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
         valid_dialogues=400,
     ),
     response=ResponseConfig(
-        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=3e-3, warmup=0.1)),
         valid_examples=32,
         max_prompt=96,
         max_review=96,

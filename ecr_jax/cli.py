@@ -49,7 +49,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a trained run beside the baselines; writes `runs/NAME/report.json` and `report.html`."""
+    """Measure a trained run beside the baselines; writes report.json and report.html to `runs/NAME/SPLIT`."""
 
     settings: Settings
     config: str = "demo"

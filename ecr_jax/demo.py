@@ -11,6 +11,7 @@ from ecr_jax import config as configs
 from ecr_jax.config import Config
 from ecr_jax.corpus.schema import Split
 from ecr_jax.evaluation import run as evaluation
+from ecr_jax.inference.pipeline import Partner
 from ecr_jax.prepare import prepare
 from ecr_jax.stages import STAGES, train
 from ecr_jax.stages.ground import Ground
@@ -50,7 +51,7 @@ def run(*, short: bool, console: Console) -> None:
         console.rule(stage)
         train(config, stage, ground=ground)
     console.rule("report")
-    report = evaluation.evaluate(config, split=Split.TEST, console=console)
+    report = evaluation.evaluate(config, split=Split.TEST, console=console, partner=Partner(ground))
     for number, reply in enumerate(report.replies, start=1):
         console.rule(f"reply {number}")
         console.print(evaluation.turns_of(reply.context), style="dim", highlight=False, markup=False)

@@ -172,6 +172,9 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
         if bad and not corpus.skip_bad:
             raise CorpusError(bad)
         graph = _graph(corpus)
+    repeated = [name for name, number in Counter(c.id for c in conversations).items() if number > 1]
+    if repeated:
+        raise ValueError(f"conversation ids in more than one split: {', '.join(repeated[:10])}; give each its own")
     write_jsonl(folder / "rejected.jsonl", [dataclasses.asdict(line) for line in bad])
 
     linker = EntityLinker(graph)

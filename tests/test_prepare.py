@@ -1,4 +1,4 @@
-"""A small corpus from its files to the prepared folder: counts, links, one preparation for the same inputs, bad lines."""
+"""A small corpus from its files to the prepared folder: counts, links, made once for the same inputs, bad lines."""
 
 from __future__ import annotations
 

@@ -129,7 +129,8 @@ def tokenizer(words, marks=False):
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unknown>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if marks:
-        made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+        around = [("[CLS]", 2), ("[SEP]", 3)]
+        made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=around)
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, unk_token="<unknown>")
 
 

@@ -6,9 +6,6 @@ film, a person, a genre and so on. What a bank is filed under is the emotion tha
 
 from __future__ import annotations
 
-EMOTIONS = ("like", "curious", "happy", "grateful", "negative", "neutral", "nostalgia", "agreement", "surprise")
-"""The nine labels of ECR (appendix A.1), in the binding order."""
-
 Bank = tuple[str, ...]
 
 GENRES: dict[str, tuple[Bank, Bank]] = {

@@ -28,7 +28,7 @@ from ecr_jax.evaluation.significance import Resamples, interval, resample
 
 CUTS = (1, 10, 50)
 STRATA = ("all", "new", "repeated", "like", "dislike")
-SHOWN = ("recall@1", "recall@10", "recall@50", "recall_true@10", "mrr@10", "ndcg@10", "dislike@10", "auc_pooled")
+SHOWN = ("recall@1", "recall@10", "recall@50", "ndcg@10", "auc_pooled")
 """Columns of the tables that people read; report.json has all."""
 
 _LIKED = {Feedback.LIKE: metrics.LIKE, Feedback.DISLIKE: metrics.DISLIKE, Feedback.UNSAID: metrics.UNSAID}

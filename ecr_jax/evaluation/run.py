@@ -128,7 +128,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
         part = chosen[start : start + _CHUNK]
         padded = part + part[-1:] * (_CHUNK - len(part))  # one program for all chunks
         heard = [spoken[row.dialogue].turns[: row.turn] for row in padded]
-        arrays = [array for _, array in partner.contexts(heard)]
+        arrays = [array for _, array in partner.contexts(heard, ground.turn_states)]
         answers += partner.recommendation_responses(arrays)[: len(part)]
         references += [spoken[row.dialogue].turns[row.turn].masked for row in part]
     draws = resample([spoken[row.dialogue].id for row in chosen], config.evaluation.resamples, config.seed)
@@ -144,7 +144,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
     shown = [row for row in recommendation_rows(spoken) if len(spoken[row.dialogue].turns[: row.turn]) > 2]
     shown = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, config.evaluation.shown).astype(int))]
     contexts = [spoken[row.dialogue].turns[: row.turn] for row in shown]
-    replies: list[Said] = partner.replies(contexts) if shown else []
+    replies: list[Said] = partner.replies(contexts, states=ground.turn_states) if shown else []
     return made, [
         report.Reply(
             tuple((turn.role.value, turn.text) for turn in context),

@@ -21,6 +21,7 @@ class Decoding:
       max_new: most new tokens.
       temperature: 0 takes the most probable token, else samples.
       top_p: sampling keeps the most probable tokens up to this mass.
+      min_new: the reply does not end before so many tokens.
       no_repeat: no n-gram of this length occurs twice in the output (the prompt is not counted: copying a title is
         allowed); 0 forbids nothing.
     """
@@ -28,11 +29,14 @@ class Decoding:
     max_new: int = 64
     temperature: float = 0.0
     top_p: float = 0.9
+    min_new: int = 4
     no_repeat: int = 3
 
     def __post_init__(self) -> None:
-        if self.max_new < 1 or self.temperature < 0 or not 0 < self.top_p <= 1 or self.no_repeat < 0:
-            raise ValueError(f"{self} cannot be: max_new >= 1, temperature >= 0, 0 < top_p <= 1, no_repeat >= 0")
+        if self.max_new < 1 or self.temperature < 0 or not 0 < self.top_p <= 1 or min(self.min_new, self.no_repeat) < 0:
+            raise ValueError(
+                f"{self} cannot be: max_new >= 1, temperature >= 0, 0 < top_p <= 1, min_new >= 0, no_repeat >= 0"
+            )
 
 
 def repeats(output: jax.Array, length: jax.Array, n: int) -> jax.Array:
@@ -97,6 +101,7 @@ def generate(
         if decoding.no_repeat:
             banned = repeats(output, step, decoding.no_repeat)
             scores = scores.at[rows, output].min(jnp.where(banned, -jnp.inf, jnp.inf))
+        scores = scores.at[:, end].set(jnp.where(step < decoding.min_new, -jnp.inf, scores[:, end]))
         if decoding.temperature == 0:
             return jnp.argmax(scores, axis=-1).astype(jnp.int32)
         scores = scores / decoding.temperature

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from ecr_jax.corpus.schema import MOVIE, Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batches import pad_batch
 from ecr_jax.features.examples import Context, Said, fields
-from ecr_jax.features.text import ROLE_WORDS
+from ecr_jax.features.states import States
 from ecr_jax.inference.decoding import Decoding, generate, pad_left
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.reviews import prompt
@@ -66,9 +67,8 @@ class Reply:
 class Partner:
     """A trained run, its parts loaded when first needed."""
 
-    def __init__(self, config: Config):
-        self.config = config
-        self.ground = Ground(config)
+    def __init__(self, ground: Ground):
+        self.config, self.ground = ground.config, ground
 
     @classmethod
     def open(cls, run: Path) -> Partner:
@@ -81,7 +81,7 @@ class Partner:
             if not (run / stage / "params.safetensors").is_file():
                 raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
         recorded = json.loads((run / "recommendation" / "config.json").read_text(encoding="utf-8"))
-        return cls(from_json(recorded, runs=run.parent))
+        return cls(Ground(from_json(recorded, runs=run.parent)))
 
     def _params(self, stage: str) -> dict:
         return jax.tree.map(jnp.asarray, read_params(self.config.stage_folder(stage) / "params.safetensors"))
@@ -145,10 +145,10 @@ class Partner:
         shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
         return pad_batch(examples, range(len(examples)), padding, shape, len(examples))
 
-    def contexts(self, said: Sequence[Sequence[Said]]) -> list[tuple[Context, dict]]:
-        """The context of each dialogue so far, and its arrays."""
+    def contexts(self, said: Sequence[Sequence[Said]], states: States | None = None) -> list[tuple[Context, dict]]:
+        """The context of each dialogue so far, and its arrays; `states` of its turns where they are known already."""
         _, words, _, _ = self._conversation
-        states = self._encode([turn.unit for turns in said for turn in turns])
+        states = states or self._encode([turn.unit for turns in said for turn in turns])
         reader = self.ground.reader(words, states)
         made = []
         for turns in said:
@@ -202,16 +202,19 @@ class Partner:
         )
         return [whole_sentences(words.decode(row)) for row in np.asarray(out)]
 
-    def replies(self, said: Sequence[Sequence[Said]], items: int = 1) -> list[Reply]:
+    def replies(
+        self, said: Sequence[Sequence[Said]], items: int = 1, states: States | None = None
+    ) -> list[Reply]:
         """Answers dialogues that the seeker spoke last in.
 
         Args:
           said: the dialogues so far, heard.
+          states: of their turns, where they are known already.
           items: most films a reply recommends. A film the seeker has already heard of in the dialogue is passed over.
         """
         graph, store = self.ground.prepared.graph, self.ground.prepared.reviews
         made, _, _ = self._recommender
-        contexts = self.contexts(said)
+        contexts = self.contexts(said, states)
         arrays = [array for _, array in contexts]
         shares = self.rank(arrays)
         templates = self.recommendation_responses(arrays)
@@ -262,11 +265,9 @@ def fill(template: str, titles: Sequence[str]) -> str:
     """Puts titles into `<movie>` slots in order; slots beyond them are dropped with the words that lead to them."""
     pieces = template.split(MOVIE)
     text = pieces[0]
-    for index, piece in enumerate(pieces[1:]):
-        if index >= len(titles):
-            break
-        text += titles[index] + piece
-    return " ".join(text.replace(" .", ".").replace(" ,", ",").replace(" !", "!").split())
+    for title, piece in zip(titles, pieces[1:], strict=False):
+        text = f"{text.rstrip()} {title}{piece}"
+    return re.sub(r" ([.,!?])", r"\1", " ".join(text.split()))
 
 
 def whole_sentences(text: str) -> str:

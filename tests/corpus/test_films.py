@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.corpus import film_phrases, films
+from ecr_jax.corpus.reading import EMOTIONS
 from ecr_jax.corpus.schema import Feedback, Role, Split, read_conversations, write_conversations
 
 
@@ -99,7 +100,7 @@ def test_turns_alternate_and_only_seekers_have_emotions(made):
             assert turn.text.strip() == turn.text and "  " not in turn.text
             assert not set("<>|") & set(turn.text)
             assert 1 <= len(turn.emotions) <= 2 if turn.role == Role.SEEKER else turn.emotions == ()
-            assert set(turn.emotions) <= set(film_phrases.EMOTIONS)
+            assert set(turn.emotions) <= set(EMOTIONS)
 
 
 def test_spans_are_exact(made, film_table):
@@ -176,7 +177,7 @@ def _branches(phrase):
 @pytest.mark.parametrize("bank", [film_phrases.TASTES, film_phrases.REACTIONS, film_phrases.SHORT_REACTIONS])
 def test_every_emotion_is_voiced_in_dozens_of_ways_that_no_other_emotion_shares(bank):
     voiced = {emotion: {text for phrase in bank[emotion] for text in _branches(phrase)} for emotion in bank}
-    assert set(voiced) >= set(film_phrases.EMOTIONS) - {"negative", "grateful"}
+    assert set(voiced) >= set(EMOTIONS) - {"negative", "grateful"}
     for one, two in product(voiced, voiced):
         assert one == two or not voiced[one] & voiced[two]
 
@@ -270,7 +271,7 @@ def test_proportions_are_about_those_of_redial(real):
     assert share[Feedback.UNSAID] == pytest.approx(0.185, abs=0.03)
     assert np.mean(again) == pytest.approx(0.10, abs=0.03)
     assert openers[Role.RECOMMENDER] / 400 == pytest.approx(2 / 3, abs=0.07)
-    assert set(emotions) == set(film_phrases.EMOTIONS)
+    assert set(emotions) == set(EMOTIONS)
     assert min(emotions.values()) / emotions.total() > 0.03
     seeker = [turn.text for turn in _turns(real) if turn.role == Role.SEEKER]
     assert len(set(seeker)) > 0.65 * len(seeker)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from ecr_jax.corpus.schema import (
@@ -75,7 +73,9 @@ def test_empty_message_does_not_part_a_speaker():
 
 def test_parquet_round_trip(tmp_path):
     written = [
-        Conversation("1", Split.TRAIN, (Turn(Role.SEEKER, TEXT, (HEAT, NIRO), ("like",)), Turn(Role.RECOMMENDER, "ü "))),
+        Conversation(
+            "1", Split.TRAIN, (Turn(Role.SEEKER, TEXT, (HEAT, NIRO), ("like",)), Turn(Role.RECOMMENDER, "ü "))
+        ),
         Conversation("two", Split.TEST, (Turn(Role.RECOMMENDER, "?", (Mention(0, 1, "x", True),)),)),
         Conversation("none", Split.VALID, ()),
     ]
@@ -100,8 +100,7 @@ def parse(value, number):
 
 def test_read_jsonl(tmp_path):
     path = tmp_path / "c.jsonl"
-    lines = [json.dumps({"id": "a"}), "", "{oh", "   ", "{}", json.dumps({"id": "a"}), json.dumps({"id": "b", "end": 9}),
-             json.dumps({"id": "c"})]  # fmt: skip
+    lines = ['{"id": "a"}', "", "{oh", "   ", "{}", '{"id": "a"}', '{"id": "b", "end": 9}', '{"id": "c"}']
     path.write_text("\n".join(lines))
     conversations, bad = read_jsonl(path, parse)
     assert [conversation.id for conversation in conversations] == ["a", "c"]

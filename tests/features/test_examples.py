@@ -1,4 +1,4 @@
-"""Examples by hand: who is met with which emotion, what is known before a turn, rows, arrays, nothing from the future."""
+"""Examples by hand: who is met with which emotion, what is known before a turn, rows, arrays; no future in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text states: the same alone and in a batch, read from the disk the second time, the latest whole units of a context."""
+"""Text states: the same alone and in a batch, read from the disk later, the latest whole units of a context."""
 
 from __future__ import annotations
 

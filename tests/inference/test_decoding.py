@@ -1,4 +1,4 @@
-"""Decoding against a plain loop without a cache, n-grams against brute force, padding, ends; and how replies are cut."""
+"""Decoding against a loop without a cache, n-grams against brute force, padding, ends; and how replies are cut."""
 
 from __future__ import annotations
 

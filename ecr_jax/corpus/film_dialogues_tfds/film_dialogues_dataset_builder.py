@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ecr_jax.corpus import films
-from ecr_jax.corpus.film_phrases import EMOTIONS
+from ecr_jax.corpus.reading import EMOTIONS
 from ecr_jax.corpus.schema import Conversation, Feedback, Mention, Role, Split, Turn
 
 _SPLITS = {"train": Split.TRAIN, "validation": Split.VALID, "test": Split.TEST}

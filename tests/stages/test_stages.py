@@ -1,0 +1,264 @@
+"""All five stages, the evaluation and the chat on a small corpus with small random models: does it hold together?"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ecr_jax import config as configs
+from ecr_jax.config import TrainConfig
+from ecr_jax.corpus.schema import Role, Split, Turn
+from ecr_jax.emotion.labels import EMOTIONS
+from ecr_jax.evaluation.run import evaluate
+from ecr_jax.features.examples import recommendation_rows
+from ecr_jax.files import read_jsonl_rows
+from ecr_jax.inference import chat
+from ecr_jax.inference.pipeline import Partner
+from ecr_jax.models.convert import flatten
+from ecr_jax.prepare import prepare
+from ecr_jax.stages import STAGES, train
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.checkpoint import read_params
+from tests import tiny
+
+pytestmark = pytest.mark.slow
+
+WORDS = (
+    "User: System: movie hello i liked a lot then you should see tonight . that is one with Robert De Niro , what else "
+    "? maybe for you what night this was number of them all Movie Name: Related Entities: Knowledge from KG: First "
+    "Sentence: Rain, Night None director starring genre Michael Mann Ronin Thief Collateral Sleuth Zodiac Brazil 0 1 2 "
+    "3 4 5 (1998) (1981) (2004) (1972) (2007) (1985)"
+).split()
+
+
+def tiny_config(folder):
+    language_model = str(tiny.write_llama(folder / "llama", WORDS))
+    encoder = str(tiny.write_bert(folder / "bert", WORDS))
+    made = configs.load("demo")
+
+    def few(stage, **changes):
+        return dataclasses.replace(getattr(made, stage), train=TrainConfig(steps=2, batch_size=8), **changes)
+
+    return dataclasses.replace(
+        made,
+        name="tiny",
+        corpus=tiny.write_corpus(folder / "data"),
+        encoder=dataclasses.replace(made.encoder, name=encoder, turn_tokens=24, entity_tokens=16),
+        recommender=dataclasses.replace(
+            made.recommender, language_model=language_model, layers=1, entity_width=8, emotion_width=4, bases=2,
+            max_tokens=32, max_states=32, max_entities=4, neighbours=4, copies=4,
+        ),
+        emotion=few("emotion", hidden=8),
+        fusion=few("fusion"),
+        conversation=few("conversation", language_model=language_model, layers=None, rank=2, max_reply=12,
+                         valid_examples=4),
+        recommendation=few("recommendation"),
+        response=few("response", language_model=language_model, rank=2, max_prompt=32, max_review=12, valid_examples=4),
+        evaluation=dataclasses.replace(made.evaluation, resamples=20, replies=2, shown=1),
+        prepared=folder / "prepared",
+        runs=folder / "runs",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A config whose corpus is prepared and whose stages are trained."""
+    config = tiny_config(tmp_path_factory.mktemp("run"))
+    prepare(config, console=Console(quiet=True))
+    ground = Ground(config)
+    for stage in STAGES:
+        train(config, stage, ground=ground)
+    return config
+
+
+def files(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_writes_its_run(run, stage):
+    folder = run.stage_folder(stage)
+    expected = {"config.json", "checkpoints", "metrics.jsonl", "tensorboard", "params.safetensors", "summary.json",
+                "cost.json"}  # fmt: skip
+    expected |= {"classifier.json", "emotions.parquet", "related.npz", "together.npz"} if stage == "emotion" else set()
+    assert {path.name for path in folder.iterdir()} == expected
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 2 and 1 <= summary["best"]["step"] <= 2
+    numbers = [value for row in read_jsonl_rows(folder / "metrics.jsonl") for value in row.values()]
+    assert all(math.isfinite(value) for value in numbers if not isinstance(value, str))
+    params = flatten(read_params(folder / "params.safetensors"))
+    assert params and all(np.isfinite(array).all() for array in params.values())
+    assert configs.from_json(json.loads((folder / "config.json").read_text())) == run
+
+
+def test_trained_parameters_are_the_small_ones(run):
+    """The language model is frozen: what a stage writes is its prompt, its heads, its adapter."""
+    roots = {stage: set(read_params(run.stage_folder(stage) / "params.safetensors")) for stage in STAGES[1:]}
+    assert roots == {
+        "fusion": {"encoder", "head"},
+        "conversation": {"encoder", "movie", "adapter"},
+        "recommendation": {"encoder", "head"},
+        "response": {"adapter"},
+    }
+
+
+def test_fusion_is_handed_on(run):
+    """Two steps move little: the recommendation's encoder is near what fusion learned, and is not the same."""
+    first, second = (
+        flatten(read_params(run.stage_folder(stage) / "params.safetensors")["encoder"])
+        for stage in ("fusion", "recommendation")
+    )
+    distance = {name: float(np.abs(first[name] - second[name]).max()) for name in first if name in second}
+    assert max(distance.values()) < 0.02 and any(distance.values())
+
+
+def test_trained_again_is_nothing_to_do(run, monkeypatch):
+    before = {stage: files(run.stage_folder(stage)) for stage in STAGES}
+    train(run, "response", ground=Ground(run))
+    after = files(run.stage_folder("response"))
+    changed = {str(path) for path in after if after[path] != before["response"].get(path)}
+    assert changed <= {"cost.json"} and after.keys() == before["response"].keys()
+
+
+def test_other_settings_are_refused(run):
+    other = dataclasses.replace(run, response=dataclasses.replace(run.response, train=TrainConfig(steps=3, batch_size=8)))
+    with pytest.raises(ValueError, match="another configuration .*steps: 2 → 3.*--force"):
+        train(other, "response")
+
+
+def test_stages_need_what_comes_before(run, tmp_path):
+    fresh = dataclasses.replace(run, runs=tmp_path)
+    for stage in ("fusion", "recommendation", "conversation"):
+        with pytest.raises(ValueError, match="run `ecr train emotion` with this config first"):
+            train(fresh, stage)
+    with pytest.raises(ValueError, match="no stage 'cooking'; there are emotion, fusion"):
+        train(fresh, "cooking")
+    with pytest.raises(ValueError, match="run `ecr prepare`"):
+        train(dataclasses.replace(fresh, prepared=tmp_path), "emotion")
+    with pytest.raises(ValueError, match="no trained stage 'emotion'; run `ecr train emotion`"):
+        Partner.open(tmp_path / "tiny")
+
+
+def test_seeker_turns_are_felt(run):
+    ground = Ground(run)
+    turns = {(d.id, i): t for split in Split for d in ground.dialogues(split) for i, t in enumerate(d.turns)}
+    for turn in turns.values():
+        if turn.role == Role.RECOMMENDER:
+            assert turn.emotions == ()
+            continue
+        assert 1 <= len(turn.emotions) <= len(EMOTIONS)
+        probabilities = [p for _, p in turn.emotions]
+        assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1 + 1e-5
+        assert all(p > run.emotion.beta for p in probabilities[1:])
+
+
+def test_killed_and_resumed_is_the_same(run, tmp_path, monkeypatch):
+    """SIGTERM in the middle of a stage: the same command goes on and ends where an undisturbed run does."""
+    settings = TrainConfig(steps=4, batch_size=8, eval_every=2)
+    changed = dataclasses.replace(run, emotion=dataclasses.replace(run.emotion, train=settings))
+    whole, cut = (dataclasses.replace(changed, runs=tmp_path / name) for name in ("whole", "cut"))
+    train(whole, "emotion")
+    module = importlib.import_module("ecr_jax.stages.emotion")
+    measure = module.measure
+
+    def kill(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "measure", kill)
+        with pytest.raises(SystemExit):
+            train(cut, "emotion")
+    assert not (cut.stage_folder("emotion") / "summary.json").exists()
+    train(cut, "emotion")
+    assert json.loads((cut.stage_folder("emotion") / "summary.json").read_text())["steps"] == 4
+    for name in ("params.safetensors",):
+        one, other = (flatten(read_params(c.stage_folder("emotion") / name)) for c in (whole, cut))
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def partner(run):
+    return Partner.open(run.runs / run.name)
+
+
+def test_partner_opens_what_was_trained(run, partner):
+    assert partner.config == run
+
+
+def test_replies(run, partner):
+    ronin = Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")
+    mann = Turn(Role.SEEKER, "what of Michael Mann ?")
+    heard = [partner.hear([ronin]), partner.hear([ronin, Turn(Role.RECOMMENDER, "maybe Thief (1981)"), mann])]
+    graph = partner.ground.prepared.graph
+    ids = {name: graph.id(tiny.uri(name)) for name in (*tiny.FILMS, "Michael_Mann")}
+    assert heard[0][0].entities == (ids["Ronin_(film)"],) and heard[0][0].masked == "hello i liked <movie> a lot"
+    assert heard[0][0].emotions and heard[1][1].emotions == ()
+    replies = partner.replies(heard, items=1)
+    assert replies[1].entities == (ids["Ronin_(film)"], ids["Thief_(film)"], ids["Michael_Mann"])
+    shares = partner.rank([array for _, array in partner.contexts(heard)])
+    assert shares.shape == (2, 6) and np.isfinite(shares).all()
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+    for reply in replies:
+        assert len(reply.items) <= 1 and not set(reply.items) & set(reply.entities)
+        assert "<movie>" not in reply.text and "<end>" not in reply.text
+        probabilities = [p for _, p in reply.ranked]
+        new = [p for item, p in reply.ranked if item not in reply.entities]
+        assert len(reply.ranked) == 6 and all(0 <= p <= 1 for p in probabilities) and new == sorted(new, reverse=True)
+        assert {name for name, _ in reply.emotions} <= set(EMOTIONS) and reply.emotions
+
+
+def test_a_reply_does_not_depend_on_its_company(partner):
+    one = partner.hear([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])
+    other = partner.hear([Turn(Role.SEEKER, "what else")])
+    (alone,), (together, _) = partner.replies([one]), partner.replies([one, other])
+    assert (alone.items, alone.entities, alone.facts) == (together.items, together.entities, together.facts)
+    np.testing.assert_allclose([p for _, p in alone.ranked], [p for _, p in together.ranked], atol=1e-5)
+
+
+def test_evaluation(run, partner):
+    spoken = partner.ground.dialogues(Split.TEST)
+    targets = sum(len(row.targets) for row in recommendation_rows(spoken))
+    report = evaluate(run, split=Split.TEST, console=Console(file=io.StringIO(), width=200), partner=partner)
+    folder = run.stage_folder("test")
+    assert {path.name for path in folder.iterdir()} == {"predictions.jsonl", "report.html", "report.json"}
+    predictions = read_jsonl_rows(folder / "predictions.jsonl")
+    models = {"ecr", "popularity", "copy-last", "co-occurrence"}
+    for model in models:
+        rows = [row for row in predictions if row["model"] == model]
+        assert len(rows) == targets
+        assert all(1 <= row["rank"] <= 6 and 0 <= row["score"] <= 1 for row in rows)
+    written = json.loads((folder / "report.json").read_text())["rows"]
+    assert len(written) == len(report.rows) and models <= {row["model"] for row in written}
+    assert all(math.isfinite(row["value"]) for row in written)
+    recall = {row["model"]: row for row in written if row["metric"] == "recall@10" and row["stratum"] == "all"}
+    assert recall["ecr"]["value"] == 1 and recall["ecr"]["n"] == targets  # six items, all among ten
+    assert {"classifier", "majority"} <= {row["model"] for row in written}
+    assert len(report.replies) == 1
+    # the recommender's ranks in the report are those of the chat
+    first = next(row for row in predictions if row["model"] == "ecr")
+    dialogue = next(d for d in spoken if d.id == first["conversation"])
+    ((context, arrays),) = partner.contexts([dialogue.turns[: first["turn"]]])
+    items = partner.ground.prepared.graph.items.tolist()
+    np.testing.assert_allclose(partner.rank([arrays])[0][items.index(first["target"])], first["score"], atol=2e-3)
+
+
+def test_chat(run, partner, monkeypatch):
+    monkeypatch.setattr(Partner, "open", classmethod(lambda cls, path: partner))
+    monkeypatch.setattr(partner, "replies", lambda said, items=1: Partner.replies(partner, said, items))
+    lines = iter(["", "/help", "/items 2", "/explain", "hello i liked Ronin (1998) a lot", "/new", "/quit"])
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(console, "input", lambda *args: next(lines))
+    chat.talk(run.runs / run.name, explain=False, items=1, console=console)
+    said = console.file.getvalue()
+    assert "explanations are on" in said and "ecr:" in said and "linked" in said and "Ronin (1998)" in said
