@@ -1,6 +1,6 @@
 """ReDial on one machine: package-shipped models, sizes that two cores train in the time of a long lunch.
 
-Paper:    ECR (RecSys 2024), the `fixed` preset; the language model is SmolLM2-135M, its lowest layers in the recommender.
+Paper:    ECR (RecSys 2024), preset `fixed`; SmolLM2-135M is the language model, two layers of it in the recommender.
 Commands: ecr prepare --config redial --corpus.data DIR
           ecr train STAGE --config redial      (emotion, fusion, conversation, recommendation, response)
           ecr evaluate --config redial

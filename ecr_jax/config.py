@@ -1,4 +1,4 @@
-"""Every setting of an experiment as frozen dataclasses; a value that cannot be is refused with its field and the remedy.
+"""Every setting of an experiment as frozen dataclasses; a wrong value is refused with its field and the remedy.
 
 `configs/` holds one file an experiment. A field is overridden on the command line by its path, for example
 `--recommendation.train.batch-size 32`.
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ecr_jax.losses import RANKING
 from ecr_jax.training.loop import TrainConfig
 from ecr_jax.training.optim import OptimConfig
 
@@ -185,7 +186,10 @@ class RecommenderConfig:
     copies: int = 128
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states", "max_entities", "emotions", "neighbours", "copies")
+        _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states")
+        _at_least(self, 1, "max_entities", "emotions", "neighbours", "copies")
+        _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "a rate lies in [0, 1)")
+        _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "a rate lies in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -197,14 +201,23 @@ class FusionConfig:
 
 @dataclass(frozen=True)
 class RecommendationConfig:
-    """Training on recommended items. `valid_dialogues` bounds the dialogues that selection looks at, None for all."""
+    """Training on recommended items.
+
+    Attributes:
+      train: how it is trained.
+      loss: a ranking loss of `ecr_jax.losses`, by name.
+      weights: of the seeker's answers.
+      valid_dialogues: most validation dialogues that selection looks at, None for all.
+    """
 
     train: TrainConfig
+    loss: str = "feedback_cross_entropy"
     weights: FeedbackWeights = FeedbackWeights()
     valid_dialogues: int | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "valid_dialogues")
+        _require(self, "loss", self.loss in RANKING, f"choose one of {', '.join(RANKING)}")
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,23 @@ def _log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def cross_entropy(*, logits: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
+def cross_entropy(
+    *, logits: jax.Array, targets: jax.Array, where: jax.Array, weights: jax.Array | None = None
+) -> jax.Array:
     """Cross-entropy of every target of a row, added up: one forward serves all films of a turn.
 
     Args:
       logits: [B, I] scores of I candidates.
       targets: int [B, M] positions in the candidates; anything where masked.
       where: bool [B, M], True for a real target.
+      weights: what the other ranking losses weigh by; every target counts alike here.
 
     Returns:
       [B] sums over a row's targets; divide the batch's sum by the number of targets for the mean.
 
     Reference: ECR 3.2 (fusion), UniCRS Eq. 6.
     """
-    weights = jnp.ones(targets.shape, jnp.float32)
+    weights = jnp.ones(targets.shape, jnp.float32)  # whatever was given
     return feedback_cross_entropy(logits=logits, targets=targets, weights=weights, where=where)
 
 
@@ -93,20 +96,8 @@ def language_model(*, logits: jax.Array, tokens: jax.Array, where: jax.Array) ->
     return masked_language_model(logits=logits[:, :-1], tokens=tokens[:, 1:], where=where[:, 1:])
 
 
-LOSSES: dict[str, Callable[..., jax.Array]] = {
+RANKING: dict[str, Callable[..., jax.Array]] = {
     "cross_entropy": cross_entropy,
     "feedback_cross_entropy": feedback_cross_entropy,
-    "language_model": language_model,
-    "masked_language_model": masked_language_model,
 }
-
-
-def get(name: str) -> Callable[..., jax.Array]:
-    """The loss of that name.
-
-    Raises:
-      ValueError: no such loss; the message lists those there are.
-    """
-    if name not in LOSSES:
-        raise ValueError(f"no loss is called {name!r}; choose one of {', '.join(sorted(LOSSES))}")
-    return LOSSES[name]
+"""Losses of the recommendation stage by name, all called with `logits`, `targets`, `weights` and `where`."""

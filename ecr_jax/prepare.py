@@ -264,7 +264,7 @@ def mentions_of(
 
 
 def describe(graph: KnowledgeGraph, movies: dict[str, redial.Movie]) -> list[str]:
-    """One text an entity for the text encoder: a film's title, genres, people and plot; a genre's name; else nothing."""
+    """One text an entity for the text encoder: a film's title, facts and plot; a genre's name; else nothing."""
     facts: dict[int, dict[str, list[int]]] = {}
     for head, relation, tail in graph.triples:
         facts.setdefault(int(head), {}).setdefault(graph.relations[relation], []).append(int(tail))

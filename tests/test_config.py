@@ -48,6 +48,8 @@ WRONG = [
         for name in ("layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states", "max_entities",
                      "emotions", "neighbours", "copies")
     ),
+    (RecommenderConfig, {}, "dropout", 1.0, "[0, 1)"),
+    (RecommenderConfig, {}, "dropout", -0.1, "[0, 1)"),
     (RecommendationConfig, dict(train=TRAIN), "valid_dialogues", 0, "at least 1"),
     (ConversationConfig, dict(train=TRAIN), "rank", -1, "at least 0"),
     (ConversationConfig, dict(train=TRAIN), "max_reply", 0, "at least 1"),

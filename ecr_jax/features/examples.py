@@ -82,7 +82,7 @@ def dialogues(
                     turn.text,
                     turn.masked(),
                     tuple(entity for entity, _ in linked),
-                    tuple((entity, m.feedback or Feedback.UNSAID) for entity, m in linked if m.film and entity in items),
+                    tuple((entity, m.feedback) for entity, m in linked if m.feedback is not None and entity in items),
                     emotions.get((conversation.id, index), ()) if turn.role == Role.SEEKER else (),
                 )
             )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecr_jax.config import Config, from_json
+from ecr_jax.config import from_json
 from ecr_jax.corpus.schema import MOVIE, Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batches import pad_batch

@@ -135,7 +135,8 @@ def attend(
         keys = jnp.concatenate([prefix[0].astype(keys.dtype), keys], axis=2)  # [B, Hkv, P + S, Dh]
         values = jnp.concatenate([prefix[1].astype(values.dtype), values], axis=2)
     queries = queries.reshape(batch, length, groups, heads // groups, size)  # [B, T, Hkv, G, Dh]
-    scores = jnp.einsum("btkgd,bksd->bkgts", queries, keys, preferred_element_type=jnp.promote_types(queries.dtype, jnp.float32)) * size**-0.5
+    exact = jnp.promote_types(queries.dtype, jnp.float32)
+    scores = jnp.einsum("btkgd,bksd->bkgts", queries, keys, preferred_element_type=exact) * size**-0.5
     scores = jnp.where(visible[:, None, None], scores, -1e30)  # finite, so that a row without keys is no NaN
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)  # [B, Hkv, G, T, P + S]
     context = jnp.einsum("bkgts,bksd->btkgd", weights, values)

@@ -1,7 +1,7 @@
 """LoRA adapters as a parameter tree of their own: W + scale · a b, with W an argument that stays as it is.
 
-An adapter has {"a": [..., in, r], "b": [..., r, out]} where the parameters have a kernel [..., in, out]; kernels stacked
-over layers have stacked adapters.
+An adapter has {"a": [..., in, r], "b": [..., r, out]} where the parameters have a kernel [..., in, out]; kernels that
+are stacked over layers have stacked adapters.
 
 Reference: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, section 4.1.
 """
@@ -74,7 +74,6 @@ def merge(params: Mapping[str, Any], adapter: Adapter, scale: float) -> dict[str
     unknown = sorted("/".join(path) for path in set(low) - set(kernels))
     if unknown:
         raise ValueError(f"the adapter changes {', '.join(unknown)}, which the parameters do not have")
-    changed = {
-        path: kernels[path] + (scale * (part["a"] @ part["b"])).astype(kernels[path].dtype) for path, part in low.items()
-    }
-    return unflatten_dict(kernels | changed)
+    for path, part in low.items():
+        kernels[path] += (scale * (part["a"] @ part["b"])).astype(kernels[path].dtype)
+    return unflatten_dict(kernels)

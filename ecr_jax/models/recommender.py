@@ -45,9 +45,9 @@ class HeadConfig:
         emotion, times 0.5); "mass": a learned multiple of log(1 + c m) of the co-occurrence mass m of an item, from
         the batch's `copies` and `copy_weights` [B, E, C] where it has them (films said together, longer rows), else
         from its neighbours.
-      walk: a learned multiple of asinh of what reaches an item in two steps over the graph: from a mention to its facts (a
-        film's director, genre, ...; anything else is its own fact), from there to the items that share them. A mention's
-        weight is learned from what was felt and said about it, and may be negative; a relation's weight is learned.
+      walk: a learned multiple of asinh of what reaches an item in two steps over the graph: from a mention to its facts
+        (a film's director, genre, ...; anything else is its own fact), from there to the items that share them. A
+        mention's weight is learned from what was felt and said about it, and may be negative; so is a relation's.
       mentions: a learned score for what the context already mentions, by how long ago and in what state.
       prior: a learned multiple of a given prior of the items (log popularity).
     """
@@ -90,8 +90,8 @@ class Facts:
 def facts_of(triples: np.ndarray, items: np.ndarray, entities: int, relations: int, most: int) -> Facts:
     """Collects the facts of items from triples in either direction.
 
-    A fact that k triples touch weighs k ** -0.5, so that a shared director tells more than a shared language; items with
-    more than `most` facts keep the rarest ones.
+    A fact that k triples touch weighs k ** -0.5, so that a shared director tells more than a shared language; items
+    with more than `most` facts keep the rarest ones.
 
     Args:
       triples: int [E, 3] (head, relation, tail).

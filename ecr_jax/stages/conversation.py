@@ -1,8 +1,8 @@
 """Stage `conversation`: a reply with `<movie>` slots (ECR Eq. 1).
 
 Reads recommender turns with their context. Trains the prompt encoder with its conversation prefix, beginning with what
-`fusion` learned, the `<movie>` row of the vocabulary and, unless `rank` is 0, a LoRA adapter of the language model. Loss:
-next-token cross-entropy over the masked reply. Selects by the lowest validation loss.
+`fusion` learned, the `<movie>` row of the vocabulary and, unless `rank` is 0, a LoRA adapter of the language model.
+Loss: next-token cross-entropy over the masked reply. Selects by the lowest validation loss.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def train(ground: Ground) -> None:
         return language_model_loss(model.module, tree, batch, prefix=(found.keys, found.values), prefix_mask=found.mask)
 
     key = ground.key("conversation")
-    build = jax.jit(lambda frozen: encoder.init(key, frozen["graph"], over[0], "conversation", frozen.get("entity_text")))
-    fresh = build({name: value for name, value in frozen.items() if name != "language_model"})["params"]
+    build = jax.jit(encoder.init, static_argnums=3)
+    fresh = build(key, frozen["graph"], over[0], "conversation", frozen.get("entity_text"))["params"]
     fusion = ground.config.stage_folder("fusion") / "params.safetensors"
     if not fusion.is_file():
         raise ValueError(f"{fusion} is missing; run `ecr train fusion` with this config first")

@@ -1,4 +1,4 @@
-"""What the stages stand on: the prepared corpus, the pretrained models, the felt dialogues; each made when asked for."""
+"""What the stages stand on: prepared corpus, pretrained models, felt dialogues; each made when asked for."""
 
 from __future__ import annotations
 

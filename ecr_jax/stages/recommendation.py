@@ -35,15 +35,13 @@ def train(ground: Ground) -> None:
     over = recommender.batches(ground, training, buckets, size, seed=config.train.seed)
     looked_at = recommender.batches(ground, validation, buckets, size, seed=None)
     scorer = recommender.Scorer(made, made.items, "recommendation")
-    items = jnp.asarray(made.items)
+    items, ranking = jnp.asarray(made.items), losses.RANKING[config.loss]
 
     def loss(params, frozen, batch, key):
         scores = recommender.logits(made, params, frozen, batch, items, "recommendation", key)
         targets, known = positions(batch["targets"], items)
         where = batch["target_mask"] & known
-        values = losses.feedback_cross_entropy(
-            logits=scores, targets=targets, weights=batch["target_weight"], where=where
-        )
+        values = ranking(logits=scores, targets=targets, weights=batch["target_weight"], where=where)
         plain = losses.cross_entropy(logits=scores, targets=targets, where=where)
         return jnp.sum(values), jnp.sum(where), {"cross_entropy": jnp.sum(plain)}
 

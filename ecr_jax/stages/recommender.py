@@ -22,7 +22,6 @@ from ecr_jax.models.language_model import Cache, context_cache, read_last
 from ecr_jax.models.prompt import Prefix, PromptConfig, Task
 from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, last_state
 from ecr_jax.models.rgcn import graphs_tuple
-from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
 
 REACH = {"fixed": "last", "paper": "all", "code": "all"}
@@ -42,7 +41,7 @@ class Parts:
       words: its tokenizer.
       frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `entity_text`, `item_prior`.
       items: int [I] ids of the candidates, rising.
-      reach: which tokens see the prefix, see `language_model.last_state`.
+      reach: which tokens see the prefix, see `RecommenderConfig`.
     """
 
     model: Recommender
@@ -56,7 +55,7 @@ class Parts:
 def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
     """The prompt encoder for a graph and a language model (its config), by the experiment's settings."""
     settings = config.recommender
-    chosen = {"entity_width": settings.entity_width, "emotion_width": settings.emotion_width, "dropout": settings.dropout}
+    chosen = {name: getattr(settings, name) for name in ("entity_width", "emotion_width", "dropout")}
     return PromptConfig.fidelity(
         settings.fidelity,
         entities=len(graph),
@@ -134,7 +133,8 @@ def logits(
 
 def _read(made: Parts, params: dict, batch: dict, prefix: Prefix) -> jax.Array:
     """The language model's state [B, D] of the last context token, behind the prefix."""
-    module, tokens, mask, layers = made.language_model, batch["tokens"], batch["token_mask"], (prefix.keys, prefix.values)
+    module, tokens, mask = made.language_model, batch["tokens"], batch["token_mask"]
+    layers = prefix.keys, prefix.values
     if made.reach == "all":
         return last_state(module.apply({"params": params}, tokens, mask, layers, prefix.mask).hidden, mask)
     if "past" in batch:
