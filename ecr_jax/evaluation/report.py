@@ -77,12 +77,14 @@ class Report:
       provenance: what they come from (commit, command, data checksums, hardware, times, ...), shown as given.
       curves: stage -> rows of its metrics.jsonl ({"step", "split", metric: value, ...}).
       replies: samples.
+      confusion: label -> how often the emotion classifier took it for each label, in the order of the keys.
     """
 
     rows: tuple[Row, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     replies: tuple[Reply, ...] = ()
+    confusion: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def value(self, model: str, metric: str, stratum: str = "all") -> Row | None:
         """The row of a model, None where it was not measured."""
@@ -105,6 +107,7 @@ def build(
     provenance: Mapping[str, Any] | None = None,
     curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     replies: Iterable[Reply] = (),
+    confusion: Mapping[str, Sequence[int]] | None = None,
 ) -> Report:
     """Measures models on the same targets.
 
@@ -126,6 +129,7 @@ def build(
       provenance: see `Report`.
       curves: see `Report`.
       replies: see `Report`.
+      confusion: see `Report`.
 
     Raises:
       ValueError: the models do not have the same targets.
@@ -145,7 +149,7 @@ def build(
                 if key in found:
                     difference = value - found[key][0], samples - found[key][1], n
                     rows.append(_row(f"{main} - {other}", corpus, split, *key, *difference))
-    return Report((*rows, *extra), dict(provenance or {}), dict(curves or {}), tuple(replies))
+    return Report((*rows, *extra), dict(provenance or {}), dict(curves or {}), tuple(replies), dict(confusion or {}))
 
 
 def _align(predictions: Mapping[str, Sequence[Prediction]]) -> dict[str, list[Prediction]]:
@@ -245,6 +249,7 @@ def write(report: Report, folder: Path) -> None:
             "rows": [dataclasses.asdict(row) for row in report.rows],
             "provenance": report.provenance,
             "replies": [dataclasses.asdict(reply) for reply in report.replies],
+            "confusion": report.confusion,
         },
     )
     with files.replacing(folder / "report.html") as temporary:
@@ -271,6 +276,7 @@ def html(report: Report) -> str:
         others=[row for row in report.rows if not _is_ranking(row)],
         curves={stage: curves_svg(rows) for stage, rows in report.curves.items() if rows},
         replies=report.replies,
+        confusion=report.confusion,
         provenance={
             key: value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False, default=str)
             for key, value in report.provenance.items()

@@ -20,6 +20,7 @@ from rich.progress import track
 
 from ecr_jax.config import Config
 from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation import baselines, predictions, report, text
 from ecr_jax.evaluation.predictions import Prediction, Target
 from ecr_jax.evaluation.significance import interval, resample
@@ -74,10 +75,11 @@ def evaluate(config: Config, *, split: Split, console: Console, partner: Partner
         resamples=config.evaluation.resamples,
         seed=config.seed,
         auc_batch=config.evaluation.auc_batch,
-        extra=[*extra, *_classifier(config, split)],
+        extra=[*extra, *_classifier_rows(config, split)],
         provenance=provenance(config, ground.prepared.manifest),
         curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in STAGES},
         replies=shown,
+        confusion=dict(zip(EMOTIONS, _classifier(config, split)["confusion"], strict=True)),
     )
     report.write(made, folder)
     report.print_tables(made, console)
@@ -157,10 +159,15 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
     ]
 
 
-def _classifier(config: Config, split: Split) -> list[report.Row]:
-    """The emotion classifier's figures as report rows."""
+def _classifier(config: Config, split: Split) -> dict:
+    """What the emotion stage measured of its classifier."""
     path = config.stage_folder("emotion") / "classifier.json"
-    found = json.loads(path.read_text(encoding="utf-8"))[split.value]
+    return json.loads(path.read_text(encoding="utf-8"))[split.value]
+
+
+def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
+    """The emotion classifier's figures as report rows."""
+    found = _classifier(config, split)
     corpus = "goemotions" if config.corpus.goemotions else config.corpus.name
     return [
         report.Row(model, corpus, split.value, "all", metric, found[name], None, None, found["utterances"])

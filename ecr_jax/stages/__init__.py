@@ -17,7 +17,7 @@ STAGES = ("emotion", "fusion", "conversation", "recommendation", "response")
 
 
 def train(config: Config, stage: str, *, force: bool = False, ground: Ground | None = None) -> None:
-    """Trains a stage, or goes on with it; its folder ends with `cost.json`, the seconds and the memory it took.
+    """Trains a stage, or goes on with it; `cost.json` adds up the seconds it took and names the most memory.
 
     Args:
       config: the experiment.
@@ -30,8 +30,11 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
     folder = config.stage_folder(stage)
     if force and folder.exists():
         shutil.rmtree(folder)
-    started = time.monotonic()
-    importlib.import_module(f"ecr_jax.stages.{stage}").train(ground or Ground(config))
-    cost = folder / "cost.json"
+    started, cost = time.monotonic(), folder / "cost.json"
     before = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else 0.0
-    write_json(cost, {"seconds": before + time.monotonic() - started, "peak_memory_mb": peak_memory_mb()})
+    try:
+        importlib.import_module(f"ecr_jax.stages.{stage}").train(ground or Ground(config))
+    finally:
+        if folder.exists():
+            seconds = before + time.monotonic() - started
+            write_json(cost, {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
