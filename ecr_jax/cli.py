@@ -66,8 +66,8 @@ class Chat:
     """The run's folder, for example runs/demo."""
     explain: bool = False
     """Show emotions, linked entities, knowledge and scores with each reply."""
-    items: int = 1
-    """How many films a reply recommends at most."""
+    items: int = 0
+    """Least films a reply recommends; with 0 it recommends when its own words do."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rich.table import Table
 from ecr_jax.corpus.schema import Role, Turn
 from ecr_jax.inference.pipeline import Partner, Reply
 
-_HELP = "Say what you like to watch. /items N: films a reply may recommend; /explain: why; /new: begin anew; /quit."
+_HELP = "Say what you like to watch. /items N: recommend at least so many films; /explain: why; /new: begin anew; /quit."
 
 
 def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
@@ -38,7 +38,7 @@ def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
                 explain = not explain
                 console.print(f"explanations are {'on' if explain else 'off'}", style="dim")
                 continue
-            case ["/items", number] if number.isdigit() and int(number) > 0:
+            case ["/items", number] if number.isdigit():
                 items = int(number)
                 continue
             case [command, *_] if command.startswith("/"):

@@ -203,14 +203,14 @@ class Partner:
         return [whole_sentences(words.decode(row)) for row in np.asarray(out)]
 
     def replies(
-        self, said: Sequence[Sequence[Said]], items: int = 1, states: States | None = None
+        self, said: Sequence[Sequence[Said]], items: int = 0, states: States | None = None
     ) -> list[Reply]:
         """Answers dialogues that the seeker spoke last in.
 
         Args:
           said: the dialogues so far, heard.
           states: of their turns, where they are known already.
-          items: most films a reply recommends. A film the seeker has already heard of in the dialogue is passed over.
+          items: least films a reply recommends; with 0 it recommends what its words have slots for. A film the seeker has already heard of in the dialogue is passed over.
         """
         graph, store = self.ground.prepared.graph, self.ground.prepared.reviews
         made, _, _ = self._recommender
@@ -222,8 +222,7 @@ class Partner:
         for (context, _), share, template in zip(contexts, shares, templates, strict=True):
             new = ~np.isin(made.items, context.entities)
             best = [int(i) for i in made.items[np.argsort(-np.where(new, share, -1.0), kind="stable")[:10]]]
-            slots = min(template.count(MOVIE), items) if MOVIE in template else 0
-            picked = best[:slots]
+            picked = best[: max(template.count(MOVIE), items)]
             firsts.append(fill(template, [graph.title(item) for item in picked]))
             chosen.append((picked, best))
             if picked:
@@ -262,11 +261,22 @@ class Partner:
 
 
 def fill(template: str, titles: Sequence[str]) -> str:
-    """Puts titles into `<movie>` slots in order; slots beyond them are dropped with the words that lead to them."""
+    """Puts titles into `<movie>` slots in order.
+
+    Titles that are left over are named in a sentence of their own.
+
+    Raises:
+      ValueError: fewer titles than slots.
+    """
+    if template.count(MOVIE) > len(titles):
+        raise ValueError(f"{template.count(MOVIE)} slots in {template!r}, but {len(titles)} titles")
     pieces = template.split(MOVIE)
     text = pieces[0]
     for title, piece in zip(titles, pieces[1:], strict=False):
         text = f"{text.rstrip()} {title}{piece}"
+    more = titles[len(pieces) - 1 :]
+    if more:
+        text = f"{text} You could also watch {', '.join(more[:-1])}{' or ' if more[1:] else ''}{more[-1]}."
     return re.sub(r" ([.,!?])", r"\1", " ".join(text.split()))
 
 
