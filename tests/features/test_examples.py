@@ -61,16 +61,20 @@ def test_dialogues():
         Split.VALID,
         (
             Turn(Role.SEEKER, "a b ?", (mention(0, "a", True, LIKE), mention(2, "b", False), mention(4, "?"))),
-            Turn(Role.RECOMMENDER, "c d e", (mention(0, "c"), mention(2, "d"), mention(4, "e", True))),
+            Turn(
+                Role.RECOMMENDER, "c d e", (mention(0, "c", True, UNSAID), mention(2, "d", True, LIKE), mention(4, "e"))
+            ),
+            Turn(Role.SEEKER, "c", (mention(0, "c"),)),
         ),
     )
     emotions = {("c", 0): ((2, 0.5),), ("c", 1): ((3, 0.5),), ("other", 0): ((1, 1.0),)}
     (made,) = dialogues([conversation], {"<a>": 0, "<b>": 1, "<c>": 2, "<d>": 3}, np.array([0, 2]), emotions)
-    first, second = made.turns
+    first, second, third = made.turns
     assert (made.id, made.split) == ("c", Split.VALID)
     assert first == Said(Role.SEEKER, "a b ?", "<movie> b <movie>", (0, 1), ((0, LIKE),), ((2, 0.5),))
     # <d> is a film and no item, <e> is not in the graph; only a seeker feels
     assert second == Said(Role.RECOMMENDER, "c d e", "<movie> <movie> <movie>", (2, 3), ((2, UNSAID),), ())
+    assert (third.entities, third.films) == ((2,), ())  # a film the corpus does not mark is context, no target
     assert first.unit == "User: a b ?"
 
 

@@ -155,7 +155,9 @@ def test_pad_left():
         ("I like <movie> and <movie>.", ["A (1990)", "B"], "I like A (1990) and B."),
         ("I like <movie> .", ["A"], "I like A."),
         ("Try <movie> , it is fun !", ["A"], "Try A, it is fun!"),
-        ("No film here.", ["A"], "No film here."),
+        ("No film here.", [], "No film here."),
+        ("Try <movie>.", ["A", "B"], "Try A. You could also watch B."),
+        ("Try <movie>!", ["A", "B", "C", "D"], "Try A! You could also watch B, C or D."),
         ("<movie>", ["A"], "A"),
         ("  <movie>   \n is good ", ["A"], "A is good"),
         ("", [], ""),
@@ -165,9 +167,9 @@ def test_fill(template, titles, text):
     assert fill(template, titles) == text
 
 
-def test_fill_leaves_no_slot_open():
-    for titles in ([], ["A"], ["A", "B"]):
-        assert "<movie>" not in fill("See <movie> or <movie> or <movie>.", titles)
+def test_every_slot_needs_a_title():
+    with pytest.raises(ValueError, match="2 slots in 'See <movie> or <movie>.', but 1 titles"):
+        fill("See <movie> or <movie>.", ["A"])
 
 
 @pytest.mark.parametrize(

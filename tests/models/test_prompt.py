@@ -195,8 +195,8 @@ def test_initial_values():
     graph, batch = small_graph(), small_batch()
     params = jax.jit(lambda key: encoder.init(key, graph, batch, "recommendation"))(jax.random.key(0))["params"]
     kernel, bias = params["key_values"]["kernel"], params["key_values"]["bias"]
-    for leaf in (kernel, bias):  # uniform within 1 / sqrt(16)
-        assert 0.2 < np.abs(leaf).max() <= 0.25
+    for leaf in (kernel, bias):  # uniform within prefix_scale / sqrt(16)
+        assert 0.2 < np.abs(leaf).max() / 0.02 <= 0.25
     np.testing.assert_allclose(np.linalg.norm(params["nodes"], axis=1).mean(), 1, atol=0.2)
     assert not params["rgcn"]["bias"].any()
 
@@ -280,4 +280,6 @@ def test_presets_differ_only_in_fidelity():
     fields = {f.name for f in dataclasses.fields(PromptConfig)}
     code, fixed = (PromptConfig.fidelity(preset, **SIZES) for preset in ("code", "fixed"))
     different = {name for name in fields if getattr(code, name) != getattr(fixed, name)}
-    assert different == {"masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "dropout"}
+    assert different == {
+        "masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "prefix_scale", "dropout",
+    }  # fmt: skip

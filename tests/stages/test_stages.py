@@ -204,13 +204,14 @@ def test_replies(run, partner):
     ids = {name: graph.id(tiny.uri(name)) for name in (*tiny.FILMS, "Michael_Mann")}
     assert heard[0][0].entities == (ids["Ronin_(film)"],) and heard[0][0].masked == "hello i liked <movie> a lot"
     assert heard[0][0].emotions and heard[1][1].emotions == ()
-    replies = partner.replies(heard, items=1)
+    replies = partner.replies(heard, items=2)
     assert replies[1].entities == (ids["Ronin_(film)"], ids["Thief_(film)"], ids["Michael_Mann"])
     shares = partner.rank([array for _, array in partner.contexts(heard)])
     assert shares.shape == (2, 6) and np.isfinite(shares).all()
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
     for reply in replies:
-        assert len(reply.items) <= 1 and not set(reply.items) & set(reply.entities)
+        assert len(reply.items) >= 2 and not set(reply.items[:2]) & set(reply.entities)
+        assert all(graph.title(item) in reply.recommendation for item in reply.items)
         assert "<movie>" not in reply.text and "<end>" not in reply.text
         probabilities = [p for _, p in reply.ranked]
         new = [p for item, p in reply.ranked if item not in reply.entities]
@@ -255,7 +256,7 @@ def test_evaluation(run, partner):
 
 def test_chat(run, partner, monkeypatch):
     monkeypatch.setattr(Partner, "open", classmethod(lambda cls, path: partner))
-    monkeypatch.setattr(partner, "replies", lambda said, items=1: Partner.replies(partner, said, items))
+    monkeypatch.setattr(partner, "replies", lambda said, items=0: Partner.replies(partner, said, items))
     lines = iter(["", "/help", "/items 2", "/explain", "hello i liked Ronin (1998) a lot", "/new", "/quit"])
     console = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(console, "input", lambda *args: next(lines))
