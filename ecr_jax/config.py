@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 import json
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -316,9 +317,28 @@ class Config:
         """What `ecr train STAGE` writes."""
         return self.runs / self.name / stage
 
+    def recorded(self, stage: str) -> dict[str, Any]:
+        """What a stage's folder keeps of the config: what the stage depends on; see `read_recorded`."""
+        return {name: self.as_json()[name] for name in ("name", "corpus", "encoder", "recommender", "seed", stage)}
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, for manifests and run folders."""
         return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+
+def read_recorded(run: Path, stages: Iterable[str]) -> Config:
+    """The config of a run, put together from what its stages' folders keep.
+
+    Raises:
+      ValueError: a stage is missing there.
+    """
+    value: dict[str, Any] = {}
+    for stage in stages:
+        path = run / stage / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
+        value |= json.loads(path.read_text(encoding="utf-8"))
+    return from_json(value, name=run.name, runs=run.parent)
 
 
 def from_json(value: dict[str, Any], **changes: Any) -> Config:

@@ -5,6 +5,7 @@ Everything else in this room is told what to measure; this file reads the run an
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ecr_jax.config import Config
+from ecr_jax.config import Config, read_recorded
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation import baselines, predictions, report, text
@@ -47,9 +48,11 @@ def evaluate(config: Config, *, split: Split, console: Console, partner: Partner
     Raises:
       ValueError: a stage is missing.
     """
+    if partner is None:  # the run's own settings, and what this call wants measured
+        kept = read_recorded(config.runs / config.name, STAGES)
+        partner = Partner(Ground(dataclasses.replace(kept, evaluation=config.evaluation, prepared=config.prepared)))
+    ground, config = partner.ground, partner.config
     folder = config.stage_folder(split.value)
-    partner = partner or Partner.open(config.runs / config.name)
-    ground = partner.ground
     spoken = ground.dialogues(split)
     rows = recommendation_rows(spoken)
     wanted = [target for row in rows for target in _targets(spoken, row)]
@@ -124,7 +127,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
     rows = conversation_rows(spoken)
     if not rows or not config.evaluation.replies:
         return [], []
-    chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, config.evaluation.replies).astype(int))]
+    chosen = _spread(rows, config.evaluation.replies)
     answers, references = [], []
     for start in track(range(0, len(chosen), _CHUNK), description="reply", console=console):
         part = chosen[start : start + _CHUNK]
@@ -144,7 +147,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
         made.append(report.Row("ecr", config.corpus.name, split.value, "all", name, value, low, high, len(answers)))
 
     shown = [row for row in recommendation_rows(spoken) if len(spoken[row.dialogue].turns[: row.turn]) > 2]
-    shown = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, config.evaluation.shown).astype(int))]
+    shown = _spread(shown, config.evaluation.shown)
     contexts = [spoken[row.dialogue].turns[: row.turn] for row in shown]
     replies: list[Said] = partner.replies(contexts, states=ground.turn_states) if shown else []
     return made, [
@@ -157,6 +160,11 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
         )
         for row, context, reply in zip(shown, contexts, replies, strict=True)
     ]
+
+
+def _spread(rows: list[Row], most: int) -> list[Row]:
+    """At most so many of the rows, evenly spread over them."""
+    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, most).astype(int))] if rows else []
 
 
 def _classifier(config: Config, split: Split) -> dict:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecr_jax.corpus.schema import Role, Turn
 from ecr_jax.inference.pipeline import Partner, Reply
 
-_HELP = "Say what you like to watch. /items N: recommend at least so many films; /explain: why; /new: begin anew; /quit."
+_HELP = "Say what you like to watch. /items N: at least so many films; /explain: why; /new: begin anew; /quit."
 
 
 def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
@@ -46,9 +47,10 @@ def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
                 continue
         turns.append(Turn(Role.SEEKER, said))
         (reply,) = partner.replies([partner.hear(turns)], items)
-        console.print(f"[bold green]ecr:[/] {reply.recommendation}", highlight=False)
+        console.print("ecr: ", style="bold green", end="")
+        console.print(reply.recommendation, highlight=False, markup=False)
         if reply.emotional:
-            console.print(f"     {reply.emotional}", highlight=False)
+            console.print(f"     {reply.emotional}", highlight=False, markup=False)
         if explain:
             show(partner, reply, console)
         turns.append(Turn(Role.RECOMMENDER, reply.text))
@@ -58,9 +60,13 @@ def show(partner: Partner, reply: Reply, console: Console) -> None:
     """Prints what a reply rests on."""
     graph = partner.ground.prepared.graph
     table = Table(show_header=False, box=None, style="dim")
-    table.add_row("emotions", ", ".join(f"{name} {p:.2f}" for name, p in reply.emotions) or "none")
-    table.add_row("linked", ", ".join(graph.title(entity) for entity in reply.entities) or "nothing")
-    table.add_row("related", ", ".join(f"{graph.title(e)} {w:.2f}" for e, w in reply.related) or "nothing")
-    table.add_row("told", ", ".join(reply.facts) or "nothing")
-    table.add_row("best items", ", ".join(f"{graph.title(item)} {p:.3f}" for item, p in reply.ranked))
+    rows = {
+        "emotions": [f"{name} {p:.2f}" for name, p in reply.emotions],
+        "linked": [graph.title(entity) for entity in reply.entities],
+        "related": [f"{graph.title(entity)} {weight:.2f}" for entity, weight in reply.related],
+        "told": reply.facts,
+        "best items": [f"{graph.title(item)} {p:.3f}" for item, p in reply.ranked],
+    }
+    for name, values in rows.items():
+        table.add_row(name, Text(", ".join(values) or "nothing"))
     console.print(table)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecr_jax.config import from_json
+from ecr_jax.config import read_recorded
 from ecr_jax.corpus.schema import MOVIE, Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batches import pad_batch
@@ -27,11 +26,12 @@ from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.reviews import prompt
 from ecr_jax.models.prompt import PromptEncoder
 from ecr_jax.prepare import mentions_of
-from ecr_jax.stages import conversation, emotion, recommender, response
+from ecr_jax.stages import STAGES, conversation, emotion, recommender, response
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training.checkpoint import read_params
 
 _BUCKET = 32
+_BEST = 10
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,10 @@ class Partner:
         Raises:
           ValueError: a stage is missing there.
         """
-        for stage in ("emotion", "recommendation", "conversation", "response"):
+        for stage in STAGES:
             if not (run / stage / "params.safetensors").is_file():
                 raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
-        recorded = json.loads((run / "recommendation" / "config.json").read_text(encoding="utf-8"))
-        return cls(Ground(from_json(recorded, runs=run.parent)))
+        return cls(Ground(read_recorded(run, STAGES)))
 
     def _params(self, stage: str) -> dict:
         return jax.tree.map(jnp.asarray, read_params(self.config.stage_folder(stage) / "params.safetensors"))
@@ -209,8 +208,9 @@ class Partner:
 
         Args:
           said: the dialogues so far, heard.
+          items: least films a reply recommends; with 0 it recommends what its words have slots for. A film the seeker
+            has already heard of in the dialogue is passed over.
           states: of their turns, where they are known already.
-          items: least films a reply recommends; with 0 it recommends what its words have slots for. A film the seeker has already heard of in the dialogue is passed over.
         """
         graph, store = self.ground.prepared.graph, self.ground.prepared.reviews
         made, _, _ = self._recommender
@@ -220,9 +220,10 @@ class Partner:
         templates = self.recommendation_responses(arrays)
         firsts, prompts, chosen = [], [], []
         for (context, _), share, template in zip(contexts, shares, templates, strict=True):
-            new = ~np.isin(made.items, context.entities)
-            best = [int(i) for i in made.items[np.argsort(-np.where(new, share, -1.0), kind="stable")[:10]]]
+            new = np.flatnonzero(~np.isin(made.items, context.entities))
+            best = made.items[new[np.argsort(-share[new], kind="stable")[:_BEST]]].tolist()
             picked = best[: max(template.count(MOVIE), items)]
+            template = MOVIE.join(template.split(MOVIE)[: len(picked) + 1])  # cut where the films run out
             firsts.append(fill(template, [graph.title(item) for item in picked]))
             chosen.append((picked, best))
             if picked:

@@ -7,6 +7,8 @@ import json
 import shutil
 import time
 
+import rich
+
 from ecr_jax.config import Config
 from ecr_jax.files import write_json
 from ecr_jax.stages.ground import Ground
@@ -30,6 +32,9 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
     folder = config.stage_folder(stage)
     if force and folder.exists():
         shutil.rmtree(folder)
+    if not force and _complete(config, stage):
+        rich.get_console().print(f"{folder} is complete; --force trains it again")
+        return
     started, cost = time.monotonic(), folder / "cost.json"
     before = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else 0.0
     try:
@@ -38,3 +43,13 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
         if folder.exists():
             seconds = before + time.monotonic() - started
             write_json(cost, {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
+
+
+def _complete(config: Config, stage: str) -> bool:
+    """Whether the stage's folder holds all that the stage writes, made with the same settings."""
+    folder = config.stage_folder(stage)
+    last = {"emotion": "together.npz"}.get(stage, "summary.json")
+    if not (folder / "summary.json").is_file() or not (folder / last).is_file():
+        return False
+    kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return all(kept.get(name) == value for name, value in config.recorded(stage).items())

@@ -101,7 +101,7 @@ def train(ground: Ground) -> None:
         select="recall@2",
         mode="max",
         config=config.train,
-        record=ground.config.as_json(),
+        record=ground.config.recorded("emotion"),
     )
     write_json(
         folder / "classifier.json",

@@ -103,7 +103,7 @@ def train(ground: Ground) -> None:
         select="loss",
         mode="min",
         config=config.train,
-        record=ground.config.as_json(),
+        record=ground.config.recorded("response"),
     )
 
 
