@@ -64,7 +64,7 @@ class CorpusConfig:
     Attributes:
       name: which reader; `films` is the built-in corpus and needs no files.
       data: folder of the corpus files.
-      train, valid, test: conversation files of the three splits.
+      train, valid, test: conversation files of the three splits; without `valid`, a tenth of `train` chosen by its ids.
       graph: folder of a UniCRS export of DBpedia or a Turtle file; None takes the Wikidata film table.
       movies: movie table that maps the corpus's film ids to URIs.
       reviews: top-rated reviews to tune the response generator on.
@@ -90,7 +90,7 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "dialogues", "film_reviews")
         if self.name != "films":
-            for split in ("train", "valid", "test"):
+            for split in ("train", "test"):
                 _require(self, split, getattr(self, split) is not None, f"name the {split} file of {self.name!r}")
         if self.name in ("redial", "gorecdial"):
             _require(self, "movies", self.movies is not None, "name the movie table that links its film ids")
@@ -111,6 +111,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 3, "turn_tokens", "entity_tokens")
+        for name in ("turn_tokens", "entity_tokens"):
+            _require(self, name, getattr(self, name) <= 512, "the text encoders read at most 512 tokens")
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class RecommenderConfig:
       dropout: rate in the prompt encoder.
       reach: "all" tokens of the context see the prefix, as published, or only the "last" one, whose state is the query:
         then nothing before it is differentiated.
-      entity_text: adds what the text encoder reads in an entity's description to its node.
+      entity_text: in `fixed`, adds what the text encoder reads in an entity's description to its node.
       emotions: most emotions of an entity (n_f = 3).
       neighbours: most global entities of an entity.
       copies: most items of an entity that the copy head of `fixed` reads.
@@ -189,7 +191,6 @@ class RecommenderConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states")
         _at_least(self, 1, "max_entities", "emotions", "neighbours", "copies")
-        _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "a rate lies in [0, 1)")
         _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "a rate lies in [0, 1)")
 
 
@@ -287,6 +288,10 @@ class EvaluationConfig:
         _at_least(self, 0, "replies", "shown")
 
 
+_SHARED = ("corpus", "encoder", "recommender", "seed")
+"""Sections that all stages of a run must agree on."""
+
+
 @dataclass(frozen=True)
 class Config:
     """An experiment. `name` is the run's folder under `runs`, `seed` the root of every random choice."""
@@ -306,6 +311,11 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        models = {self.recommender.language_model, self.conversation.language_model}
+        if len(models) > 1:
+            raise ConfigError(
+                self.conversation, "language_model", "the recommender reads the same tokens: name one model"
+            )
         _require(self, "name", self.name.replace("-", "").replace("_", "").isalnum(), "use letters, digits, - and _")
 
     @property
@@ -319,7 +329,7 @@ class Config:
 
     def recorded(self, stage: str) -> dict[str, Any]:
         """What a stage's folder keeps of the config: what the stage depends on; see `read_recorded`."""
-        return {name: self.as_json()[name] for name in ("name", "corpus", "encoder", "recommender", "seed", stage)}
+        return {name: self.as_json()[name] for name in ("name", "prepared", *_SHARED, stage)}
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for manifests and run folders."""
@@ -332,13 +342,19 @@ def read_recorded(run: Path, stages: Iterable[str]) -> Config:
     Raises:
       ValueError: a stage is missing there.
     """
-    value: dict[str, Any] = {}
+    run, value = run.resolve(), {}
     for stage in stages:
         path = run / stage / "config.json"
         if not path.is_file():
             raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
-        value |= json.loads(path.read_text(encoding="utf-8"))
-    return from_json(value, name=run.name, runs=run.parent)
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("inputs", *_SHARED):
+            if name in value and name in kept and value[name] != kept[name]:
+                raise ValueError(f"{run}: {stage!r} has another {name!r} than the stages before it; train it again")
+        value |= kept
+    if value["name"] != run.name:
+        raise ValueError(f"{run} is the run {value['name']!r} under another name; name the folder so again")
+    return from_json(value, runs=run.parent)
 
 
 def from_json(value: dict[str, Any], **changes: Any) -> Config:

@@ -34,7 +34,7 @@ def shortened(config: Config) -> Config:
 
 
 def run(*, short: bool, console: Console) -> None:
-    """Prepares, trains every stage, evaluates on the test split, shows replies; what is complete is not done again.
+    """Prepares, trains every stage, evaluates on the test split, shows replies; what is trained is not trained again.
 
     Args:
       short: a few steps of each stage.

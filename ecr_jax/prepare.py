@@ -136,7 +136,7 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
             if not path.exists():
                 raise ValueError(f"corpus.{name}: {path} does not exist; data/README.md says what is expected where")
             found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            files |= {str(p.relative_to(corpus.data)): p for p in found}
+            files |= {str(Path(getattr(corpus, name)) / p.relative_to(path)): p for p in found}
         if corpus.graph is None:
             files["wikidata-films"] = hub.resolve("wikidata-films")
     return {name: _sha256(path) for name, path in files.items()}
@@ -165,10 +165,15 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
         uris = redial.title_uris(movies) if corpus.name == "gorecdial" else redial.movie_uris(movies)
         conversations = []
         for split in Split:
+            if corpus.path(split.value) is None:
+                continue
             reading = _READERS[corpus.name](corpus.path(split.value), split, uris)
             conversations += reading.conversations
             bad += reading.bad
             counts.update({f"{split}_{name}": number for name, number in reading.counts.items()})
+        if corpus.valid is None:
+            training = redial.split_train(c for c in conversations if c.split == Split.TRAIN)
+            conversations = training + [c for c in conversations if c.split == Split.TEST]
         if bad and not corpus.skip_bad:
             raise CorpusError(bad)
         graph = _graph(corpus)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -191,15 +192,16 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
 def provenance(config: Config, manifest: dict) -> dict:
     """What a report's numbers come from: commit, command, data, hardware, libraries, and what each stage cost."""
     here = Path(__file__).parent
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=False
-    )
+    commit = ""
+    if shutil.which("git"):
+        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        commit = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
     costs = {}
     for stage in STAGES:
         cost = json.loads((config.stage_folder(stage) / "cost.json").read_text(encoding="utf-8"))
         costs[stage] = f"{cost['seconds']:.0f} s, {cost['peak_memory_mb'] / 1024:.1f} GiB"
     return {
-        "commit": described.stdout.strip() or "not a git checkout",
+        "commit": commit or "not a git checkout",
         "command": " ".join(["ecr", *sys.argv[1:]]),
         "config": config.name,
         "data": {name: digest[:16] for name, digest in manifest["inputs"].items()},

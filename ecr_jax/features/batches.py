@@ -196,6 +196,8 @@ def bucket_shapes(
     Returns:
         `shapes` for `Batches`, smallest first; each at least as large as the one before on every axis.
     """
+    if len(examples) == 0:
+        raise ValueError("no examples to batch: does any turn of these splits name what this stage learns?")
     ((axis, steps),) = sizes.items()
     need = lengths(examples, fields)
     shapes: list[dict[str, int]] = []

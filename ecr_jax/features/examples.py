@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -158,6 +159,8 @@ def target_fields(pad_entity: int) -> dict[str, Field]:
     return fields(pad_entity) | {
         "targets": Field(pad_entity, ("M",), "target_mask"),
         "target_weight": Field(0, ("M",)),
+        "own_items": Field(pad_entity, ("P",)),
+        "own_shift": Field(0, ("P",)),
     }
 
 
@@ -223,6 +226,17 @@ class Row:
     targets: tuple[tuple[int, Feedback, bool], ...] = ()
 
 
+def recommended(spoken: Iterable[Dialogue]) -> Counter[int]:
+    """How often recommenders name each item."""
+    return Counter(
+        item
+        for dialogue in spoken
+        for turn in dialogue.turns
+        if turn.role == Role.RECOMMENDER
+        for item, _ in turn.films
+    )
+
+
 def recommendation_rows(spoken: Sequence[Dialogue]) -> list[Row]:
     """One row for each recommender turn that names an item after something was said (ECR A.9, one turn one forward)."""
     rows = []
@@ -281,15 +295,29 @@ class Examples(Sequence):
 
 
 class TargetExamples(Examples):
-    """Examples whose answer is entities: `targets` int32 [M] and `target_weight` float32 [M] (Eq. 7)."""
+    """Examples whose answer is entities: `targets` int32 [M] and `target_weight` float32 [M] (Eq. 7).
 
-    def __init__(self, *args, weights: Mapping[Feedback, float]):
+    `own_items` int32 [P] and `own_shift` float32 [P] take a training dialogue's own recommendations out of the items'
+    log popularity: with them, what is to be predicted would stand in the input, as it never does at test time.
+    """
+
+    def __init__(self, *args, weights: Mapping[Feedback, float], counts: np.ndarray):
+        """`counts` [N + 1]: how often each item is recommended in the train split, smoothed."""
         super().__init__(*args)
-        self.weights = weights
+        self.weights, self.counts = weights, counts
+
+    def _own(self, dialogue: Dialogue) -> tuple[np.ndarray, np.ndarray]:
+        own = recommended([dialogue]) if self.leave_out else Counter()
+        items = np.asarray(sorted(own), np.int32)
+        taken = np.asarray([own[item] for item in items.tolist()])
+        return items, np.log(1 - taken / self.counts[items]).astype(np.float32)
 
     def __getitem__(self, index: int) -> dict:
         row = self.rows[index]
+        own_items, own_shift = self._own(self.spoken[row.dialogue])
         return self.context(row) | {
+            "own_items": own_items,
+            "own_shift": own_shift,
             "targets": np.asarray([entity for entity, _, _ in row.targets], np.int32),
             "target_weight": np.asarray([self.weights[feedback] for _, feedback, _ in row.targets], np.float32),
         }
@@ -302,8 +330,8 @@ class ReplyExamples(Examples):
         super().__init__(*args)
         self.opening = len(self.reader.words.opening())
         said = [self.spoken[row.dialogue].turns[row.turn] for row in self.rows]
-        replies = self.reader.words.turns([(turn.role, turn.masked) for turn in said])
-        self.replies = [reply if len(reply) <= max_reply else reply[: max_reply - 1] + reply[-1:] for reply in replies]
+        # A reply that is cut has no end token: nothing is taught to stop in the middle.
+        self.replies = [ids[:max_reply] for ids in self.reader.words.turns([(turn.role, turn.masked) for turn in said])]
 
     def __getitem__(self, index: int) -> dict:
         arrays = self.context(self.rows[index])

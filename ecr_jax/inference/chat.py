@@ -39,7 +39,7 @@ def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
                 explain = not explain
                 console.print(f"explanations are {'on' if explain else 'off'}", style="dim")
                 continue
-            case ["/items", number] if number.isdigit():
+            case ["/items", number] if number.isdecimal():
                 items = int(number)
                 continue
             case [command, *_] if command.startswith("/"):

@@ -42,7 +42,7 @@ class Reply:
       recommendation: u^r, the recommendation response with titles filled in.
       emotional: u^e, the emotional response; empty where no film is recommended.
       items: recommended entity ids, best first.
-      ranked: the ten best (entity id, probability), the recommended among them.
+      ranked: (entity id, probability) of the best items not heard of before, the recommended first.
       emotions: (emotion, probability) of the seeker's last turn.
       entities: linked entity ids of the context, latest last.
       related: (entity id, weight) of the global entities, strongest first.
@@ -220,8 +220,10 @@ class Partner:
         templates = self.recommendation_responses(arrays)
         firsts, prompts, chosen = [], [], []
         for (context, _), share, template in zip(contexts, shares, templates, strict=True):
-            new = np.flatnonzero(~np.isin(made.items, context.entities))
-            best = made.items[new[np.argsort(-share[new], kind="stable")[:_BEST]]].tolist()
+            heard = [entity for turn in context.turns for entity in turn.entities]
+            new = np.flatnonzero(~np.isin(made.items, heard))
+            wanted = max(_BEST, items, template.count(MOVIE))
+            best = made.items[new[np.argsort(-share[new], kind="stable")[:wanted]]].tolist()
             picked = best[: max(template.count(MOVIE), items)]
             template = MOVIE.join(template.split(MOVIE)[: len(picked) + 1])  # cut where the films run out
             firsts.append(fill(template, [graph.title(item) for item in picked]))

@@ -21,8 +21,8 @@ from ecr_jax.models.prompt import Fused, Linear, Prefix, PromptConfig, PromptEnc
 SLOTS = 32
 """How far back the order of mentions is told apart."""
 
-LanguageModel = Callable[[jax.Array, jax.Array, Prefix], jax.Array]
-"""A frozen language model: (tokens [B, T], mask [B, T], prefix) -> hidden states [B, T, D] after its final norm.
+LanguageModel = Callable[[Mapping[str, jax.Array], Prefix], jax.Array]
+"""A frozen language model: (batch, prefix) -> the state [B, D] of each row's last context token, after its final norm.
 A flax module is made before, outside of the callable, which only calls its `apply`."""
 
 FIDELITY: dict[str, dict[str, Any]] = {
@@ -49,7 +49,8 @@ class HeadConfig:
         (a film's director, genre, ...; anything else is its own fact), from there to the items that share them. A
         mention's weight is learned from what was felt and said about it, and may be negative; so is a relation's.
       mentions: a learned score for what the context already mentions, by how long ago and in what state.
-      prior: a learned multiple of a given prior of the items (log popularity).
+      prior: a learned multiple of a given prior of the items (log popularity), less what the batch's `own_items` and
+        `own_shift` [B, P] say of a training dialogue's own share in it.
     """
 
     query: Literal["state", "pooled"] = "pooled"
@@ -195,7 +196,10 @@ class Heads(nn.Module):
             query = nn.Dropout(self.dropout)(query, deterministic=not self.has_rng("dropout")) * width**-0.5
         logits = query @ table[item_ids].T  # [B, I]
         if c.prior and item_prior is not None:
-            logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * item_prior[item_ids]
+            prior = jnp.asarray(item_prior)[item_ids]  # [I]
+            if "own_items" in batch:
+                prior += scatter(batch["own_items"], batch["own_shift"], self.entities + 1)[:, item_ids]
+            logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * prior
         if c.mentions:
             scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
             scores += Linear(1, scale=0.0, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
@@ -249,8 +253,7 @@ class Recommender(nn.Module):
     from the prefix, `scores(state, table, fused, batch, item_ids)`.
 
     Attributes:
-      prompt: the prompt encoder's config; its parameters are the subtree "encoder", which alone goes from one stage to
-        the next.
+      prompt: the prompt encoder's config; its parameters are the subtree "encoder".
       heads: the heads' config.
 
     Reference: ECR 3.2, Eqs. 2-7.

@@ -29,27 +29,28 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
     """
     if stage not in STAGES:
         raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
-    folder = config.stage_folder(stage)
+    folder, ground = config.stage_folder(stage), ground or Ground(config)
     if force and folder.exists():
         shutil.rmtree(folder)
-    if not force and _complete(config, stage):
+    if _complete(ground, stage):
         rich.get_console().print(f"{folder} is complete; --force trains it again")
         return
     started, cost = time.monotonic(), folder / "cost.json"
-    before = json.loads(cost.read_text(encoding="utf-8"))["seconds"] if cost.is_file() else 0.0
+    kept = json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {"seconds": 0.0, "peak_memory_mb": 0.0}
     try:
-        importlib.import_module(f"ecr_jax.stages.{stage}").train(ground or Ground(config))
+        importlib.import_module(f"ecr_jax.stages.{stage}").train(ground)
     finally:
-        if folder.exists():
-            seconds = before + time.monotonic() - started
-            write_json(cost, {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
+        if (folder / "config.json").is_file():
+            seconds = kept["seconds"] + time.monotonic() - started
+            memory = max(kept["peak_memory_mb"], peak_memory_mb())
+            write_json(cost, {"seconds": seconds, "peak_memory_mb": memory})
 
 
-def _complete(config: Config, stage: str) -> bool:
-    """Whether the stage's folder holds all that the stage writes, made with the same settings."""
-    folder = config.stage_folder(stage)
+def _complete(ground: Ground, stage: str) -> bool:
+    """Whether the stage's folder holds all that the stage writes, made with the same settings and corpus."""
+    folder = ground.config.stage_folder(stage)
     last = {"emotion": "together.npz"}.get(stage, "summary.json")
     if not (folder / "summary.json").is_file() or not (folder / last).is_file():
         return False
     kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return all(kept.get(name) == value for name, value in config.recorded(stage).items())
+    return all(kept.get(name) == value for name, value in ground.recorded(stage).items())

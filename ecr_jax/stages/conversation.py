@@ -106,5 +106,5 @@ def train(ground: Ground) -> None:
         mode="min",
         config=config.train,
         describe=lambda ids: [training.name(index) for index in ids],
-        record=ground.config.recorded("conversation"),
+        record=ground.recorded("conversation"),
     )

@@ -74,6 +74,12 @@ def train(ground: Ground) -> None:
     """Trains the classifier, measures it on validation and test utterances, labels the corpus, counts co-occurrence."""
     config, folder = ground.config.emotion, ground.config.stage_folder("emotion")
     utterances = {split: ground.utterances(split) for split in Split}
+    missing = [split.value for split, found in utterances.items() if not found]
+    if missing:
+        raise ValueError(
+            f"no utterances with emotions in {', '.join(missing)}: set corpus.goemotions, or give seeker turns "
+            "`emotions`, and prepare again"
+        )
     made = {split: examples(ground, found) for split, found in utterances.items()}
     model = classifier(ground)
     params = model.init(ground.key("emotion"), made[Split.TRAIN][0]["state"][None])["params"]
@@ -101,7 +107,7 @@ def train(ground: Ground) -> None:
         select="recall@2",
         mode="max",
         config=config.train,
-        record=ground.config.recorded("emotion"),
+        record=ground.recorded("emotion"),
     )
     write_json(
         folder / "classifier.json",
@@ -139,6 +145,10 @@ def _label(ground: Ground, forward) -> None:
     emotions = {(row["conversation"], row["turn"]): tuple(f) for row, f in zip(rows, chosen, strict=True)}
     spoken = dialogues(prepared.split(Split.TRAIN), prepared.graph.ids, prepared.graph.items, emotions)
     mentions = [felt(dialogue.turns) for dialogue in spoken]
-    count(mentions, len(prepared.graph), n_f=ground.config.recommender.emotions).save(folder / "related.npz")
+    settings = ground.config.recommender
+    published = settings.fidelity == "code"  # counts earlier to later, and an entity with itself
+    count(
+        mentions, len(prepared.graph), n_f=settings.emotions, directional=published, self_pairs=published
+    ).save(folder / "related.npz")
     said = count(mentions, len(prepared.graph), require_emotion=False)
     said.towards(prepared.graph.items).save(folder / "together.npz")

@@ -48,5 +48,5 @@ def train(ground: Ground) -> None:
         mode="max",
         config=config.train,
         describe=lambda ids: [training.name(index) for index in ids],
-        record=ground.config.recorded("fusion"),
+        record=ground.recorded("fusion"),
     )

@@ -33,6 +33,11 @@ class Ground:
         """The prepared corpus."""
         return Prepared.open(self.config.prepared_folder)
 
+    def recorded(self, stage: str) -> dict:
+        """What a stage's folder keeps of what it rests on: its settings, and the corpus as it was prepared."""
+        made = {name: self.prepared.manifest[name] for name in ("corpus", "inputs")}
+        return self.config.recorded(stage) | made
+
     @cached_property
     def encoder(self) -> tuple[Pretrained, object]:
         """The frozen text encoder and its tokenizer."""

@@ -60,5 +60,5 @@ def train(ground: Ground) -> None:
         mode="max",
         config=config.train,
         describe=lambda ids: [name(index) for index in ids],
-        record=ground.config.recorded("recommendation"),
+        record=ground.recorded("recommendation"),
     )

@@ -15,7 +15,7 @@ from ecr_jax import metrics
 from ecr_jax.config import Config
 from ecr_jax.corpus.schema import Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes
-from ecr_jax.features.examples import Examples, TargetExamples, target_fields
+from ecr_jax.features.examples import Examples, TargetExamples, recommended, target_fields
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.models.language_model import Cache, context_cache, read_last
@@ -39,7 +39,8 @@ class Parts:
       model: prompt encoder and heads.
       language_model: the frozen language model's module.
       words: its tokenizer.
-      frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `entity_text`, `item_prior`.
+      frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `facts`, `item_prior` and,
+        where it is used, `entity_text`.
       items: int [I] ids of the candidates, rising.
       reach: which tokens see the prefix, see `RecommenderConfig`.
     """
@@ -76,21 +77,17 @@ def graph_arrays(ground: Ground) -> dict:
     """The frozen arrays of the graph: `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
     graph = ground.prepared.graph
     arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1)}
-    if ground.config.recommender.entity_text:
+    if ground.config.recommender.entity_text and ground.config.recommender.fidelity == "fixed":
         arrays["entity_text"] = ground.entity_text
     return arrays
 
 
-def item_prior(ground: Ground) -> np.ndarray:
-    """Log share of each entity among the recommended items of the train split, add-half. float32 [N + 1]."""
+def item_counts(ground: Ground) -> np.ndarray:
+    """How often each entity is recommended in the train split, add-half. float64 [N + 1]."""
     counts = np.full(len(ground.prepared.graph) + 1, 0.5)
-    for dialogue in ground.dialogues(Split.TRAIN):
-        for turn in dialogue.turns:
-            if turn.role == "recommender":
-                for item, _ in turn.films:
-                    counts[item] += 1
-    prior = np.log(counts / counts.sum())
-    return (prior - prior.min()).astype(np.float32)
+    for item, number in recommended(ground.dialogues(Split.TRAIN)).items():
+        counts[item] += number
+    return counts
 
 
 def parts(ground: Ground) -> Parts:
@@ -104,7 +101,7 @@ def parts(ground: Ground) -> Parts:
     )
     frozen = {
         "language_model": pretrained.params,
-        "item_prior": item_prior(ground),
+        "item_prior": np.log(2 * item_counts(ground)).astype(np.float32),
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
         **graph_arrays(ground),
     }
@@ -179,7 +176,9 @@ def examples(ground: Ground, made: Parts, split: Split, rows, limit: int | None 
     spoken = ground.dialogues(split)[:limit]
     by_feedback = {"like": weights.like, "dislike": weights.dislike, "unsaid": weights.unsaid}
     reader = ground.reader(made.words)
-    return TargetExamples(spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback)
+    return TargetExamples(
+        spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback, counts=item_counts(ground)
+    )
 
 
 class Read(Sequence):

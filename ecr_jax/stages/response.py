@@ -60,7 +60,7 @@ def examples(ground: Ground, words: Words, reviews: Sequence[Review]) -> list[di
         first = templates[rng.integers(len(templates))].replace("<movie>", review.title) if templates else review.title
         text = prompt(review.title, review.entities[: config.entities], review.triples[: config.triples], first)
         before = prompt_ids(words, text, config.max_prompt)
-        after = words.encode([review.text])[0][: config.max_review - 1] + [words.end]
+        after = [*words.encode([review.text])[0], words.end][: config.max_review]  # a cut review has no end
         marks = np.zeros(len(before) + len(after), bool)
         marks[len(before) :] = True
         made.append({"tokens": np.asarray(before + after, np.int32), "loss_mask": marks})
@@ -103,7 +103,7 @@ def train(ground: Ground) -> None:
         select="loss",
         mode="min",
         config=config.train,
-        record=ground.config.recorded("response"),
+        record=ground.recorded("response"),
     )
 
 

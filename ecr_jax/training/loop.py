@@ -122,7 +122,7 @@ def fit(
         select: the metric of `evaluate` that decides which parameters are best.
         mode: "max" or "min": which way `select` is better.
         config: see TrainConfig.
-        mesh: all devices on `data` by default.
+        mesh: by default as many devices on `data` as divide the rows of a micro-batch.
         rules: where parameters live, trainable and frozen; on every device by default.
         describe: example numbers → names people know, for the message about a loss that is not a number.
         record: JSON that config.json should hold too; going on demands the same one.
@@ -147,7 +147,10 @@ def fit(
         console.print(f"{directory} is complete ({summary['steps']} steps); nothing to do")
         return FitResult(checkpoint.read_params(best_file), summary["best"]["metrics"], summary)
 
-    mesh = sharding.make_mesh() if mesh is None else mesh
+    if mesh is None:
+        rows = config.batch_size // config.accumulation
+        used = max(n for n in range(1, len(jax.devices()) + 1) if rows % n == 0)
+        mesh = sharding.make_mesh(devices=jax.devices()[:used])
     _check_sizes(batches, config, mesh, steps)
     eval_every = config.eval_every or batches.per_epoch
     key = jax.random.key(config.seed)

@@ -22,6 +22,7 @@ from ecr_jax.features.examples import (
     fields,
     fusion_rows,
     recommendation_rows,
+    recommended,
     reply_fields,
     target_fields,
 )
@@ -145,6 +146,7 @@ def test_conversation_rows():
 OTHER = Dialogue("two", Split.TRAIN, (seeker("a", [0], [(2, 0.6)]), recommender("c", [5]), seeker("f", [], [(2, 1.0)])))
 SPOKEN = [DIALOGUE, OTHER]
 SIZES = Sizes(tokens=9, states=7, entities=3, emotions=1, neighbours=2, copies=3)
+COUNTS = np.full(N + 1, 2.5)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_empty_context(words, reader):
 
 def targets(reader, leave_out, rows=recommendation_rows):
     weights = {LIKE: 2.0, DISLIKE: 1.0, UNSAID: 0.5}
-    return TargetExamples(SPOKEN, rows(SPOKEN), reader, leave_out, weights=weights)
+    return TargetExamples(SPOKEN, rows(SPOKEN), reader, leave_out, weights=weights, counts=COUNTS)
 
 
 def test_target_examples(reader):
@@ -223,7 +225,8 @@ def test_own_dialogue_is_left_out_of_the_counts(reader):
     # 1, 2 and 3 are spoken of in this dialogue only
     assert (left["neighbours"] == N).all() and not left["neighbour_weights"].any()
     assert (left["copies"] == N).all() and not left["copy_weights"].any()
-    same = set(whole) - {"neighbours", "neighbour_weights", "copies", "copy_weights"}
+    left_out = {"neighbours", "neighbour_weights", "copies", "copy_weights", "own_items", "own_shift"}
+    same = set(whole) - left_out
     assert all(np.array_equal(whole[name], left[name]) for name in same)
     # 0 is in the other dialogue too, whose counts stay
     first = targets(reader, leave_out=True)[0]
@@ -242,10 +245,10 @@ def test_reply_examples(words, reader):
     assert set(example) == set(reply_fields(N)) and example["loss_mask"].dtype == bool
 
 
-def test_long_reply_is_cut_before_its_end(words, reader):
+def test_long_reply_is_cut_without_an_end(words, reader):
     examples = ReplyExamples(SPOKEN, conversation_rows(SPOKEN), reader, False, max_reply=4)
     text = words.tokenizer.decode(examples[0]["tokens"]).split()
-    assert text == "User: a b <end> System: <movie> d <end>".split()
+    assert text == "User: a b <end> System: <movie> d e".split()
 
 
 def test_examples_do_not_know_the_future(words, reader):
@@ -254,6 +257,27 @@ def test_examples_do_not_know_the_future(words, reader):
     rows = [Row(0, 3, ((0, LIKE, False),))]
     weights = {LIKE: 2.0, DISLIKE: 1.0, UNSAID: 0.5}
     one, other = (
-        TargetExamples([dialogue, OTHER], rows, reader, True, weights=weights)[0] for dialogue in (DIALOGUE, changed)
+        TargetExamples([dialogue, OTHER], rows, reader, True, weights=weights, counts=COUNTS)[0]
+        for dialogue in (DIALOGUE, changed)
     )
-    assert all(np.array_equal(one[name], other[name]) for name in one)
+    # What a dialogue recommends is taken out of the popularity as a whole, so that none of it is seen.
+    assert all(np.array_equal(one[name], other[name]) for name in one if not name.startswith("own_"))
+
+
+def test_own_recommendations_are_taken_out_of_the_popularity(reader):
+    """Log popularity plus the shift is what it would be without the dialogue."""
+    weights = {LIKE: 2.0, DISLIKE: 1.0, UNSAID: 0.5}
+    counts = np.full(len(COUNTS), 0.5)
+    for item, number in recommended(SPOKEN).items():
+        counts[item] += number
+    without = np.full(len(COUNTS), 0.5)
+    for item, number in recommended(SPOKEN[1:]).items():
+        without[item] += number
+    row = recommendation_rows(SPOKEN)[0]
+    example = TargetExamples(SPOKEN, [row], reader, True, weights=weights, counts=counts)[0]
+    shifted = np.log(counts)
+    shifted[example["own_items"]] += example["own_shift"]
+    assert row.dialogue == 0 and len(example["own_items"])
+    np.testing.assert_allclose(shifted, np.log(without), rtol=1e-6)
+    held_out = TargetExamples(SPOKEN, [row], reader, False, weights=weights, counts=counts)[0]
+    assert len(held_out["own_items"]) == 0
