@@ -57,7 +57,7 @@ config = Config(
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=4, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        train=TrainConfig(epochs=3, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
         valid_dialogues=400,
     ),
     response=ResponseConfig(

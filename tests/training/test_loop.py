@@ -240,7 +240,7 @@ def test_bad_values_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="select='recall': the evaluation gives error"):
         toy.run(tmp_path / "a", select="recall")
     with pytest.raises(ValueError, match="batch_size=4: must be a multiple of devices x train.accumulation = 8 x 1"):
-        toy.run(tmp_path / "b", batches=toy.make_batches(4), mesh=None,
+        toy.run(tmp_path / "b", batches=toy.make_batches(4), mesh=sharding.make_mesh(),
                 config=dataclasses.replace(toy.CONFIG, batch_size=4))
     with pytest.raises(ValueError, match="the batches have 16 rows, train.batch_size=8"):
         toy.run(tmp_path / "c", batches=toy.make_batches(16))
