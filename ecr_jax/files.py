@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held so far, in MiB (earlier work of the same process included)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def write_json(path: Path, value: Any) -> None:

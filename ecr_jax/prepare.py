@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from ecr_jax.corpus.schema import (
     write_conversations,
 )
 from ecr_jax.emotion import goemotions, labels
-from ecr_jax.files import replacing, write_json, write_jsonl
+from ecr_jax.files import peak_memory_mb, replacing, write_json, write_jsonl
 from ecr_jax.knowledge import graph as graphs
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
@@ -61,7 +62,7 @@ class Prepared:
 
     @cached_property
     def manifest(self) -> dict:
-        """Inputs with their checksums, the corpus settings and the counts."""
+        """Inputs with their checksums, the corpus settings, the counts, and what it cost."""
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     @cached_property
@@ -115,10 +116,12 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
         if {key: found.manifest[key] for key in wanted} == wanted:
             console.print(f"{folder} is complete for these inputs; --force prepares it again")
             return found
+    started = time.monotonic()
     with replacing(folder) as temporary:
         temporary.mkdir()
         counts = _write(temporary, corpus, console)
-        write_json(temporary / "manifest.json", {**wanted, "counts": counts})
+        cost = {"seconds": time.monotonic() - started, "peak_memory_mb": peak_memory_mb()}
+        write_json(temporary / "manifest.json", {**wanted, "counts": counts, "cost": cost})
     console.print(f"prepared {folder}: {counts['conversations']} conversations, {counts['mentions']} mentions")
     return Prepared.open(folder)
 

@@ -292,7 +292,7 @@ def print_tables(report: Report, console: Console) -> None:
         for column in columns:
             table.add_column(column, justify="right")
         for model, cells in body:
-            table.add_row(model, *(_cell(row, "\n") for row in cells))
+            table.add_row(model, *(cell(row, "\n") for row in cells))
         console.print(table)
     others = [row for row in report.rows if not _is_ranking(row)]
     if others:
@@ -300,7 +300,7 @@ def print_tables(report: Report, console: Console) -> None:
         table.add_column("value", justify="right")
         table.add_column("n", justify="right")
         for row in others:
-            table.add_row(row.model, row.stratum, row.metric, _cell(row, " "), str(row.n))
+            table.add_row(row.model, row.stratum, row.metric, cell(row, " "), str(row.n))
         console.print(table)
 
 
@@ -308,7 +308,8 @@ def _is_ranking(row: Row) -> bool:
     return row.metric.startswith(("recall", "dislike", "mrr", "ndcg", "auc"))
 
 
-def _cell(row: Row | None, gap: str) -> str:
+def cell(row: Row | None, gap: str = " ") -> str:
+    """A number with its interval behind `gap`; differences carry their sign."""
     if row is None:
         return "–"
     sign = "+" if " - " in row.model else ""

@@ -196,10 +196,9 @@ def provenance(config: Config, manifest: dict) -> dict:
     if shutil.which("git"):
         asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
         commit = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-    costs = {}
+    costs = {"prepare": manifest["cost"]}
     for stage in STAGES:
-        cost = json.loads((config.stage_folder(stage) / "cost.json").read_text(encoding="utf-8"))
-        costs[stage] = f"{cost['seconds']:.0f} s, {cost['peak_memory_mb'] / 1024:.1f} GiB"
+        costs[stage] = json.loads((config.stage_folder(stage) / "cost.json").read_text(encoding="utf-8"))
     return {
         "commit": commit or "not a git checkout",
         "command": " ".join(["ecr", *sys.argv[1:]]),
@@ -209,7 +208,9 @@ def provenance(config: Config, manifest: dict) -> dict:
         "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "stages": costs,
+        "stages": {
+            name: f"{cost['seconds']:.0f} s, {cost['peak_memory_mb'] / 1024:.1f} GiB" for name, cost in costs.items()
+        },
     }
 
 

@@ -10,9 +10,8 @@ import time
 import rich
 
 from ecr_jax.config import Config
-from ecr_jax.files import write_json
+from ecr_jax.files import peak_memory_mb, write_json
 from ecr_jax.stages.ground import Ground
-from ecr_jax.training.loop import peak_memory_mb
 
 STAGES = ("emotion", "fusion", "conversation", "recommendation", "response")
 """In the order they are trained: each may read what those before it wrote."""

@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import json
 import math
-import resource
 import signal
 import threading
 import time
@@ -233,17 +232,12 @@ def fit(
         "train_seconds": progress["train_seconds"],
         "evaluate_seconds": progress["evaluate_seconds"],
         "examples_per_second": progress["examples"] / max(progress["train_seconds"], 1e-9),
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": files.peak_memory_mb(),
         "devices": [device.device_kind for device in mesh.devices.flat],
         "trained_parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }
     files.write_json(directory / "summary.json", summary)
     return FitResult(checkpoint.read_params(best_file), progress["best"]["metrics"], summary)
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held so far, in MiB (earlier stages of the same process included)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _same_config(directory: Path, config: dict[str, Any]) -> None:
