@@ -62,7 +62,7 @@ class Prepared:
 
     @cached_property
     def manifest(self) -> dict:
-        """Inputs with their checksums, the corpus settings, the counts, and what it cost."""
+        """Inputs with their checksums, the corpus settings, and the counts."""
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     @cached_property
@@ -120,8 +120,9 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
     with replacing(folder) as temporary:
         temporary.mkdir()
         counts = _write(temporary, corpus, console)
-        cost = {"seconds": time.monotonic() - started, "peak_memory_mb": peak_memory_mb()}
-        write_json(temporary / "manifest.json", {**wanted, "counts": counts, "cost": cost})
+        seconds = time.monotonic() - started
+        write_json(temporary / "cost.json", {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
+        write_json(temporary / "manifest.json", {**wanted, "counts": counts})
     console.print(f"prepared {folder}: {counts['conversations']} conversations, {counts['mentions']} mentions")
     return Prepared.open(folder)
 

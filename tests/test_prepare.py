@@ -43,8 +43,8 @@ def test_prepared_folder(tmp_path, quiet):
     made = prepare(config, console=quiet)
     assert made.folder == tmp_path / "prepared" / "tiny"
     assert sorted(path.name for path in made.folder.iterdir()) == [
-        "aliases.parquet", "conversations.parquet", "descriptions.parquet", "entities.parquet", "graph.npz",
-        "manifest.json", "rejected.jsonl", "reviews.parquet", "utterances.parquet",
+        "aliases.parquet", "conversations.parquet", "cost.json", "descriptions.parquet", "entities.parquet",
+        "graph.npz", "manifest.json", "rejected.jsonl", "reviews.parquet", "utterances.parquet",
     ]  # fmt: skip
     counts = made.manifest["counts"]
     expected = {

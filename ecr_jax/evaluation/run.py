@@ -30,6 +30,7 @@ from ecr_jax.features.examples import Dialogue, Row, conversation_rows, recommen
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.inference.pipeline import Reply as Said
+from ecr_jax.prepare import Prepared
 from ecr_jax.stages import STAGES, recommender
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training.checkpoint import read_params
@@ -80,7 +81,7 @@ def evaluate(config: Config, *, split: Split, console: Console, partner: Partner
         seed=config.seed,
         auc_batch=config.evaluation.auc_batch,
         extra=[*extra, *_classifier_rows(config, split)],
-        provenance=provenance(config, ground.prepared.manifest),
+        provenance=provenance(config, ground.prepared),
         curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in STAGES},
         replies=shown,
         confusion=dict(zip(EMOTIONS, _classifier(config, split)["confusion"], strict=True)),
@@ -189,22 +190,21 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
     ]
 
 
-def provenance(config: Config, manifest: dict) -> dict:
+def provenance(config: Config, prepared: Prepared) -> dict:
     """What a report's numbers come from: commit, command, data, hardware, libraries, and what each stage cost."""
     here = Path(__file__).parent
     commit = ""
     if shutil.which("git"):
         asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
         commit = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-    costs = {"prepare": manifest["cost"]}
-    for stage in STAGES:
-        costs[stage] = json.loads((config.stage_folder(stage) / "cost.json").read_text(encoding="utf-8"))
+    folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in STAGES}
+    costs = {name: json.loads((folder / "cost.json").read_text(encoding="utf-8")) for name, folder in folders.items()}
     return {
         "commit": commit or "not a git checkout",
         "command": " ".join(["ecr", *sys.argv[1:]]),
         "config": config.name,
-        "data": {name: digest[:16] for name, digest in manifest["inputs"].items()},
-        "counts": manifest["counts"],
+        "data": {name: digest[:16] for name, digest in prepared.manifest["inputs"].items()},
+        "counts": prepared.manifest["counts"],
         "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
         "python": platform.python_version(),
         "jax": jax.__version__,
