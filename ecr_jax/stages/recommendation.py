@@ -27,7 +27,8 @@ def train(ground: Ground) -> None:
     validation = recommender.examples(ground, made, Split.VALID, recommendation_rows, config.valid_dialogues)
     buckets, name = recommender.shapes(ground, training, validation), training.name
     size = config.train.batch_size
-    if made.reach == "last":
+    needed = recommender.read_bytes(made, len(training) + len(validation), ground.config.recommender.max_tokens)
+    if made.reach == "last" and needed <= recommender.READ_LIMIT:
         training, validation = (
             recommender.Read(found, recommender.batches(ground, found, buckets, size, seed=None), made)
             for found in (training, validation)

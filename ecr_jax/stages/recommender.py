@@ -27,6 +27,9 @@ from ecr_jax.stages.ground import Ground
 REACH = {"fixed": "last", "paper": "all", "code": "all"}
 """Which tokens of the context see the prefix, by fidelity preset."""
 
+READ_LIMIT = 4 * 2**30
+"""Bytes of read contexts that are kept in memory; where they would be more, each step reads its own again."""
+
 MOST_FACTS = 24
 """Facts of an item that are walked over; of more the rarest are kept."""
 
@@ -179,6 +182,12 @@ def examples(ground: Ground, made: Parts, split: Split, rows, limit: int | None 
     return TargetExamples(
         spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback, counts=item_counts(ground)
     )
+
+
+def read_bytes(made: Parts, contexts: int, tokens: int) -> int:
+    """Memory that `Read` takes for so many contexts of so many tokens."""
+    model = made.language_model.config
+    return 2 * model.layers * model.kv_heads * model.head_dim * 2 * tokens * contexts
 
 
 class Read(Sequence):
