@@ -182,10 +182,10 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
     return [
         report.Row(model, corpus, split.value, "all", metric, found[name], None, None, found["utterances"])
         for model, metric, name in (
-            ("classifier", "recall@2", "recall@2"),
-            ("classifier", "macro_f1", "macro_f1"),
-            ("classifier", "accuracy", "accuracy"),
-            ("majority", "recall@2", "majority_recall@2"),
+            ("classifier", "emotion_recall@2", "recall@2"),
+            ("classifier", "emotion_macro_f1", "macro_f1"),
+            ("classifier", "emotion_accuracy", "accuracy"),
+            ("majority", "emotion_recall@2", "majority_recall@2"),
         )
     ]
 
