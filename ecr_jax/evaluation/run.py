@@ -26,7 +26,7 @@ from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation import baselines, predictions, report, text
 from ecr_jax.evaluation.predictions import Prediction, Target
 from ecr_jax.evaluation.significance import interval, resample
-from ecr_jax.features.examples import Dialogue, Row, conversation_rows, recommendation_rows
+from ecr_jax.features.examples import Dialogue, Row, conversation_rows, recommendation_rows, spread
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.inference.pipeline import Reply as Said
@@ -129,7 +129,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
     rows = conversation_rows(spoken)
     if not rows or not config.evaluation.replies:
         return [], []
-    chosen = _spread(rows, config.evaluation.replies)
+    chosen = spread(rows, config.evaluation.replies)
     answers, references = [], []
     for start in track(range(0, len(chosen), _CHUNK), description="reply", console=console):
         part = chosen[start : start + _CHUNK]
@@ -149,7 +149,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
         made.append(report.Row("ecr", config.corpus.name, split.value, "all", name, value, low, high, len(answers)))
 
     shown = [row for row in recommendation_rows(spoken) if len(spoken[row.dialogue].turns[: row.turn]) > 2]
-    shown = _spread(shown, config.evaluation.shown)
+    shown = spread(shown, config.evaluation.shown)
     contexts = [spoken[row.dialogue].turns[: row.turn] for row in shown]
     replies: list[Said] = partner.replies(contexts, states=ground.turn_states) if shown else []
     return made, [
@@ -162,11 +162,6 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
         )
         for row, context, reply in zip(shown, contexts, replies, strict=True)
     ]
-
-
-def _spread(rows: list[Row], most: int) -> list[Row]:
-    """At most so many of the rows, evenly spread over them."""
-    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, most).astype(int))] if rows else []
 
 
 def _classifier(config: Config, split: Split) -> dict:

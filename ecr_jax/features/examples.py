@@ -271,6 +271,11 @@ def conversation_rows(spoken: Sequence[Dialogue]) -> list[Row]:
     ]
 
 
+def spread(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many of the rows, evenly spread over them."""
+    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, most).astype(int))] if rows else []
+
+
 class Examples(Sequence):
     """The examples of rows, made when asked for: a mapping of arrays each, `context` arrays plus the stage's own."""
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import numpy as np
 
 from ecr_jax.corpus.schema import Split
 from ecr_jax.features.batches import Batches, bucket_shapes
-from ecr_jax.features.examples import ReplyExamples, conversation_rows, reply_fields
+from ecr_jax.features.examples import ReplyExamples, conversation_rows, reply_fields, spread
 from ecr_jax.models import lora
 from ecr_jax.models.prompt import Prefix, PromptConfig, PromptEncoder
 from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
 from ecr_jax.stages.recommender import graph_arrays, prompt_config, transfer
 from ecr_jax.stages.response import SCALE, language_model_loss, mean_loss
-from ecr_jax.training.checkpoint import read_params
 from ecr_jax.training.loop import fit
 
 
@@ -58,8 +56,8 @@ def examples(ground: Ground, words: Any, split: Split, limit: int | None) -> Rep
     """The examples of a split, at most `limit` of them, spread evenly."""
     spoken = ground.dialogues(split)
     rows = conversation_rows(spoken)
-    if limit is not None and len(rows) > limit:
-        rows = [rows[i] for i in np.linspace(0, len(rows) - 1, limit).astype(int)]
+    if limit is not None:
+        rows = spread(rows, limit)
     config = ground.config.conversation
     return ReplyExamples(spoken, rows, ground.reader(words), split == Split.TRAIN, max_reply=config.max_reply)
 
@@ -86,11 +84,8 @@ def train(ground: Ground) -> None:
     key = ground.key("conversation")
     build = jax.jit(encoder.init, static_argnums=3)
     fresh = build(key, frozen["graph"], over[0], "conversation", frozen.get("entity_text"))["params"]
-    fusion = ground.config.stage_folder("fusion") / "params.safetensors"
-    if not fusion.is_file():
-        raise ValueError(f"{fusion} is missing; run `ecr train fusion` with this config first")
     params = {
-        "encoder": transfer(fresh, read_params(fusion)["encoder"]),
+        "encoder": transfer(fresh, ground.fused["encoder"]),
         "movie": {"rows": model.params["embed"]["embedding"][words.movie :]},
     }
     if config.rank:

@@ -20,6 +20,7 @@ from ecr_jax.features.text import ROLE_WORDS, Words
 from ecr_jax.knowledge.cooccurrence import Cooccurrence
 from ecr_jax.prepare import Prepared
 from ecr_jax.pretrained import Pretrained, extend, load, load_tokenizer
+from ecr_jax.training.checkpoint import read_params
 
 
 class Ground:
@@ -96,6 +97,14 @@ class Ground:
             (row["conversation"], row["turn"]): tuple(zip(row["labels"], row["probabilities"], strict=True))
             for row in pq.read_table(path).to_pylist()
         }
+
+    @property
+    def fused(self) -> dict:
+        """What the fusion stage learned: where conversation and recommendation begin."""
+        path = self.config.stage_folder("fusion") / "params.safetensors"
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; run `ecr train fusion` with this config first")
+        return read_params(path)
 
     @lru_cache(maxsize=3)  # noqa: B019
     def dialogues(self, split: Split) -> list[Dialogue]:

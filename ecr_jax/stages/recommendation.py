@@ -15,7 +15,6 @@ from ecr_jax.features.examples import recommendation_rows
 from ecr_jax.models.recommender import positions
 from ecr_jax.stages import recommender
 from ecr_jax.stages.ground import Ground
-from ecr_jax.training.checkpoint import read_params
 from ecr_jax.training.loop import fit
 
 
@@ -47,12 +46,9 @@ def train(ground: Ground) -> None:
         return jnp.sum(values), jnp.sum(where), {"cross_entropy": jnp.sum(plain)}
 
     params = recommender.init(made, ground.key("recommendation"), looked_at[0], made.items, "recommendation")
-    fusion = ground.config.stage_folder("fusion") / "params.safetensors"
-    if not fusion.is_file():
-        raise ValueError(f"{fusion} is missing; run `ecr train fusion` with this config first")
     fit(
         ground.config.stage_folder("recommendation"),
-        params=recommender.transfer(params, read_params(fusion)),
+        params=recommender.transfer(params, ground.fused),
         frozen=made.frozen,
         loss=loss,
         batches=over,
