@@ -108,8 +108,8 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
     kinds = tuple(
         Annotated[type(default), tyro.conf.subcommand(command, default=default)] for command, default in made.items()
     )
-    return tyro.cli(Union[kinds],  # noqa: UP007 - made at run time
-        args=arguments, prog="ecr", description=__doc__)
+    commands = Union[kinds]  # noqa: UP007 - made at run time
+    return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
 
 
 def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) -> None:

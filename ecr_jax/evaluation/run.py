@@ -33,7 +33,6 @@ from ecr_jax.inference.pipeline import Reply as Said
 from ecr_jax.prepare import Prepared
 from ecr_jax.stages import STAGES, recommender
 from ecr_jax.stages.ground import Ground
-from ecr_jax.training.checkpoint import read_params
 
 _CHUNK = 8
 
@@ -58,7 +57,7 @@ def evaluate(config: Config, *, split: Split, console: Console, partner: Partner
     spoken = ground.dialogues(split)
     rows = recommendation_rows(spoken)
     wanted = [target for row in rows for target in _targets(spoken, row)]
-    found = {"ecr": list(_model(ground, split))}
+    found = {"ecr": list(_model(partner, split))}
     items = np.asarray(ground.prepared.graph.items)
     training = ground.dialogues(Split.TRAIN)
     recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
@@ -101,14 +100,12 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
     ]
 
 
-def _model(ground: Ground, split: Split) -> Iterator[Prediction]:
+def _model(partner: Partner, split: Split) -> Iterator[Prediction]:
     """The recommender's prediction rows."""
-    made = recommender.parts(ground)
-    params = read_params(ground.config.stage_folder("recommendation") / "params.safetensors")
+    ground, (made, scorer, params) = partner.ground, partner.ranker
     examples = recommender.examples(ground, made, split, recommendation_rows)
     size = ground.config.recommendation.train.batch_size
     over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
-    scorer = recommender.Scorer(made, made.items, "recommendation")
     rows: dict[int, list[Prediction]] = {}
     for batch, scores in track(scorer(params, over), total=len(over), description="rank"):
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))

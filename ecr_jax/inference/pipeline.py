@@ -95,7 +95,8 @@ class Partner:
         return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
 
     @cached_property
-    def _recommender(self):
+    def ranker(self) -> tuple[recommender.Parts, recommender.Scorer, dict]:
+        """The recommender, what scores with it, and its trained parameters."""
         made = recommender.parts(self.ground)
         return made, recommender.Scorer(made, made.items, "recommendation"), self._params("recommendation")
 
@@ -158,7 +159,7 @@ class Partner:
 
     def rank(self, arrays: list[dict]) -> np.ndarray:
         """Probabilities of the items for each context, float32 [B, I]."""
-        made, scorer, params = self._recommender
+        made, scorer, params = self.ranker
         ((_, scores),) = scorer(params, [self._batch(arrays)])
         scores = scores - scores.max(axis=1, keepdims=True)
         shares = np.exp(scores)
@@ -213,7 +214,7 @@ class Partner:
           states: of their turns, where they are known already.
         """
         graph, store = self.ground.prepared.graph, self.ground.prepared.reviews
-        made, _, _ = self._recommender
+        made, _, _ = self.ranker
         contexts = self.contexts(said, states)
         arrays = [array for _, array in contexts]
         shares = self.rank(arrays)

@@ -116,7 +116,6 @@ def logits(
     made: Parts, params: dict, frozen: dict, batch: dict, items: jax.Array, task: Task, key: jax.Array | None = None
 ) -> jax.Array:
     """Scores of `items` [I] for each row: [B, I]. `key` turns dropout on."""
-
     return made.model.apply(
         {"params": params},
         frozen["graph"],
