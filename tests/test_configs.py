@@ -178,7 +178,7 @@ def test_contexts_fit_the_models(paper):
 
 def test_response_step_fits(paper):
     length = paper.response.max_prompt + paper.response.max_review
-    module = Llama(LLAMA, remat=True)
+    module = Llama(LLAMA, remat="full")
     params = shapes(module, *text(1, 8))
     adapter = jax.eval_shape(
         lambda p: lora.init(jax.random.key(0), p, lora.ATTENTION, paper.response.rank), params

@@ -5,14 +5,17 @@ The layers are one module scanned over parameters stacked as [L, ...]; there is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ecr_jax.models.language_model import Output, attend, positions_of
+from ecr_jax.models.language_model import Output, Remat, attend, positions_of, stacked
+from ecr_jax.models.linear import Dense
 
 SHARDING_RULES = (
     (r"(embed|position|token_type)/embedding", (None, "model")),
@@ -54,10 +57,6 @@ class BertConfig:
         return self.width // self.heads
 
 
-def _dense(features: int, dtype: Any, name: str) -> nn.Dense:
-    return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.normal(0.02), name=name)
-
-
 def _norm(config: BertConfig, dtype: Any, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(config.eps, dtype=dtype, use_fast_variance=False, name=name)
 
@@ -66,27 +65,27 @@ class Attention(nn.Module):
     """Multi-head self-attention of one layer."""
 
     config: BertConfig
-    dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x, visible):  # x [B, T, D]
         c = self.config
         shape = (*x.shape[:2], c.heads, c.head_dim)
-        queries, keys, values = (_dense(c.width, self.dtype, name)(x).reshape(shape) for name in "qkv")
+        queries, keys, values = (self.dense(c.width, name=name)(x).reshape(shape) for name in "qkv")
         context, _ = attend(queries, keys, values, visible)
-        return _dense(c.width, self.dtype, "o")(context)
+        return self.dense(c.width, name="o")(context)
 
 
 class Mlp(nn.Module):
     """Feed-forward part with the exact gelu."""
 
     config: BertConfig
-    dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x):  # [B, T, D]
-        x = nn.gelu(_dense(self.config.hidden, self.dtype, "up")(x), approximate=False)
-        return _dense(self.config.width, self.dtype, "down")(x)
+        x = nn.gelu(self.dense(self.config.hidden, name="up")(x), approximate=False)
+        return self.dense(self.config.width, name="down")(x)
 
 
 class Layer(nn.Module):
@@ -94,12 +93,13 @@ class Layer(nn.Module):
 
     config: BertConfig
     dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x, visible):
         c = self.config
-        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dtype, name="attention")(x, visible))
-        x = _norm(c, self.dtype, "mlp_norm")(x + Mlp(c, self.dtype, name="mlp")(x))
+        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, visible))
+        x = _norm(c, self.dtype, "mlp_norm")(x + Mlp(c, self.dense, name="mlp")(x))
         return x, None
 
 
@@ -108,7 +108,8 @@ class Bert(nn.Module):
 
     config: BertConfig
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
+    adapter_dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -148,9 +149,7 @@ class Bert(nn.Module):
         x = _norm(c, self.dtype, "embed_norm")(x + table(c.token_types, "token_type")(token_types))  # [B, T, D]
         visible = jnp.broadcast_to(mask[:, None, :], (*tokens.shape, tokens.shape[1]))  # [B, T, T]
 
-        body = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
-        layers = nn.scan(
-            body, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=c.layers
-        )(c, self.dtype, name="layers")
+        dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
+        layers = stacked(Layer, c.layers, self.remat, in_axes=nn.broadcast)(c, self.dtype, dense, name="layers")
         x, _ = layers(x, visible)
         return Output(x, None)

@@ -5,7 +5,9 @@ The layers are one module scanned over parameters stacked as [L, ...], so that d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax.models import language_model
-from ecr_jax.models.language_model import Cache, Output, Prefix, attend, positions_of, visibility
+from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, stacked, visibility
+from ecr_jax.models.linear import Dense
 
 logits = language_model.logits
 
@@ -57,10 +60,6 @@ class Gpt2Config:
         return self.width // self.heads
 
 
-def _dense(features: int, dtype: Any, name: str) -> nn.Dense:
-    return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.normal(0.02), name=name)
-
-
 def _norm(config: Gpt2Config, dtype: Any, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(config.eps, dtype=dtype, use_fast_variance=False, name=name)
 
@@ -69,28 +68,28 @@ class Attention(nn.Module):
     """Multi-head self-attention of one layer; queries, keys and values come from one matrix, as in the weights."""
 
     config: Gpt2Config
-    dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x, visible, prefix, cached, start):  # x [B, T, D]
         c = self.config
         shape = (*x.shape[:2], c.heads, c.head_dim)
-        parts = jnp.split(_dense(3 * c.width, self.dtype, "qkv")(x), 3, axis=-1)
+        parts = jnp.split(self.dense(3 * c.width, name="qkv")(x), 3, axis=-1)
         queries, keys, values = (part.reshape(shape) for part in parts)  # [B, T, H, Dh]
         context, cached = attend(queries, keys, values, visible, prefix, cached, start)
-        return _dense(c.width, self.dtype, "o")(context), cached
+        return self.dense(c.width, name="o")(context), cached
 
 
 class Mlp(nn.Module):
     """Feed-forward part with the tanh approximation of gelu (`gelu_new`)."""
 
     config: Gpt2Config
-    dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x):  # [B, T, D]
-        x = nn.gelu(_dense(self.config.hidden, self.dtype, "up")(x), approximate=True)
-        return _dense(self.config.width, self.dtype, "down")(x)
+        x = nn.gelu(self.dense(self.config.hidden, name="up")(x), approximate=True)
+        return self.dense(self.config.width, name="down")(x)
 
 
 class Layer(nn.Module):
@@ -98,14 +97,15 @@ class Layer(nn.Module):
 
     config: Gpt2Config
     dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x, visible, prefix, cached, start):
         c = self.config
-        attention = Attention(c, self.dtype, name="attention")
+        attention = Attention(c, self.dense, name="attention")
         change, cached = attention(_norm(c, self.dtype, "attention_norm")(x), visible, prefix, cached, start)
         x = x + change
-        x = x + Mlp(c, self.dtype, name="mlp")(_norm(c, self.dtype, "mlp_norm")(x))
+        x = x + Mlp(c, self.dense, name="mlp")(_norm(c, self.dtype, "mlp_norm")(x))
         return x, cached
 
 
@@ -114,7 +114,8 @@ class Gpt2(nn.Module):
 
     config: Gpt2Config
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
+    adapter_dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -142,15 +143,10 @@ class Gpt2(nn.Module):
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
         cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
 
-        body = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
+        dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
         each, shared = 0, nn.broadcast
-        layers = nn.scan(
-            body,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(shared, each, each, shared),
-            length=c.layers,
-        )(c, self.dtype, name="layers")
+        layers = stacked(Layer, c.layers, self.remat, in_axes=(shared, each, each, shared))
+        layers = layers(c, self.dtype, dense, name="layers")
         x, cached = layers(x, visible, prefix, cached, start)
         x = _norm(c, self.dtype, "norm")(x)
         if cache is not None:

@@ -7,13 +7,18 @@ cache (it is passed again with every step), so that a cache holds tokens only.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 Params = dict[str, Any]
 Prefix = tuple[jax.Array, jax.Array]
+Remat = Literal["none", "dots", "full"]
+"""What the backward pass computes again: nothing, all but the matrix products, or whole layers."""
+
+_REMAT_POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
 
 class Cache(NamedTuple):
@@ -49,6 +54,25 @@ class Config(Protocol):
 
     @property
     def head_dim(self) -> int: ...
+
+
+def stacked(layer: type[nn.Module], length: int, remat: Remat, in_axes: Any) -> type[nn.Module]:
+    """`layer` scanned over parameters and adapters stacked as [L, ...], so that depth costs no compile time.
+
+    Args:
+        layer: a module whose call maps (x, *others) to (x, what each layer gives).
+        length: L.
+        remat: what is computed again in the backward pass, to save memory.
+        in_axes: of `others`: 0 for what is stacked, `nn.broadcast` for what all layers share.
+    """
+    body = layer if remat == "none" else nn.remat(layer, prevent_cse=False, policy=_REMAT_POLICIES[remat])
+    return nn.scan(
+        body,
+        variable_axes={"params": 0, "lora": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=in_axes,
+        length=length,
+    )
 
 
 def init_cache(config: Config, batch: int, length: int, dtype: Any = jnp.float32) -> Cache:

@@ -5,7 +5,9 @@ The layers are one module scanned over parameters stacked as [L, ...], so that d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax.models import language_model
-from ecr_jax.models.language_model import Cache, Output, Prefix, attend, positions_of, visibility
+from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, stacked, visibility
+from ecr_jax.models.linear import Dense
 
 logits = language_model.logits
 
@@ -91,38 +94,35 @@ def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def _dense(features: int, dtype: Any, name: str) -> nn.Dense:
-    return nn.Dense(features, use_bias=False, dtype=dtype, kernel_init=nn.initializers.normal(0.02), name=name)
-
-
 class Attention(nn.Module):
     """Grouped-query self-attention of one layer."""
 
     config: LlamaConfig
-    dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x, visible, turn, prefix, cached, start):  # x [B, T, D]
         c = self.config
         size, groups = c.heads * c.head_dim, c.kv_heads * c.head_dim
         shape = (*x.shape[:2], -1, c.head_dim)
-        queries = rotate(_dense(size, self.dtype, "q")(x).reshape(shape), turn)  # [B, T, H, Dh]
-        keys = rotate(_dense(groups, self.dtype, "k")(x).reshape(shape), turn)  # [B, T, Hkv, Dh]
-        values = _dense(groups, self.dtype, "v")(x).reshape(shape)
+        queries = rotate(self.dense(size, name="q")(x).reshape(shape), turn)  # [B, T, H, Dh]
+        keys = rotate(self.dense(groups, name="k")(x).reshape(shape), turn)  # [B, T, Hkv, Dh]
+        values = self.dense(groups, name="v")(x).reshape(shape)
         context, cached = attend(queries, keys, values, visible, prefix, cached, start)
-        return _dense(c.width, self.dtype, "o")(context), cached
+        return self.dense(c.width, name="o")(context), cached
 
 
 class Mlp(nn.Module):
     """SwiGLU."""
 
     config: LlamaConfig
-    dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x):  # [B, T, D]
-        gate = nn.silu(_dense(self.config.hidden, self.dtype, "gate")(x))
-        return _dense(self.config.width, self.dtype, "down")(gate * _dense(self.config.hidden, self.dtype, "up")(x))
+        c = self.config
+        gate = nn.silu(self.dense(c.hidden, name="gate")(x))
+        return self.dense(c.width, name="down")(gate * self.dense(c.hidden, name="up")(x))
 
 
 class Layer(nn.Module):
@@ -130,15 +130,16 @@ class Layer(nn.Module):
 
     config: LlamaConfig
     dtype: Any
+    dense: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x, visible, turn, prefix, cached, start):
         c = self.config
-        attention = Attention(c, self.dtype, name="attention")
+        attention = Attention(c, self.dense, name="attention")
         normed = nn.RMSNorm(c.eps, dtype=self.dtype, name="attention_norm")(x)
         change, cached = attention(normed, visible, turn, prefix, cached, start)
         x = x + change
-        x = x + Mlp(c, self.dtype, name="mlp")(nn.RMSNorm(c.eps, dtype=self.dtype, name="mlp_norm")(x))
+        x = x + Mlp(c, self.dense, name="mlp")(nn.RMSNorm(c.eps, dtype=self.dtype, name="mlp_norm")(x))
         return x, cached
 
 
@@ -148,12 +149,14 @@ class Llama(nn.Module):
     Attributes:
         config: the sizes.
         dtype: of the computation (parameters keep theirs).
-        remat: recompute layers in the backward pass, to save memory.
+        remat: what the backward pass computes again, to save memory.
+        adapter_dropout: rate on what adapters read, where an rng named "dropout" is given.
     """
 
     config: LlamaConfig
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
+    adapter_dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -188,15 +191,10 @@ class Llama(nn.Module):
         turn = rotation(c, positions_of(mask, cache) if positions is None else positions)
         cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
 
-        body = nn.remat(Layer, prevent_cse=False) if self.remat else Layer
+        dense = partial(Dense, use_bias=False, dtype=self.dtype, dropout=self.adapter_dropout)
         each, shared = 0, nn.broadcast
-        layers = nn.scan(
-            body,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(shared, shared, each, each, shared),
-            length=c.layers,
-        )(c, self.dtype, name="layers")
+        layers = stacked(Layer, c.layers, self.remat, in_axes=(shared, shared, each, each, shared))
+        layers = layers(c, self.dtype, dense, name="layers")
         x, cached = layers(x, visible, turn, prefix, cached, start)
         x = nn.RMSNorm(c.eps, dtype=self.dtype, name="norm")(x)
         if cache is not None:

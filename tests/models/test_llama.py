@@ -145,7 +145,7 @@ def test_remat_changes_nothing_and_bfloat16_little(params, batch):
         return jnp.sum(jnp.where(mask[..., None], hidden, 0).astype(jnp.float32) ** 2)
 
     gradient = jax.jit(jax.grad(loss), static_argnums=1)
-    plain, saving = gradient(params, MODEL), gradient(params, MODEL.clone(remat=True))
+    plain, saving = gradient(params, MODEL), gradient(params, MODEL.clone(remat="full"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), plain, saving)
     exact = forward(params, tokens, mask, prefix, prefix_mask).hidden
     low = jax.jit(MODEL.clone(dtype=jnp.bfloat16).apply)({"params": params}, tokens, mask, prefix, prefix_mask).hidden
