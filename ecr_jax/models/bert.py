@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ecr_jax.models.language_model import Output, Remat, attend, positions_of, stacked
+from ecr_jax.models.language_model import Output, Remat, attend, positions_of, through
 from ecr_jax.models.linear import Dense
 
 SHARDING_RULES = (
@@ -89,16 +89,16 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One encoder layer, as the body of a scan."""
+    """One encoder layer; its call is as `language_model.through` wants it, and there is no prefix and no cache."""
 
     config: BertConfig
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible):
+    def __call__(self, x, shared, prefix, cached, start):
         c = self.config
-        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, visible))
+        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, *shared))
         x = _norm(c, self.dtype, "mlp_norm")(x + Mlp(c, self.dense, name="mlp")(x))
         return x, None
 
@@ -150,6 +150,5 @@ class Bert(nn.Module):
         visible = jnp.broadcast_to(mask[:, None, :], (*tokens.shape, tokens.shape[1]))  # [B, T, T]
 
         dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
-        layers = stacked(Layer, c.layers, self.remat, in_axes=nn.broadcast)(c, self.dtype, dense, name="layers")
-        x, _ = layers(x, visible)
+        x, _ = through(self, Layer, (c, self.dtype, dense), x, (visible,))
         return Output(x, None)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax.models import language_model
-from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, stacked, visibility
+from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, through, visibility
 from ecr_jax.models.linear import Dense
 
 logits = language_model.logits
@@ -126,18 +126,18 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer, as the body of a scan."""
+    """One decoder layer; its call is as `language_model.through` wants it."""
 
     config: LlamaConfig
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible, turn, prefix, cached, start):
+    def __call__(self, x, shared, prefix, cached, start):
         c = self.config
         attention = Attention(c, self.dense, name="attention")
         normed = nn.RMSNorm(c.eps, dtype=self.dtype, name="attention_norm")(x)
-        change, cached = attention(normed, visible, turn, prefix, cached, start)
+        change, cached = attention(normed, *shared, prefix, cached, start)
         x = x + change
         x = x + Mlp(c, self.dense, name="mlp")(nn.RMSNorm(c.eps, dtype=self.dtype, name="mlp_norm")(x))
         return x, cached
@@ -189,13 +189,8 @@ class Llama(nn.Module):
             self.param("head", nn.initializers.normal(0.02), (c.vocab_size, c.width))
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
         turn = rotation(c, positions_of(mask, cache) if positions is None else positions)
-        cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
-
         dense = partial(Dense, use_bias=False, dtype=self.dtype, dropout=self.adapter_dropout)
-        each, shared = 0, nn.broadcast
-        layers = stacked(Layer, c.layers, self.remat, in_axes=(shared, shared, each, each, shared))
-        layers = layers(c, self.dtype, dense, name="layers")
-        x, cached = layers(x, visible, turn, prefix, cached, start)
+        x, cached = through(self, Layer, (c, self.dtype, dense), x, (visible, turn), prefix, cache)
         x = nn.RMSNorm(c.eps, dtype=self.dtype, name="norm")(x)
         if cache is not None:
             cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])

@@ -20,7 +20,7 @@ from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.reviews import Review, prompt
 from ecr_jax.models import lora
-from ecr_jax.models.language_model import logits
+from ecr_jax.models.language_model import head
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training.loop import fit
 
@@ -71,10 +71,10 @@ def language_model_loss(module: Any, params: dict, batch: dict, **prefix: Any) -
     """(total, count, metrics) of next-token cross-entropy over the marked tokens."""
     out = module.apply({"params": params}, batch["tokens"], batch["token_mask"], **prefix)
     marked = batch["loss_mask"] & batch["token_mask"]
-    scores = logits(params, out.hidden)
-    values = losses.language_model(logits=scores, tokens=batch["tokens"], where=marked)
-    hits = (scores[:, :-1].argmax(-1) == batch["tokens"][:, 1:]) & marked[:, 1:]
-    return jnp.sum(values), jnp.sum(marked[:, 1:]), {"accuracy": jnp.sum(hits)}
+    total, hits = losses.language_model(
+        hidden=out.hidden, head=head(params), tokens=batch["tokens"], where=marked
+    )
+    return total, jnp.sum(marked[:, 1:]), {"accuracy": hits}
 
 
 def train(ground: Ground) -> None:
