@@ -86,16 +86,17 @@ def language_model(
     size = max(1, min(length - 1, chunk // batch))
     spare = -(length - 1) % size
 
-    def split(array: jax.Array) -> jax.Array:  # [B, T - 1, ...] -> [chunks, B, size, ...]; rows stay where they are
+    def split(array: jax.Array) -> jax.Array:  # [B, T - 1, ...] -> [chunks, B * size, ...]; each chunk has all rows
         array = jnp.pad(array, ((0, 0), (0, spare)) + ((0, 0),) * (array.ndim - 2))
-        return jnp.moveaxis(array.reshape(batch, -1, size, *array.shape[2:]), 1, 0)
+        array = jnp.moveaxis(array.reshape(batch, -1, size, *array.shape[2:]), 1, 0)
+        return array.reshape(-1, batch * size, *array.shape[3:])
 
     return _scored(split(hidden[:, :-1]), head, split(labels), split(weights))
 
 
 def _score(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple:
-    """Scores [B, c, V] of one chunk, their log-sum-exp, the weighted loss and the number of hits."""
-    scores = jnp.einsum("bcd,vd->bcv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    """Scores [n, V] of one chunk, their log-sum-exp, the weighted loss and the number of hits."""
+    scores = jnp.einsum("nd,vd->nv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
     mass = jax.nn.logsumexp(scores, axis=-1)
     chosen = jnp.take_along_axis(scores, labels[..., None], axis=-1)[..., 0]
     hits = (chosen >= scores.max(axis=-1)) & (weights != 0)
@@ -104,7 +105,7 @@ def _score(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.A
 
 @jax.custom_vjp
 def _scored(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Loss and hits of chunks: hidden [C, B, c, D], labels and weights [C, B, c]."""
+    """Loss and hits of chunks: hidden [C, n, D], labels and weights [C, n]."""
 
     def add(sofar: tuple, part: tuple) -> tuple[tuple, None]:
         _, _, loss, hits = _score(part[0], head, *part[1:])
@@ -122,11 +123,11 @@ def _scored_forward(hidden: Any, head: Any, labels: Any, weights: Any) -> tuple:
         scores, mass, loss, hits = _score(states, table, labels, weights)
         change = jnp.exp(scores - mass[..., None])
         change = change - (labels[..., None] == jnp.arange(table.shape[0]))  # softmax less the label
-        change = (change * weights[..., None]).astype(states.dtype)  # [B, c, V]
-        to_states = jnp.einsum("bcv,vd->bcd", change, table.astype(states.dtype))
+        change = (change * weights[..., None]).astype(states.dtype)  # [n, V]
+        to_states = jnp.einsum("nv,vd->nd", change, table.astype(states.dtype))
         to_table = sofar[2]
         if trained:
-            to_table += jnp.einsum("bcv,bcd->vd", change, states, preferred_element_type=jnp.float32)
+            to_table += jnp.einsum("nv,nd->vd", change, states, preferred_element_type=jnp.float32)
         return (sofar[0] + loss, sofar[1] + hits, to_table), to_states
 
     to_table = jnp.zeros(table.shape if trained else (), jnp.float32)

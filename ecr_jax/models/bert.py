@@ -108,7 +108,7 @@ class Bert(nn.Module):
 
     config: BertConfig
     dtype: Any = jnp.float32
-    remat: Remat = "none"
+    remat: Remat = "dots"
     adapter_dropout: float = 0.0
 
     @nn.compact

@@ -114,7 +114,7 @@ class Gpt2(nn.Module):
 
     config: Gpt2Config
     dtype: Any = jnp.float32
-    remat: Remat = "none"
+    remat: Remat = "dots"
     adapter_dropout: float = 0.0
 
     @nn.compact

@@ -155,7 +155,7 @@ class Llama(nn.Module):
 
     config: LlamaConfig
     dtype: Any = jnp.float32
-    remat: Remat = "none"
+    remat: Remat = "dots"
     adapter_dropout: float = 0.0
 
     @nn.compact
