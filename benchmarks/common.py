@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,27 @@ def matmul_peak(size: int = 2048) -> Row:
     (best,) = milliseconds([lambda: product(matrix)])
     case = f"matmul {size}x{size} float32 on {jax.devices()[0].device_kind}"
     return Row(case, "peak", 2e-6 * size**3 / best, "GFLOP/s")
+
+
+def matrix_flops(function: Callable, *arguments: Any) -> float:
+    """Floating-point operations of the matrix products of a call, gradients included where it takes them."""
+
+    def walk(jaxpr) -> float:
+        total = 0.0
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                left = equation.invars[0].aval.shape
+                total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+                continue
+            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    total += times * walk(inner)
+        return total
+
+    return walk(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def report(rows: Iterable[Row], title: str, path: Path | None = None) -> None:
