@@ -3,9 +3,9 @@
     python -m benchmarks.lm [--shapes smollm2-135m dialogpt-small] [--dtype float32] [--rounds 4] [--json F] [--page F]
 
 Weights are random; only sizes matter. In one run it measures the machine's matrix product and memory bandwidth, then
-for each shape reading a prompt (prefill), one update of all parameters and one of a LoRA adapter beside the frozen base,
-each with its optimiser, and greedy decoding. Where torch, transformers and peft are installed (extra `parity`) they do
-the same work on the same threads, in turns with ours; without them there is no peer.
+for each shape reading a prompt (prefill), one update of all parameters, one of a LoRA adapter beside the frozen base
+(each with its optimiser), and greedy decoding. Where torch, transformers and peft are installed (extra `parity`) they
+do the same work on the same threads, in turns with ours; without them there is no peer.
 
 The products a case needs are counted once, as forward pass times three for training (times two for an adapter): what
 rematerialisation computes again counts as time, not as work. A share is their rate over the measured peak, or for

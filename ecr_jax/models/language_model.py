@@ -206,12 +206,16 @@ def attend(
     if prefix is not None:
         keys = jnp.concatenate([prefix[0].astype(keys.dtype), keys], axis=2)  # [B, Hkv, P + S, Dh]
         values = jnp.concatenate([prefix[1].astype(values.dtype), values], axis=2)
-    queries = queries.reshape(batch, length, groups, heads // groups, size)  # [B, T, Hkv, G, Dh]
+    # Queries of one group of heads are rows of one product: [B, Hkv, G * T, Dh] times [B, Hkv, P + S, Dh].
+    queries = queries.reshape(batch, length, groups, -1, size).transpose(0, 2, 3, 1, 4)  # [B, Hkv, G, T, Dh]
     exact = jnp.promote_types(queries.dtype, jnp.float32)
-    scores = jnp.einsum("btkgd,bksd->bkgts", queries, keys, preferred_element_type=exact) * size**-0.5
+    rows = queries.reshape(batch, groups, -1, size)
+    scores = jnp.einsum("bkqd,bksd->bkqs", rows, keys, preferred_element_type=exact) * size**-0.5
+    scores = scores.reshape(*queries.shape[:4], -1)  # [B, Hkv, G, T, P + S]
     scores = jnp.where(visible[:, None, None], scores, -1e30)  # finite, so that a row without keys is no NaN
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)  # [B, Hkv, G, T, P + S]
-    context = jnp.einsum("bkgts,bksd->btkgd", weights, values)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    context = jnp.einsum("bkqs,bksd->bkqd", weights.reshape(batch, groups, -1, weights.shape[-1]), values)
+    context = context.reshape(queries.shape).transpose(0, 3, 1, 2, 4)  # [B, T, Hkv, G, Dh]
     context = jnp.where(visible.any(axis=-1)[:, :, None, None, None], context, 0)
     return context.reshape(batch, length, heads * size), cached
 
