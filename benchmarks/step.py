@@ -78,6 +78,7 @@ def random_batch(config: Config, made: Parts, token_width: int) -> dict[str, np.
         "entity_mask": np.ones((rows, e), bool),
         "emotions": ids(len(EMOTIONS), e, settings.emotions),
         "emotion_probs": shares(e, settings.emotions),
+        "mentions": ids(2, e, 3),
         "neighbours": ids(entities, e, settings.neighbours),
         "neighbour_weights": shares(e, settings.neighbours),
         "copies": made.items[ids(len(made.items), e, settings.copies)],
