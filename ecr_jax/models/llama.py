@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ecr_jax.models import language_model
 from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, through, visibility
@@ -68,17 +69,23 @@ class LlamaConfig:
             raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn pairs")
 
 
-def frequencies(config: LlamaConfig) -> jax.Array:
-    """Angles per position, float32 [Dh / 2]."""
-    slow_to_fast = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    turns = config.rope_theta**-slow_to_fast
+def frequencies(config: LlamaConfig) -> np.ndarray:
+    """Angles per position, float32 [Dh / 2], rounded after every step as transformers rounds them.
+
+    A unit in the last place of a frequency moves a cosine at position 8192 by 3e-4, so the rounding is part of the
+    model: `1 / theta^x` and `theta^-x` are not the same numbers.
+    """
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    turns = 1 / np.power(config.rope_theta, exponents, dtype=np.float64).astype(np.float32)
     scaling = config.rope_scaling
     if scaling is None:
         return turns
     # Wavelengths shorter than positions/high stay, longer than positions/low are stretched, between: interpolated.
-    per_context = scaling.positions * turns / (2 * jnp.pi)
-    keep = jnp.clip((per_context - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
-    return turns * (keep + (1 - keep) / scaling.factor)
+    wavelengths = np.float32(2 * np.pi) / turns
+    keep = (scaling.positions / wavelengths - scaling.low) / (scaling.high - scaling.low)
+    between = (1 - keep) * turns / scaling.factor + keep * turns
+    slow, fast = wavelengths > scaling.positions / scaling.low, wavelengths < scaling.positions / scaling.high
+    return np.select([slow, fast], [turns / scaling.factor, turns], between).astype(np.float32)
 
 
 def rotation(config: LlamaConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
