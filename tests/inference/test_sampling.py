@@ -42,7 +42,7 @@ def test_penalty_by_hand():
     scores = jnp.array([[2.0, -2.0, 4.0, -4.0], [1.0, 1.0, -1.0, 0.0]])
     tokens = jnp.array([[2, 3, 2, 0], [1, 1, 2, 3]])
     counted = jnp.array([[True, True, True, False], [False, True, True, True]])
-    changed = penalise(scores, tokens, counted, jnp.float32(2))
+    changed = jax.jit(penalise)(scores, tokens, counted, jnp.float32(2))
     np.testing.assert_array_equal(changed, [[2, -2, 2, -8], [1, 0.5, -2, 0]])
 
 
@@ -50,8 +50,9 @@ def test_restrictions_by_hand():
     """Tokens of the prompt are 3 and 1 (column 0 is padding), the output so far is 1 3; n-grams of length 2."""
     scores, tokens = jnp.array([[1.0, 2, 3, 4, 5]]), jnp.array([[2, 3, 1, 1, 3, 0]])
     given = dict(width=3, start=1, no_repeat=2, repetition_penalty=2.0, min_new=3, ends=(4, 77))
+    forbid = jax.jit(restrict, static_argnums=5)
     made = [
-        restrict(scores, rules(**given, no_repeat_prompt=prompt), tokens, jnp.int32(5), jnp.array([count]), 2)[0]
+        forbid(scores, rules(**given, no_repeat_prompt=prompt), tokens, jnp.int32(5), jnp.array([count]), 2)[0]
         for prompt in (False, True) for count in (2, 3)
     ]  # fmt: skip
     assert [row.tolist() for row in made] == [
@@ -104,9 +105,10 @@ def test_one_program_heats_for_all_settings():
 
 def test_equal_scores_stay_together_and_forbidden_ones_stay_out():
     scores = jnp.array([[1.0, 3.0, 3.0, -INF, 2.0], [-1.0, -2.0, -INF, -2.0, -INF]])
-    made = keep(scores, jnp.ones_like(scores), jnp.float32(1))
+    cut = jax.jit(keep)
+    made = cut(scores, jnp.ones_like(scores), jnp.float32(1))
     np.testing.assert_array_equal(made, [[-INF, 3, 3, -INF, -INF], [-1, -INF, -INF, -INF, -INF]])
-    made = keep(scores, jnp.ones_like(scores), jnp.float32(2))
+    made = cut(scores, jnp.ones_like(scores), jnp.float32(2))
     np.testing.assert_array_equal(made, [[-INF, 3, 3, -INF, -INF], [-1, -2, -INF, -2, -INF]])
 
 
@@ -132,17 +134,17 @@ def test_draws_have_their_probabilities(vocabulary):
 def test_a_draw_is_its_rows_own():
     keys = jax.random.split(jax.random.key(1), 64)
     scores = np.random.default_rng(1).normal(size=(64, 30)).astype(np.float32)
-    drawn = draw(scores, keys)
-    np.testing.assert_array_equal(draw(scores[::-1], keys[::-1]), drawn[::-1])
-    np.testing.assert_array_equal(draw(scores[5:6], keys[5:6]), drawn[5:6])
+    drawn = np.asarray(jax.jit(draw)(scores, keys))
+    turned, alone = jax.jit(draw)(scores[::-1], keys[::-1]), jax.jit(draw)(scores[5:6], keys[5:6])
+    np.testing.assert_array_equal(turned, drawn[::-1])
+    np.testing.assert_array_equal(alone, drawn[5:6])
 
 
 def test_temperature_decides_between_best_and_draw():
     scores = jnp.tile(jnp.array([[0.0, 0.1, 0.0]]), (200, 1))
     keys = jax.random.split(jax.random.key(2), 200)
-    assert set(choose(scores, rules(batch=200), keys).tolist()) == {1}
-    assert set(choose(scores, rules(batch=200, temperature=1.0), keys).tolist()) == {0, 1, 2}
-    assert set(choose(scores, rules(batch=200, temperature=1e-3), keys).tolist()) == {1}
+    for temperature, expected in ((0.0, {1}), (1.0, {0, 1, 2}), (1e-3, {1})):
+        assert set(jax.jit(choose)(scores, rules(batch=200, temperature=temperature), keys).tolist()) == expected
 
 
 @pytest.mark.parametrize(
