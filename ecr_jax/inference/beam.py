@@ -63,21 +63,23 @@ def _repeated(variables: dict[str, Any], times: int) -> dict[str, Any]:
     return {**variables, "lora": jax.tree.map_with_path(repeat, variables["lora"])}
 
 
-@functools.partial(jax.jit, static_argnames=("module", "max_new", "beams", "no_repeat", "early"))
+@functools.partial(jax.jit, static_argnames=("module", "max_new", "beams", "no_repeat"))
 def _search(
     module: Any,
     variables: dict[str, Any],
     rules: Rules,
     tokens: jax.Array,
     length_penalty: jax.Array,
+    first: jax.Array,
+    never: jax.Array,
     prefix: Prefix | None,
     prefix_mask: jax.Array | None,
     *,
     max_new: int,
     beams: int,
     no_repeat: int,
-    early: Early,
 ) -> tuple[jax.Array, jax.Array]:
+    """As `beam_search`; `first` and `never` are the two special kinds of early stopping, scalar bool."""
     batch, width = tokens.shape
     last = width + max_new - 1
     rows = jnp.arange(batch)[:, None]
@@ -107,9 +109,8 @@ def _search(
 
         # Only what is among the R best may finish; nothing more may where the search of a row is over.
         share = sums / (column + 1 - width).astype(jnp.float32) ** length_penalty
-        allowed = ended & (jnp.arange(kept) < beams) & search.open[:, None]
-        if early is True:
-            allowed &= ~jnp.all(search.full, axis=1, keepdims=True)
+        over = ~search.open | (first & jnp.all(search.full, axis=1))  # [B]
+        allowed = ended & (jnp.arange(kept) < beams) & ~over[:, None]
         merged = jnp.concatenate([search.scores, jnp.where(allowed, share, _NEVER)], axis=1)
         best, chosen = jax.lax.top_k(merged, beams)
         finished = jnp.concatenate([search.finished, tokens], axis=1)[rows, chosen]
@@ -120,14 +121,11 @@ def _search(
         cache = take_rows(search.cache, (rows * beams + source).reshape(-1))
 
         # The best that the leading beam could come to, by its length now, or by the greatest one.
-        longest = (early == "never") & (length_penalty > 0)
-        length = jnp.where(longest, max_new, column + 1 - width).astype(jnp.float32)
+        length = jnp.where(never & (length_penalty > 0), max_new, column + 1 - width).astype(jnp.float32)
         hope = running[:, :1] / length**length_penalty
         worst = jnp.where(full, best[:, -1:], _NEVER)
         going_on = search.open & jnp.any(hope > worst, axis=1)
-        over = ~jnp.any(going_on) | jnp.all(ended)
-        if early is True:
-            over |= jnp.all(full)
+        over = ~jnp.any(going_on) | jnp.all(ended) | (first & jnp.all(full))
         return _Search(cache, tokens[rows, going], running, finished, best, full, going_on, column + 1, over)
 
     def step(search: _Search) -> _Search:
@@ -199,7 +197,7 @@ def beam_search(
     tokens, start = packed(module, tokens, mask, decoding.max_new)
     found, scores = _search(
         module, variables, decoding.rules(ends_of(end), start, tokens.shape[1]), tokens, np.float32(length_penalty),
-        prefix, prefix_mask,
-        max_new=decoding.max_new, beams=beams, no_repeat=decoding.no_repeat, early=early_stopping,
+        np.bool_(early_stopping is True), np.bool_(early_stopping == "never"), prefix, prefix_mask,
+        max_new=decoding.max_new, beams=beams, no_repeat=decoding.no_repeat,
     )  # fmt: skip
     return Beams(np.asarray(found), np.asarray(scores))
