@@ -22,9 +22,9 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str,
       ValueError: a tokenizer without a template, no messages, or messages that its template refuses.
     """
     if not tokenizer.chat_template:
+        path = f" of {tokenizer.name_or_path}" if tokenizer.name_or_path else ""
         raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__!r} has no chat template: take the "
-            f"model's instruction-tuned tokenizer, or serialise the dialogue yourself"
+            f"the tokenizer{path} has no chat template: take that of a chat model, or serialise the dialogue yourself"
         )
     if not messages:
         raise ValueError("no messages: a chat needs at least one")
