@@ -174,16 +174,15 @@ class Partner:
         tokens, mask = pad_left(prompts, length)
         out = generate(
             module,
-            params,
+            {"params": params},
             tokens,
             mask,
-            self.ground.key("reply"),
-            decoding=Decoding(max_new=self.config.conversation.max_reply),
+            decoding=_decoding(self.config.conversation.max_reply),
             end=words.end,
             prefix=(found.keys, found.values),
             prefix_mask=found.mask,
         )
-        return [words.decode(row) for row in np.asarray(out)]
+        return [words.decode(row) for row in out.tokens]
 
     def emotional_responses(self, prompts: list[str]) -> list[str]:
         """u^e of each generator prompt."""
@@ -191,16 +190,8 @@ class Partner:
         settings = self.config.response
         rows = [response.prompt_ids(words, text, settings.max_prompt) for text in prompts]
         tokens, mask = pad_left(rows, settings.max_prompt)
-        out = generate(
-            module,
-            params,
-            tokens,
-            mask,
-            self.ground.key("reply"),
-            decoding=Decoding(max_new=settings.max_review),
-            end=words.end,
-        )
-        return [whole_sentences(words.decode(row)) for row in np.asarray(out)]
+        out = generate(module, {"params": params}, tokens, mask, decoding=_decoding(settings.max_review), end=words.end)
+        return [whole_sentences(words.decode(row)) for row in out.tokens]
 
     def replies(
         self, said: Sequence[Sequence[Said]], items: int = 0, states: States | None = None
@@ -262,6 +253,11 @@ class Partner:
                 )
             )
         return replies
+
+
+def _decoding(most: int) -> Decoding:
+    """Replies are the most probable ones of a few words at least, and do not go in circles."""
+    return Decoding(max_new=most, min_new=min(4, most), no_repeat=3)
 
 
 def fill(template: str, titles: Sequence[str]) -> str:

@@ -1,42 +1,73 @@
-"""Decoding against a loop without a cache, n-grams against brute force, padding, ends; and how replies are cut."""
+"""Decoding against a loop without a cache: choices, padding, keys, ends, streams, adapters; and what it compiles."""
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.inference.decoding import Decoding, generate, pad_left, repeats
-from ecr_jax.inference.pipeline import fill, whole_sentences
+from ecr_jax.inference.decoding import Decoding, advance, generate, pad_left, prefill, stream
+from ecr_jax.models import convert, gpt2
 from ecr_jax.models.language_model import logits
 from tests import tiny
+from tests.inference.test_sampling import completes
+from tests.models.published import Published
 
 VOCAB, NEVER = 12, 99
 MODEL = tiny.random_model(tiny.llama(VOCAB, layers=2), scale=0.6)
+VARIABLES = {"params": MODEL.params}
 PROMPTS = [[1, 2, 3, 4, 5], [6, 7], [8]]
-LENGTH = 8
+WIDTH, NEW = 8, 8
 PREFIX = tuple(jnp.asarray(np.random.default_rng(i).normal(size=(2, 3, 1, 2, 8)), jnp.float32) for i in (1, 2))
 SEEN = np.array([[True, True], [True, False], [False, False]])
 
 
-def run(rows, key=0, end=NEVER, length=LENGTH, prefix=True, **decoding):
-    tokens, mask = pad_left(rows, length)
-    given = dict(prefix=tuple(p[:, : len(rows)] for p in PREFIX), prefix_mask=SEEN[: len(rows)]) if prefix else {}
-    settings = Decoding(**{"max_new": 6, "min_new": 0, "no_repeat": 0, **decoding})
-    made = generate(MODEL.module, MODEL.params, tokens, mask, jax.random.key(key), decoding=settings, end=end, **given)
-    return np.asarray(made)
+def keys(*numbers):
+    return jnp.stack([jax.random.key(number) for number in numbers])
+
+
+def letters(ids):
+    return "".join("abcdefghijkl"[token] for token in ids)
+
+
+def arguments(rows=(0, 1, 2), width=WIDTH, side="left", prompts=PROMPTS):
+    """What to continue: these rows of the prompts, padded to either side, with their prefixes."""
+    rows = list(rows)
+    tokens, mask = pad_left([prompts[row] for row in rows], width)
+    if side == "right":
+        tokens, mask = (
+            np.stack([np.roll(a, len(prompts[r]) - width) for a, r in zip(x, rows, strict=True)])
+            for x in (tokens, mask)
+        )
+    return (MODEL.module, VARIABLES, tokens, mask), dict(
+        prefix=tuple(part[:, rows] for part in PREFIX), prefix_mask=SEEN[rows]
+    )
+
+
+def run(rows=(0, 1, 2), *, end=NEVER, keys=None, limits=None, decode=None, width=WIDTH, side="left", **decoding):
+    given, prefix = arguments(rows, width, side)
+    settings = Decoding(**{"max_new": NEW, **decoding})
+    return generate(*given, decoding=settings, end=end, keys=keys, limits=limits, decode=decode, **prefix)
+
+
+def made(*args, **kwargs):
+    return run(*args, **kwargs).tokens.tolist()
 
 
 WIDE = 16
-forward = jax.jit(lambda tokens, mask, prefix, seen: logits(
-    MODEL.params, MODEL.module.apply({"params": MODEL.params}, tokens, mask, prefix, seen).hidden
-))  # fmt: skip
 
 
-def naive(row, prompt, steps, banned=lambda output: set(), end=NEVER):
+@jax.jit
+def forward(tokens, mask, prefix, seen):
+    return logits(MODEL.params, MODEL.module.apply(VARIABLES, tokens, mask, prefix, seen).hidden)
+
+
+def naive(row, steps=NEW, change=lambda scores, prompt, output: None, ends=(NEVER,)):
     """Greedy choice over the whole text again for every token; right-padded, so that shapes stay."""
-    output = []
+    prompt, output = PROMPTS[row], []
     while len(output) < steps:
         text = prompt + output
         tokens = np.zeros((1, WIDE), np.int32)
@@ -44,144 +75,259 @@ def naive(row, prompt, steps, banned=lambda output: set(), end=NEVER):
         mask = np.arange(WIDE)[None] < len(text)
         scores = np.array(forward(tokens, mask, tuple(p[:, row : row + 1] for p in PREFIX), SEEN[row : row + 1]))
         scores = scores[0, len(text) - 1]
-        scores[list(banned(output))] = -np.inf
+        change(scores, prompt, output)
         output.append(int(scores.argmax()))
-        if output[-1] == end:
-            return output + [end] * (steps - len(output))
+        if output[-1] in ends:
+            return output + [ends[0]] * (steps - len(output))
     return output
 
 
-def completes(output, n):
-    """Tokens that would make the last n tokens stand twice in `output`."""
-    if len(output) < n - 1:
-        return set()
-    start = output[len(output) - (n - 1) :]
-    return {output[i + n - 1] for i in range(len(output) - n + 1) if output[i : i + n - 1] == start}
-
-
 def test_greedy_equals_the_naive_loop():
-    expected = [naive(row, prompt, 6) for row, prompt in enumerate(PROMPTS)]
-    assert run(PROMPTS).tolist() == expected and run(PROMPTS).dtype == np.int32
+    expected = [naive(row) for row in range(3)]
+    result = run()
+    assert result.tokens.tolist() == expected and result.tokens.dtype == np.int32 and result.texts is None
     assert len({tuple(row) for row in expected}) == 3
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_repeat_equals_the_naive_loop(n):
-    made = run(PROMPTS, no_repeat=n, max_new=8).tolist()
-    assert made == [naive(r, p, 8, lambda output: completes(output, n)) for r, p in enumerate(PROMPTS)]
-    for row in made:
-        grams = [tuple(row[i : i + n]) for i in range(len(row) - n + 1)]
-        assert len(set(grams)) == len(grams)
+@pytest.mark.parametrize("prompt_too", [False, True])
+def test_no_repeat_equals_the_naive_loop(prompt_too):
+    def forbid(scores, prompt, output):
+        scores[list(completes(prompt * prompt_too + output, 1))] = -np.inf
 
-
-def test_prompt_may_be_repeated():
-    everything = [[*range(VOCAB)]]
-    np.testing.assert_array_equal(*(run(everything, length=VOCAB, max_new=1, no_repeat=n) for n in (0, 1)))
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_repeats_against_brute_force(n):
-    rng = np.random.default_rng(n)
-    output = rng.integers(0, 3, (6, 9)).astype(np.int32)
-    check = jax.jit(repeats, static_argnums=2)
-    for length in range(10):
-        marked = np.asarray(check(output, length, n))
-        for row in range(6):
-            banned = {int(token) for token, mark in zip(output[row], marked[row], strict=True) if mark}
-            assert banned == completes(output[row, :length].tolist(), n), (length, row)
-
-
-def test_padding_changes_nothing():
-    np.testing.assert_array_equal(run(PROMPTS), run(PROMPTS, length=13))
-    np.testing.assert_array_equal(run(PROMPTS)[:1], run(PROMPTS[:1]))
-
-
-def test_prefix_matters_where_it_is_seen():
-    seen, unseen = run(PROMPTS, max_new=8), run(PROMPTS, max_new=8, prefix=False)
-    assert (seen != unseen).any(axis=1)[:2].any()
-    np.testing.assert_array_equal(seen[2], unseen[2])  # its prefix is masked
-
-
-def test_end_token_ends_a_row():
-    free = run(PROMPTS)
-    end = int(free[0, 2])
-    ended = run(PROMPTS, end=end)
+    # every row's own prompt and output; of VOCAB tokens enough are left
+    steps = NEW if not prompt_too else 6
+    found = made(no_repeat=1, no_repeat_prompt=prompt_too)
     for row in range(3):
-        assert ended[row].tolist() == naive(row, PROMPTS[row], 6, end=end)
-    first = free[0].tolist().index(end)
-    assert (ended[0, first:] == end).all() and ended[0, :first].tolist() == free[0, :first].tolist()
+        assert found[row][:steps] == naive(row, steps, forbid)
+        assert len(set(found[row][:steps])) == steps
+        assert bool(set(found[row][:steps]) & set(PROMPTS[row])) <= (not prompt_too)
 
 
-def test_all_ended_stops_at_once():
-    end = int(run(PROMPTS[:1])[0, 0])
-    assert (run(PROMPTS[:1], end=end) == end).all()
+def test_repetition_penalty_equals_the_naive_loop():
+    def penalise(scores, prompt, output):
+        for token in {*prompt, *output}:
+            scores[token] *= 1.7 if scores[token] < 0 else 1 / 1.7
+
+    assert made(repetition_penalty=1.7) == [naive(row, change=penalise) for row in range(3)] != made()
+
+
+def test_side_of_the_padding_changes_nothing():
+    settings = dict(repetition_penalty=1.2, temperature=0.8, keys=keys(1, 2, 3))
+    assert made(side="right") == made()
+    assert made(side="right", **settings) == made(**settings)
+    holes, _ = arguments()
+    tokens, mask = holes[2].copy(), holes[3].copy()
+    tokens[0, :6], mask[0, :6] = [1, 9, 2, 9, 3, 4], [True, False, True, False, True, True]  # then 4, 5
+    tokens[0, 5:], mask[0, 5:] = [4, 0, 5], [True, False, True]
+    _, prefix = arguments()
+    again = generate(MODEL.module, VARIABLES, tokens, mask, decoding=Decoding(max_new=NEW), end=NEVER, **prefix)
+    assert again.tokens.tolist() == made()
+
+
+def test_same_key_same_text_whatever_the_batch():
+    settings = dict(temperature=1.3, top_p=0.95, min_p=0.01)
+    whole = made(keys=keys(1, 2, 3), **settings)
+    assert made((2, 0, 1), keys=keys(3, 1, 2), **settings) == [whole[2], whole[0], whole[1]]
+    assert made((1,), keys=keys(2), width=5, **settings) == [whole[1]]
+    other = made((0, 0, 0), keys=keys(1, 4, 5), **settings)
+    assert other[0] == whole[0] and len({tuple(row) for row in other}) == 3
+    assert {token for row in whole + other for token in row} <= set(range(VOCAB))
+    # with next to no mass, one token or no heat only the most probable token is left
+    for narrow in (dict(temperature=1.0, top_p=1e-6), dict(temperature=1.0, top_k=1), dict(temperature=1e-4)):
+        assert made(keys=keys(1, 2, 3), **narrow) == made()
+
+
+@pytest.mark.slow
+def test_sampled_tokens_have_their_probabilities():
+    """The second token of many replies to one prompt, against the probabilities that the model gives it."""
+    count = 3000
+    tokens, mask = pad_left([[1, 2]], 2)
+    tokens, mask = np.repeat(tokens, count, axis=0), np.repeat(mask, count, axis=0)
+    settings = Decoding(max_new=2, temperature=0.7)
+    drawn = jax.random.split(jax.random.key(0), count)
+    replies = generate(MODEL.module, VARIABLES, tokens, mask, decoding=settings, end=NEVER, keys=drawn).tokens
+    first = np.bincount(replies[:, 0], minlength=VOCAB).argmax()
+    found = np.bincount(replies[replies[:, 0] == first, 1], minlength=VOCAB)
+    whole = jax.jit(MODEL.module.apply)(VARIABLES, jnp.array([[1, 2, first]]), jnp.ones((1, 3), bool)).hidden
+    expected = np.asarray(jax.nn.softmax(logits(MODEL.params, whole)[0, -1] / 0.7))
+    error = np.sqrt(expected * (1 - expected) / found.sum())
+    assert found.sum() > 300 and (np.abs(found / found.sum() - expected) < 5 * error + 1e-3).all()
+
+
+def test_rows_end_at_their_ends_and_limits():
+    free = made()
+    ends = (free[0][2], free[1][4])
+    ended = made(end=ends)
+    assert ended == [naive(row, ends=ends) for row in range(3)] != free
+    limited = made(limits=[3, 8, 1])
+    assert limited == [row[:n] + [NEVER] * (NEW - n) for row, n in zip(free, (3, 8, 1), strict=True)]
 
 
 def test_no_end_before_the_least_length():
-    end = int(run(PROMPTS)[0, 0])
-    made = run(PROMPTS, end=end, min_new=3).tolist()
-    for row, prompt in enumerate(PROMPTS):
-        assert end not in made[row][:3]
-        assert made[row] == naive(row, prompt, 6, lambda output: {end} if len(output) < 3 else set(), end=end)
+    end = made()[0][0]
+    found = made(end=end, min_new=3)
+
+    def forbid(scores, prompt, output):
+        scores[end] = -np.inf if len(output) < 3 else scores[end]
+
+    assert found == [naive(row, change=forbid, ends=(end,)) for row in range(3)]
+    assert all(end not in row[:3] for row in found)
 
 
-def test_sampling():
-    kwargs = dict(temperature=1.0, top_p=0.95)
-    one = run(PROMPTS, key=1, **kwargs)
-    np.testing.assert_array_equal(one, run(PROMPTS, key=1, **kwargs))
-    assert any((run(PROMPTS, key=key, **kwargs) != one).any() for key in range(2, 6))
-    assert ((one >= 0) & (one < VOCAB)).all()
-    # with next to no mass kept only the most probable token is left; with next to no heat too, though all is kept
-    np.testing.assert_array_equal(run(PROMPTS, temperature=1.0, top_p=1e-6), run(PROMPTS))
-    np.testing.assert_array_equal(run(PROMPTS, temperature=1e-4, top_p=1.0), run(PROMPTS))
+def test_the_loop_stops_when_all_rows_are_done():
+    (module, variables, tokens, mask), prefix = arguments((0,), width=5)
+    end = made((0,), width=5)[0][0]
+    pieces = list(stream(module, variables, tokens, mask, decoding=Decoding(max_new=NEW), end=end, every=5, **prefix))
+    assert [piece.tokens.tolist() for piece in pieces] == [[[end]]]
+    assert made((0,), width=5, end=end) == [[end] * NEW]
 
 
-@pytest.mark.parametrize("wrong", [dict(max_new=0), dict(temperature=-1), dict(top_p=0), dict(top_p=1.5),
-                                   dict(no_repeat=-1)])  # fmt: skip
-def test_wrong_settings(wrong):
-    with pytest.raises(ValueError, match="cannot be: max_new >= 1"):
-        Decoding(**wrong)
+def test_prefix_matters_where_it_is_seen():
+    (module, variables, tokens, mask), prefix = arguments()
+    hidden = dict(prefix, prefix_mask=np.zeros((3, 2), bool))
+    unseen = generate(module, variables, tokens, mask, decoding=Decoding(max_new=NEW), end=NEVER, **hidden).tokens
+    seen = run().tokens
+    assert (seen != unseen).any(axis=1).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_stream_is_the_reply_in_pieces(every):
+    given, prefix = arguments()
+    settings = dict(decoding=Decoding(max_new=NEW, temperature=0.9), keys=keys(1, 2, 3), end=5, decode=letters)
+    whole = generate(*given, **settings, **prefix)
+    pieces = list(stream(*given, **settings, every=every, **prefix))
+    joined = np.concatenate([piece.tokens for piece in pieces], axis=1)
+    assert max(piece.tokens.shape[1] for piece in pieces) == every
+    np.testing.assert_array_equal(joined, whole.tokens[:, : joined.shape[1]])
+    assert (whole.tokens[:, joined.shape[1] :] == 5).all()
+    assert ["".join(texts) for texts in zip(*(piece.texts for piece in pieces), strict=True)] == whole.texts
+    for row, text in zip(whole.tokens.tolist(), whole.texts, strict=True):
+        assert text == letters(row).partition("f")[0]
+
+
+def test_stop_strings_end_their_row_only():
+    settings = dict(temperature=1.5, keys=keys(1, 2, 3), decode=letters)
+    free = run(**settings)
+    stop = free.texts[0][2:4]
+    assert stop not in free.texts[0][:3]
+    result = run(stop=(stop, "zz"), **settings)
+    for row in range(3):
+        before, met, _ = free.texts[row].partition(stop)
+        assert result.texts[row] == before
+        kept = len(before) + len(met)
+        assert result.tokens[row].tolist() == free.tokens[row, :kept].tolist() + [NEVER] * (NEW - kept)
+    given, prefix = arguments()
+    decoding = Decoding(max_new=NEW, temperature=1.5, stop=(stop, "zz"))
+    pieces = list(stream(*given, decoding=decoding, end=NEVER, keys=settings["keys"], decode=letters, **prefix))
+    assert ["".join(texts) for texts in zip(*(piece.texts for piece in pieces), strict=True)] == result.texts
+
+
+def test_one_program_serves_all_settings():
+    """Numbers, keys, limits, ends, prompts, streams and stop strings: nothing of it compiles anew."""
+    run()
+    compiled = prefill._cache_size(), advance._cache_size()
+    run(temperature=0.5, top_k=3, top_p=0.8, min_p=0.1, repetition_penalty=1.4, min_new=2, keys=keys(7, 8, 9))
+    run((2, 1, 1), side="right", end=3, limits=[1, 2, 8])
+    run(decode=letters, stop=("q", "aa"))
+    given, prefix = arguments()
+    for every in (1, 2):
+        list(stream(*given, decoding=Decoding(max_new=NEW, temperature=1.0), end=2, keys=keys(1, 2, 3), every=every,
+                    **prefix))  # fmt: skip
+    assert (prefill._cache_size(), advance._cache_size()) == compiled
+
+
+@functools.cache
+def adapters():
+    """Three adapters of the queries and the downward projection, stacked over layers."""
+    rng = np.random.default_rng(5)
+
+    def one():
+        sizes = {("attention", "q"): (16, 16), ("mlp", "down"): (24, 16)}
+        return {
+            "layers": {
+                block: {name: {"a": rng.normal(size=(2, i, 3)).astype(np.float32) * 0.3,
+                               "b": rng.normal(size=(2, 3, o)).astype(np.float32) * 0.3}}
+                for (block, name), (i, o) in sizes.items()
+            }
+        }  # fmt: skip
+
+    return [one() for _ in range(3)]
+
+
+def merged(adapter):
+    """The parameters with a b added to the kernels."""
+    layers = jax.tree.map(lambda leaf: leaf, MODEL.params["layers"])
+    for block, names in adapter["layers"].items():
+        for name, low in names.items():
+            layers[block][name] = {"kernel": layers[block][name]["kernel"] + low["a"] @ low["b"]}
+    return {"params": {**MODEL.params, "layers": layers}}
+
+
+def test_adapters_equal_merged_weights_shared_and_one_a_row():
+    (module, variables, tokens, mask), prefix = arguments()
+    settings = dict(decoding=Decoding(max_new=NEW), end=NEVER, **prefix)
+    apart = [generate(module, merged(adapter), tokens, mask, **settings).tokens for adapter in adapters()]
+    assert len({tuple(rows[0].tolist()) for rows in apart}) == 3
+    shared = generate(module, {**variables, "lora": adapters()[1]}, tokens, mask, **settings).tokens
+    np.testing.assert_array_equal(shared, apart[1])
+    each = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *adapters())  # [L, B, ...]
+    mixed = generate(module, {**variables, "lora": each}, tokens, mask, **settings).tokens
+    np.testing.assert_array_equal(mixed, np.stack([apart[row][row] for row in range(3)]))
+
+
+def test_generation_equals_the_published_code(golden):
+    published = Published(golden)
+    config = gpt2.Gpt2Config(300, 64, 2, 4, 256, positions=64)
+    weights = {name.removeprefix("gpt2/"): published[name] for name in published.arrays if name.startswith("gpt2/")}
+    variables = {"params": convert.from_hf(weights, config)}
+    prompt = published["out/conv/prompt_embeds"]
+    for name, seen in (("noprompt", False), ("conv_prompt", True)):
+        found = generate(
+            gpt2.Gpt2(config), variables, published["gen/input_ids"], published["gen/attention_mask"],
+            decoding=Decoding(max_new=20, no_repeat=3, no_repeat_prompt=True), end=297,
+            prefix=(prompt[:, 0], prompt[:, 1]), prefix_mask=np.full((4, prompt.shape[4]), seen),
+        )  # fmt: skip
+        np.testing.assert_array_equal(found.tokens, published[f"gen/{name}/ngram3"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(temperature=1.0), "temperature=1.0 samples: give keys, one a row"),
+        (dict(temperature=1.0, keys=keys(1)), r"keys \(1,\) must be \[3\], one a row"),
+        (dict(limits=[1, 2]), r"limits=\[1, 2\] must be 3 numbers from 1 to max_new=8"),
+        (dict(limits=[1, 2, 9]), "from 1 to max_new=8"),
+        (dict(limits=[0, 2, 3]), "from 1 to max_new=8"),
+        (dict(end=()), "give the id of the token that ends a reply"),
+        (dict(stop=("a",)), r"stop=\('a',\) needs `decode`"),
+    ],
+)
+def test_wrong_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        run(**wrong)
+
+
+def test_prompts_that_cannot_be_continued():
+    module, tokens = MODEL.module, np.zeros((2, 4), np.int32)
+    mask = np.array([[True] * 4, [False] * 4])
+    with pytest.raises(ValueError, match="prompt 1 is empty; give it at least one token"):
+        generate(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER)
+    with pytest.raises(ValueError, match=r"prompts \(2, 4\) and their mask \(2, 3\) must both be \[batch, tokens\]"):
+        generate(module, VARIABLES, tokens, mask[:, :3], decoding=Decoding(), end=NEVER)
+    tokens, mask = pad_left([[1] * 3, [1] * 449], 450)
+    message = (
+        r"prompts padded to 450 tokens \(the longest, number 1, has 449\) and 64 new ones need 514 positions, but this "
+        r"model has 512: shorten the prompts and their padding to 448 tokens, or ask for fewer new ones"
+    )
+    with pytest.raises(ValueError, match=message):
+        stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER)  # before anything is told
+    with pytest.raises(ValueError, match="every=0 must be at least 1"):
+        stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER, every=0)
 
 
 def test_pad_left():
-    tokens, mask = pad_left([[1, 2, 3, 4], [5], []], 3)
-    assert tokens.tolist() == [[2, 3, 4], [0, 0, 5], [0, 0, 0]] and tokens.dtype == np.int32
+    tokens, mask = pad_left([[1, 2, 3], [5], []], 3)
+    assert tokens.tolist() == [[1, 2, 3], [0, 0, 5], [0, 0, 0]] and tokens.dtype == np.int32
     assert mask.tolist() == [[True] * 3, [False, False, True], [False] * 3]
-
-
-@pytest.mark.parametrize(
-    ("template", "titles", "text"),
-    [
-        ("I like <movie> and <movie>.", ["A (1990)", "B"], "I like A (1990) and B."),
-        ("I like <movie> .", ["A"], "I like A."),
-        ("Try <movie> , it is fun !", ["A"], "Try A, it is fun!"),
-        ("No film here.", [], "No film here."),
-        ("Try <movie>.", ["A", "B"], "Try A. You could also watch B."),
-        ("Try <movie>!", ["A", "B", "C", "D"], "Try A! You could also watch B, C or D."),
-        ("<movie>", ["A"], "A"),
-        ("  <movie>   \n is good ", ["A"], "A is good"),
-        ("", [], ""),
-    ],
-)
-def test_fill(template, titles, text):
-    assert fill(template, titles) == text
-
-
-def test_every_slot_needs_a_title():
-    with pytest.raises(ValueError, match="2 slots in 'See <movie> or <movie>.', but 1 titles"):
-        fill("See <movie> or <movie>.", ["A"])
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("One. Two! Thr", "One. Two!"),
-        ("One?", "One?"),
-        ("no end at all", "no end at all"),
-        (" a  b.\n c", "a b."),
-        ("", ""),
-        ("... and", "..."),
-    ],
-)
-def test_whole_sentences(text, kept):
-    assert whole_sentences(text) == kept
+    with pytest.raises(ValueError, match="prompt 1 has 4 tokens and there is room for 3"):
+        pad_left([[1], [1, 2, 3, 4]], 3)
