@@ -31,7 +31,7 @@ SHARDING_RULES = (
     (r"layers/mlp/down/(kernel/)?a", ("layers", "hidden", "rank")),
     (r"layers/(attention/o|mlp/down)/(kernel/)?b", ("layers", "rank", "width")),
 )
-"""Path in an adapter of any family -> its logical axes: those of the kernel it belongs to, so that both are split alike."""
+"""Path in an adapter of any family -> its logical axes: those of its kernel, so that both are split alike."""
 
 
 def init(key: jax.Array, params: Mapping[str, Any], patterns: Sequence[str], rank: int) -> Adapter:

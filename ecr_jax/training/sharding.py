@@ -1,5 +1,5 @@
-"""Where arrays live: a mesh with the axes `data` and `model`, rules that name the axes of every array, and strategies that
-say which of them are split over which axis of the mesh."""
+"""Where arrays live: a mesh with the axes `data` and `model`, rules that name the axes of every array, and strategies
+that say which of them are split over which axis of the mesh."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ SPLIT: Mapping[str, Mapping[Strategy, tuple[str, ...]]] = {
 }
 """Logical axis -> strategy -> axes of the mesh; what is not named stays whole.
 
-`width` is the side of a kernel that meets the residual stream, `heads`, `kv_heads` and `hidden` are the other sides of
-attention and of the feed-forward part, `features` are the columns of an embedding. So `tensor` is column-parallel, then
-row-parallel: one all-reduce after attention and one after the feed-forward part, forwards and backwards; and `fsdp`
-gathers a layer's kernels where the layer is computed, and nothing outlives it. Vectors (norms, output biases) are whole.
+`width` is the side of a kernel that meets the residual stream; `heads`, `kv_heads` and `hidden` are the other sides of
+attention and of the feed-forward part; `features` are the columns of an embedding. So `tensor` is column-parallel, then
+row-parallel, with one all-reduce after attention and one after the feed-forward part, forwards and backwards; and `fsdp`
+gathers a layer's kernels where the layer is computed and keeps them no longer. Norms and output biases are whole.
 """
 
 

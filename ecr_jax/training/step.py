@@ -88,7 +88,9 @@ def make_step(
                 total, count, metrics = loss(trained, frozen, batch, key)
             return total, (total, count, metrics)
 
-        return jax.grad(objective, has_aux=True)(params)
+        grads, sums = jax.grad(objective, has_aux=True)(params)
+        # Summed up (and gathered, for what is whole) once and here, not once for each moment that they go into.
+        return jax.lax.with_sharding_constraint(grads, state_placement["params"]), sums
 
     def step(state: State, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         key = jax.random.fold_in(key, state["step"])
