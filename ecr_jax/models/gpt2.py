@@ -21,18 +21,19 @@ from ecr_jax.models.linear import Dense
 logits = language_model.logits
 
 SHARDING_RULES = (
-    (r"embed/embedding", (None, "model")),
-    (r"position/embedding", (None, "model")),
-    (r"layers/attention/qkv/kernel", (None, None, "model")),
-    (r"layers/attention/qkv/bias", (None, "model")),
-    (r"layers/attention/o/kernel", (None, "model", None)),
-    (r"layers/mlp/up/kernel", (None, None, "model")),
-    (r"layers/mlp/up/bias", (None, "model")),
-    (r"layers/mlp/down/kernel", (None, "model", None)),
-    (r"layers/(attention/o|mlp/down)/bias", (None, None)),
-    (r"layers/(attention|mlp)_norm/(scale|bias)", (None, None)),
+    (r"embed/embedding", ("vocab", "features")),
+    (r"position/embedding", ("positions", "features")),
+    (r"layers/attention/qkv/(kernel|codes|scales)", ("layers", "width", "heads")),
+    (r"layers/attention/qkv/bias", ("layers", "heads")),
+    (r"layers/attention/o/(kernel|codes|scales)", ("layers", "heads", "width")),
+    (r"layers/mlp/up/(kernel|codes|scales)", ("layers", "width", "hidden")),
+    (r"layers/mlp/up/bias", ("layers", "hidden")),
+    (r"layers/mlp/down/(kernel|codes|scales)", ("layers", "hidden", "width")),
+    (r"layers/(attention/o|mlp/down)/bias", ("layers", None)),
+    (r"layers/(attention|mlp)_norm/(scale|bias)", ("layers", None)),
     (r"norm/(scale|bias)", (None,)),
 )
+"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
 
 
 @dataclass(frozen=True)

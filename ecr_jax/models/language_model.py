@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 Params = dict[str, Any]
 Prefix = tuple[jax.Array, jax.Array]
@@ -58,6 +59,14 @@ class Config(Protocol):
     def head_dim(self) -> int: ...
 
 
+def by_row(x: jax.Array) -> jax.Array:
+    """x [B, ...] with its rows split over the mesh axis `data`, all else of it whole on every device; x itself where no
+    mesh is set (`jax.sharding.use_abstract_mesh`, `jax.set_mesh`)."""
+    if "data" not in jax.sharding.get_abstract_mesh().axis_names:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec("data"))
+
+
 def through(
     model: nn.Module,
     layer: type[nn.Module],
@@ -90,6 +99,9 @@ def through(
     if model.remat != "none":
         layer = nn.remat(layer, prevent_cse=False, policy=_REMAT_POLICIES[model.remat])
     cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
+    # Said before and after, or XLA lets the split of the embedding's columns run through all layers, and every device
+    # computes all rows.
+    x = by_row(x)
     if not model.has_variable("params", "layers_0"):
         shares, each = nn.broadcast, 0
         scanned = nn.scan(
@@ -99,13 +111,14 @@ def through(
             in_axes=(shares, each, each, shares),
             length=length,
         )
-        return scanned(*settings, name="layers")(x, shared, prefix, cached, start)
+        x, written = scanned(*settings, name="layers")(x, shared, prefix, cached, start)
+        return by_row(x), written
     written = []
     for index in range(length):
         own = [None if parts is None else tuple(part[index] for part in parts) for parts in (prefix, cached)]
         x, kept = layer(*settings, name=f"layers_{index}")(x, shared, *own, start)
         written.append(kept)
-    return x, None if cached is None else tuple(zip(*written, strict=True))
+    return by_row(x), None if cached is None else tuple(zip(*written, strict=True))
 
 
 def unstack(variables: Params) -> Params:

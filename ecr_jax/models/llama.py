@@ -21,18 +21,17 @@ from ecr_jax.models.linear import Dense
 
 logits = language_model.logits
 
-# Column-parallel, then row-parallel: one all-reduce after attention and one after the feed-forward part. The embedding
-# is split by features, so that added tokens need not make the vocabulary divisible.
 SHARDING_RULES = (
-    (r"embed/embedding", (None, "model")),
-    (r"head", (None, "model")),
-    (r"layers/attention/[qkv]/kernel", (None, None, "model")),
-    (r"layers/attention/o/kernel", (None, "model", None)),
-    (r"layers/mlp/(gate|up)/kernel", (None, None, "model")),
-    (r"layers/mlp/down/kernel", (None, "model", None)),
-    (r"layers/(attention|mlp)_norm/scale", (None, None)),
+    (r"embed/embedding|head", ("vocab", "features")),
+    (r"layers/attention/q/(kernel|codes|scales)", ("layers", "width", "heads")),
+    (r"layers/attention/[kv]/(kernel|codes|scales)", ("layers", "width", "kv_heads")),
+    (r"layers/attention/o/(kernel|codes|scales)", ("layers", "heads", "width")),
+    (r"layers/mlp/(gate|up)/(kernel|codes|scales)", ("layers", "width", "hidden")),
+    (r"layers/mlp/down/(kernel|codes|scales)", ("layers", "hidden", "width")),
+    (r"layers/(attention|mlp)_norm/scale", ("layers", None)),
     (r"norm/scale", (None,)),
 )
+"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ecr_jax.knowledge.reviews import Review, prompt
 from ecr_jax.models import lora
 from ecr_jax.models.language_model import head
 from ecr_jax.stages.ground import Ground
+from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 
 FIELDS = {"tokens": Field(0, ("T",), "token_mask"), "loss_mask": Field(False, ("T",))}
@@ -99,19 +100,20 @@ def train(ground: Ground) -> None:
         frozen=frozen,
         loss=loss,
         batches=Batches(training, FIELDS, shapes, size, seed=config.train.seed),
-        evaluate=mean_loss(loss, frozen, Batches(validation, FIELDS, shapes, size, epochs=1, shuffle=False)),
+        evaluate=mean_loss(loss, Batches(validation, FIELDS, shapes, size, epochs=1, shuffle=False)),
         select="loss",
         mode="min",
         config=config.train,
+        rules=(*sharding.language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
         record=ground.recorded("response"),
     )
 
 
-def mean_loss(loss, frozen: dict, batches: Batches):
+def mean_loss(loss, batches: Batches):
     """An `evaluate` for `fit`: the loss and its metrics over whole validation batches, each token counted once."""
     forward = jax.jit(loss)
 
-    def evaluate(params) -> dict[str, float]:
+    def evaluate(params, frozen) -> dict[str, float]:
         totals: dict[str, float] = {}
         for batch in batches:
             total, count, extra = forward(params, frozen, batch, None)
