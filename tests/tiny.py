@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -16,7 +15,7 @@ from ecr_jax.config import CorpusConfig
 from ecr_jax.models import convert
 from ecr_jax.models.bert import BertConfig
 from ecr_jax.models.llama import LlamaConfig
-from ecr_jax.pretrained import Pretrained
+from ecr_jax.pretrained import Pretrained, save
 
 END = "<end>"
 
@@ -155,41 +154,12 @@ def bert(vocab_size):
 def write_llama(folder, words):
     """A Hugging Face folder of a random Llama that knows these words."""
     made = tokenizer(words)
-    config = llama(len(made))
-    return _write(folder, made, config, {
-        "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_dim,
-        "intermediate_size": config.hidden,
-        "max_position_embeddings": config.positions,
-        "rms_norm_eps": config.eps,
-        "tie_word_embeddings": True,
-    })  # fmt: skip
+    save(folder, random_model(llama(len(made))), made)
+    return Path(folder)
 
 
 def write_bert(folder, words):
     """A Hugging Face folder of a random BERT that knows these words."""
     made = tokenizer(words, marks=True)
-    config = bert(len(made))
-    return _write(folder, made, config, {
-        "model_type": "bert",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.hidden,
-        "max_position_embeddings": config.positions,
-        "type_vocab_size": config.token_types,
-    })  # fmt: skip
-
-
-def _write(folder, made, config, described):
-    folder.mkdir(parents=True)
-    made.save_pretrained(str(folder))
-    (folder / "config.json").write_text(json.dumps(described))
-    save_file(convert.to_hf(random_model(config).params, config), folder / "model.safetensors")
+    save(folder, random_model(bert(len(made))), made)
     return Path(folder)
