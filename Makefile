@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow test-parity lint clean
 
 help: ## say what can be made
 	@echo "make TARGET [ARGS=...]"
@@ -37,7 +37,16 @@ test: install ## the tests that take seconds each (within five minutes on two co
 
 test-slow: install ## the slow tests
 	@echo "==> slow tests"
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m "slow and not parity" $(ARGS)
+
+test-parity: $(VENV)/installed-parity ## compare with torch, transformers and peft as they run (installs them)
+	@echo "==> parity tests"
+	@$(BIN)/python -m pytest -m parity $(ARGS)
+
+$(VENV)/installed-parity: $(VENV)/installed
+	@echo "==> $(VENV): torch and peft, only to compare with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parity]'
+	@touch $@
 
 lint: install ## ruff over everything
 	@echo "==> ruff"

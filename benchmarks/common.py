@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from ecr_jax.files import write_json
+from ecr_jax import host
+from ecr_jax.files import replacing, write_json
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,57 @@ def milliseconds(functions: Sequence[Callable[[], Any]], rounds: int = 7) -> lis
     return best
 
 
-def matmul_peak(size: int = 2048) -> Row:
-    """The machine's float32 matrix product, in GFLOP/s: what every other number is to be read against."""
-    matrix = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
+def matmul_peak(size: int = 2048, dtype: Any = jnp.float32) -> Row:
+    """The machine's matrix product, in GFLOP/s: what every other number is to be read against."""
+    size *= 1 if jax.default_backend() == "cpu" else 4  # large enough to fill an accelerator
+    matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(lambda a: a @ a)
-    (best,) = milliseconds([lambda: product(matrix)])
-    case = f"matmul {size}x{size} float32 on {jax.devices()[0].device_kind}"
+    (best,) = milliseconds([lambda: product(matrix)], 15)
+    case = f"matmul {size}x{size} {jnp.dtype(dtype).name} on {jax.devices()[0].device_kind}"
     return Row(case, "peak", 2e-6 * size**3 / best, "GFLOP/s")
+
+
+def read_bandwidth(size: int = 2**28) -> Row:
+    """How fast memory is: the better of reading `size` bytes (a sum) and copying them (in and out), in GB/s."""
+    array = jnp.ones(size // 4, jnp.float32)
+    total, copy = jax.jit(jnp.sum), jax.jit(lambda a: a + 1)
+    read, copied = milliseconds([lambda: total(array), lambda: copy(array)], 15)
+    case = f"memory, {size / 2**20:.0f} MiB on {jax.devices()[0].device_kind}"
+    return Row(case, "bandwidth", 1e-6 * max(size / read, 2 * size / copied), "GB/s")
+
+
+def matrix_flops(function: Callable, *arguments: Any) -> float:
+    """Floating-point operations of the matrix products of a call, gradients included where it takes them."""
+
+    def walk(jaxpr) -> float:
+        total = 0.0
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                left = equation.invars[0].aval.shape
+                total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+                continue
+            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    total += times * walk(inner)
+        return total
+
+    return walk(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def page(rows: Iterable[Row], title: str, words: str, command: str, path: Path) -> None:
+    """Writes rows as a Markdown page: a title, some words, the table, and what made it."""
+    head = ("case", "metric", "value", "unit", "peer", "ratio")
+    body = [head, ("---",) * len(head)]
+    for row in rows:
+        peer, ratio = ("" if number is None else f"{number:.4g}" for number in (row.peer, row.ratio))
+        body.append((row.case, row.metric, f"{row.value:.4g}", row.unit, peer, ratio))
+    table = "\n".join(f"| {' | '.join(line)} |" for line in body)
+    source = f"`{command}`, commit {host.commit()}, {host.hardware()}, jax {jax.__version__}."
+    with replacing(path) as temporary:
+        temporary.write_text(f"# {title}\n\n{words}\n\n{table}\n\n{source}\n", encoding="utf-8")
 
 
 def report(rows: Iterable[Row], title: str, path: Path | None = None) -> None:

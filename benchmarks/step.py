@@ -11,16 +11,13 @@ product of two square matrices reached in the same run: `ratio` says how many ti
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import Row, matmul_peak, milliseconds, report
+from benchmarks.common import Row, matmul_peak, matrix_flops, milliseconds, report
 from ecr_jax import config as configs
 from ecr_jax import losses
 from ecr_jax.config import Config
@@ -35,27 +32,6 @@ from ecr_jax.training.step import init_state, make_step, state_shardings
 
 TARGETS = 2
 """Films of a row."""
-
-
-def matrix_flops(function: Callable, *arguments: Any) -> float:
-    """Floating-point operations of the matrix products of a call, gradients included where it takes them."""
-
-    def walk(jaxpr) -> float:
-        total = 0.0
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "dot_general":
-                (contracted, _), _ = equation.params["dimension_numbers"]
-                left = equation.invars[0].aval.shape
-                total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
-                continue
-            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-            for value in equation.params.values():
-                inner = getattr(value, "jaxpr", value)
-                if hasattr(inner, "eqns"):
-                    total += times * walk(inner)
-        return total
-
-    return walk(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def random_parts(ground: Ground) -> Parts:
@@ -102,6 +78,7 @@ def random_batch(config: Config, made: Parts, token_width: int) -> dict[str, np.
         "entity_mask": np.ones((rows, e), bool),
         "emotions": ids(len(EMOTIONS), e, settings.emotions),
         "emotion_probs": shares(e, settings.emotions),
+        "mentions": ids(2, e, 3),
         "neighbours": ids(entities, e, settings.neighbours),
         "neighbour_weights": shares(e, settings.neighbours),
         "copies": made.items[ids(len(made.items), e, settings.copies)],

@@ -28,7 +28,7 @@ from ecr_jax.config import (
 )
 
 # The heads' few scalars learn faster than the prompt encoder.
-SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency)", 10.0), (".*", 1.0))
+SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency|kind)", 10.0), (".*", 1.0))
 
 # A prompt that learns as fast as the adapter drowns the language model that it is put before.
 PROMPT = ((r"encoder/.*", 0.02), (".*", 1.0))

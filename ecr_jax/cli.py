@@ -116,10 +116,12 @@ def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) ->
     # Imported here, so that --help and a mistyped flag answer at once.
     from ecr_jax import demo
     from ecr_jax.evaluation import run as evaluation
+    from ecr_jax.host import keep_freed_memory
     from ecr_jax.inference import chat
     from ecr_jax.prepare import prepare
     from ecr_jax.stages import train
 
+    keep_freed_memory()
     match command:
         case Prepare(settings, force=force, skip_bad=skip_bad):
             corpus = dataclasses.replace(settings.corpus, skip_bad=skip_bad or settings.corpus.skip_bad)

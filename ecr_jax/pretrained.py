@@ -1,4 +1,4 @@
-"""Pretrained language models and their tokenizers from a local path: a Hugging Face folder or a GGUF file.
+"""Pretrained language models and their tokenizers, read from a Hugging Face folder or a GGUF file, written to a folder.
 
 Neither torch nor the network is needed; `hub.resolve` turns a name into such a path.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,16 +16,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gguf import GGUFReader, dequantize
-from safetensors import safe_open
+from huggingface_hub import split_state_dict_into_shards_factory
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
+from ecr_jax import gguf_file
+from ecr_jax.files import replacing, write_json
 from ecr_jax.models import convert, language_model
+from ecr_jax.models.bert import BertConfig
+from ecr_jax.models.convert_gguf import Readers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# llama.cpp's marks of a token's kind (`tokenizer.ggml.token_type`).
-_CONTROL, _USER_DEFINED = 3, 4
+_INDEX = "model.safetensors.index.json"
+_AGAIN = "it may be cut off or damaged: fetch or copy it again"
 
 
 class Pretrained(NamedTuple):
@@ -39,7 +44,7 @@ class Pretrained(NamedTuple):
 class _Lazy(Mapping):
     """Tensors by name, read when asked for."""
 
-    def __init__(self, readers: dict[str, Callable[[], np.ndarray]]):
+    def __init__(self, readers: Readers):
         self._readers = readers
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -52,20 +57,24 @@ class _Lazy(Mapping):
         return len(self._readers)
 
 
-def load(path: Path, *, layers: int | None = None, dtype: Any = jnp.float32) -> Pretrained:
+def load(
+    path: Path, *, layers: int | None = None, dtype: Any = jnp.float32, compute_dtype: Any | None = None
+) -> Pretrained:
     """Reads a language model.
 
     Args:
         path: a folder with `config.json` and safetensors (one file, or shards with their index), or a `.gguf` file.
         layers: keep only the lowest so many layers; what follows the last layer stays.
-        dtype: of the parameters and of the computation.
+        dtype: of the parameters, whatever the file holds.
+        compute_dtype: of the computation; `dtype` when None.
 
     Raises:
-        FileNotFoundError: nothing there, or a file of the model is missing.
-        ValueError: an unsupported architecture, weights that do not fit, or more layers asked for than there are.
+        FileNotFoundError: nothing there, or no model in the folder.
+        ValueError: a file that is damaged or missing among the shards, an unsupported architecture, weights that do
+            not fit, or more layers asked for than there are.
     """
     path = Path(path)
-    tensors, config = _read_gguf(path) if _is_gguf(path) else _read_folder(path)
+    tensors, config = gguf_file.read(path) if _is_gguf(path) else _read_folder(path)
     if layers is not None:
         if not 1 <= layers <= config.layers:
             raise ValueError(f"layers={layers}: {path} has {config.layers} layers; ask for 1 to {config.layers}")
@@ -75,8 +84,61 @@ def load(path: Path, *, layers: int | None = None, dtype: Any = jnp.float32) -> 
         params = convert.from_hf(_Lazy(tensors), config, dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    module = convert.module_of(config)(config, dtype=dtype)
+    module = convert.module_of(config)(config, dtype=dtype if compute_dtype is None else compute_dtype)
     return Pretrained(module, jax.tree.map(jnp.asarray, params), config)
+
+
+def save(
+    folder: Path,
+    model: Pretrained,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    *,
+    dtype: Any | None = None,
+    shard_size: str = "5GB",
+) -> None:
+    """Writes a language model as a Hugging Face folder, which `load` and transformers read; whole or not at all.
+
+    Args:
+        folder: where to; a model that is there already is replaced.
+        model: what to write. Adapters are merged beforehand, a quantised base is not written.
+        tokenizer: written beside the weights; its special tokens end and pad texts in transformers' `generate`.
+        dtype: float32 or bfloat16; as the parameters are when None.
+        shard_size: the weights are spread over files of at most this size, with an index.
+
+    Raises:
+        ValueError: the folder holds something else, the tokenizer has ids without an embedding, parameters that do
+            not fit the configuration, or another dtype.
+    """
+    folder = Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file()):
+        raise ValueError(f"{folder} exists and is no model's folder; name a new one")
+    views = dict(convert.hf_views(model.params, model.config))
+    kinds = {name: np.dtype(view.dtype if dtype is None else dtype) for name, view in views.items()}
+    if others := {kind.name for kind in kinds.values()} - {"float32", "bfloat16"}:
+        raise ValueError(f"weights of {', '.join(sorted(others))} are not written; pass dtype float32 or bfloat16")
+    widest = max(kinds.values(), key=lambda kind: kind.itemsize)
+    described = convert.config_to_hf(model.config) | {"torch_dtype": widest.name}
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, model.config, folder)
+    if not isinstance(model.config, BertConfig):  # RoBERTa's padding id is part of its positions
+        described |= {key: getattr(tokenizer, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    sizes = {name: views[name].size * kind.itemsize for name, kind in kinds.items()}
+    split = split_state_dict_into_shards_factory(
+        sizes,
+        get_storage_size=lambda size: size,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_size,
+    )
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        for file, names in split.filename_to_tensors.items():
+            tensors = {name: np.ascontiguousarray(views[name], dtype) for name in names}
+            save_file(tensors, temporary / file, metadata={"format": "pt"})  # transformers insists on the mark
+        if split.is_sharded:
+            write_json(temporary / _INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
+        write_json(temporary / "config.json", described)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(temporary))
 
 
 def extend(model: Pretrained, rows: jax.Array, head_rows: jax.Array | None = None) -> Pretrained:
@@ -99,99 +161,88 @@ def _layer(name: str) -> int:
     return int(found[1]) if found else -1
 
 
-def _read_folder(path: Path) -> tuple[dict[str, Callable[[], np.ndarray]], convert.LanguageConfig]:
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(f"{file} is not JSON ({error}); {_AGAIN}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{file} holds no JSON object; {_AGAIN}")
+    return value
+
+
+def _read_folder(path: Path) -> tuple[Readers, convert.LanguageConfig]:
     config_file = path / "config.json"
     if not config_file.is_file():
         raise FileNotFoundError(f"{path} has no config.json; give the folder of a Hugging Face model")
-    config = convert.config_from_hf(json.loads(config_file.read_text(encoding="utf-8")))
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    readers: dict[str, Callable[[], np.ndarray]] = {}
-    for name in files:
-        file = path / name
-        if not file.is_file():
-            others = [other.name for other in path.glob("*.bin")]
-            hint = f" ({', '.join(others)} would need pickle: save the model as safetensors)" if others else ""
-            raise FileNotFoundError(f"{file} is missing{hint}")
-        handle = safe_open(file, framework="numpy")
+    try:
+        config = convert.config_from_hf(_read_json(config_file))
+    except ValueError as error:
+        raise ValueError(f"{config_file}: {error}") from error
+    readers: Readers = {}
+    for file in _weight_files(path):
+        try:
+            handle = safe_open(file, framework="numpy")
+        except SafetensorError as error:
+            raise ValueError(f"{file} cannot be read as safetensors ({error}); {_AGAIN}") from error
         for tensor in handle.keys():
             readers[tensor] = lambda handle=handle, tensor=tensor: handle.get_tensor(tensor)
     return readers, config
 
 
-def _read_gguf(path: Path) -> tuple[dict[str, Callable[[], np.ndarray]], convert.LlamaConfig]:
-    reader = GGUFReader(path)
-    names = {tensor.name for tensor in reader.tensors}
-    config = convert.config_from_gguf(_metadata(reader), tied="output.weight" not in names)
-    readers: dict[str, Callable[[], np.ndarray]] = {}
-    for tensor in reader.tensors:
-        readers[convert.hf_name(tensor.name)] = lambda tensor=tensor: convert.from_gguf_tensor(
-            tensor.name, dequantize(tensor.data, tensor.tensor_type), config
-        )
-    return readers, config
-
-
-def _metadata(reader: GGUFReader) -> dict[str, Any]:
-    return {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+def _weight_files(path: Path) -> list[Path]:
+    index = path / _INDEX
+    if index.is_file():
+        placed = _read_json(index).get("weight_map")
+        if not isinstance(placed, dict):
+            raise ValueError(f"{index} has no weight_map; {_AGAIN}")
+        files = [path / name for name in sorted(set(placed.values()))]
+        if absent := [file.name for file in files if not file.is_file()]:
+            raise ValueError(f"{index} names {', '.join(absent)}, which {path} does not have; fetch the missing files")
+        return files
+    file = path / "model.safetensors"
+    if not file.is_file():
+        others = [other.name for other in path.glob("*.bin")]
+        hint = f" ({', '.join(others)} would need pickle: save the model as safetensors)" if others else ""
+        raise FileNotFoundError(f"{file} is missing{hint}")
+    return [file]
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """The tokenizer beside a model, or the one inside a GGUF file, its chat template included.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a folder without a tokenizer, or a kind of GGUF tokenizer that is not supported.
+        FileNotFoundError: nothing there, or a folder without a tokenizer.
+        ValueError: a file that is damaged, or a kind of GGUF tokenizer that is not supported.
     """
     from transformers import AutoTokenizer  # takes seconds to import, so only who tokenises pays
 
     path = Path(path)
     if _is_gguf(path):
-        return _gguf_tokenizer(path)
+        return gguf_file.tokenizer(path)
     if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt")):
         raise FileNotFoundError(f"{path} has no tokenizer.json, vocab.json or vocab.txt")
-    return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    except Exception as error:  # the library lets everything through that its parsers raise, bare Exceptions too
+        raise ValueError(f"the tokenizer in {path} cannot be read ({error}); {_AGAIN}") from error
 
 
-def _gguf_tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+def check_tokenizer(tokenizer: PreTrainedTokenizerFast, config: convert.LanguageConfig, path: Path) -> None:
+    """Refuses a tokenizer with ids that the model has no embedding for.
 
-    metadata = _metadata(GGUFReader(path))
-    kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
-    # llama.cpp's "smollm" splits off every digit, then splits as GPT-2 does.
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    splits = {"gpt-2": byte_level, "smollm": pre_tokenizers.Sequence([digits, byte_level])}
-    if kind != "gpt2" or split not in splits:
+    Args:
+        tokenizer: the tokenizer.
+        config: of the model.
+        path: where they come from, for the message.
+
+    Raises:
+        ValueError: naming the highest token and how many rows there are.
+    """
+    token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if highest >= config.vocab_size:
         raise ValueError(
-            f"{path}: GGUF tokenizer {kind!r} with pre-tokenizer {split!r} is not supported (supported: 'gpt2' with "
-            f"{', '.join(map(repr, splits))}); use a folder with tokenizer.json"
+            f"{path}: the tokenizer's token {token!r} has id {highest}, but the model embeds ids 0 to "
+            f"{config.vocab_size - 1}; use the tokenizer that the model was trained with, or give every added token a "
+            "row (`pretrained.extend`)"
         )
-    if metadata.get("tokenizer.ggml.add_bos_token", False):
-        raise ValueError(f"{path}: GGUF tokenizers that put a token first are not supported; use tokenizer.json")
-    tokens = metadata["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = splits[split]
-    tokenizer.decoder = decoders.ByteLevel()
-    kinds = metadata["tokenizer.ggml.token_type"]
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
-    own = [token for token, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED]
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in own])
-    named = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-    special = {
-        f"{name}_token": tokens[metadata[f"tokenizer.ggml.{theirs}_token_id"]]
-        for name, theirs in named.items()
-        if f"tokenizer.ggml.{theirs}_token_id" in metadata
-    }
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        chat_template=metadata.get("tokenizer.chat_template"),
-        model_max_length=metadata["llama.context_length"],
-        clean_up_tokenization_spaces=False,
-        **special,
-    )

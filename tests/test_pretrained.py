@@ -1,201 +1,240 @@
-"""Loading language models and tokenizers: SmolLM2 and MiniLM equal transformers, bad files are named."""
+"""Reading and writing language models: folders, shards, dtypes, tokenizers; bad files are named; real models."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
-import gguf
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from ecr_jax import pretrained
 from ecr_jax.models import convert, llama
+from ecr_jax.models.bert import BertConfig
+from ecr_jax.models.gpt2 import Gpt2Config
+from tests import tiny
 
 GOLDEN = Path(__file__).parent / "golden"
-CONFIG = llama.LlamaConfig(300, 16, 3, 4, 2, 4, 10, positions=32, rope_theta=500.0, tied=True)
-TOKENS = np.array([[1, 2, 3, 4]])
-
-
-def tensors(config=CONFIG, seed=0):
-    """Random weights under Hugging Face's names."""
-    tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
-    mask = jax.ShapeDtypeStruct((1, 4), bool)
-    shapes = jax.eval_shape(convert.module_of(config)(config).init, jax.random.key(0), tokens, mask)["params"]
-    rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
-    return convert.to_hf(params, config)
-
-
-def config_json(config=CONFIG):
-    return {
-        "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_dim,
-        "intermediate_size": config.hidden,
-        "max_position_embeddings": config.positions,
-        "rope_theta": config.rope_theta,
-        "rms_norm_eps": config.eps,
-        "tie_word_embeddings": config.tied,
-    }
+SCALING = llama.RopeScaling(8.0, 1.0, 4.0, 16)
+CONFIG = llama.LlamaConfig(12, 16, 3, 4, 2, 4, 10, positions=32, rope_theta=500.0, rope_scaling=SCALING, tied=True)
+CONFIGS = {
+    "llama": llama.LlamaConfig(12, 16, 2, 4, 1, 6, 10, positions=32),
+    "llama_tied": CONFIG,
+    "gpt2": Gpt2Config(12, 16, 2, 4, 10, positions=16),
+    "bert": BertConfig(12, 16, 2, 4, 10, positions=16),
+    "roberta": BertConfig(12, 16, 2, 4, 10, positions=18, token_types=1, position_offset=2, eps=1e-5),
+}
+MODEL = tiny.random_model(CONFIG)
+WORDS = ["hello", "film", "a", "the"]  # with the four special tokens: ids 0 to 7
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(config_json()))
-    save_file(tensors(), tmp_path / "model.safetensors")
-    return tmp_path
-
-
-def byte_alphabet():
-    """GPT-2's printable names of the 256 bytes, in the order of the bytes."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return sorted(ByteLevel.alphabet())
-
-
-def write_gguf(path, weights, pre="smollm", architecture="llama"):
-    """A GGUF file as llama.cpp's converter writes it, with a byte-level tokenizer."""
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(CONFIG.layers)
-    writer.add_context_length(CONFIG.positions)
-    writer.add_embedding_length(CONFIG.width)
-    writer.add_feed_forward_length(CONFIG.hidden)
-    writer.add_head_count(CONFIG.heads)
-    writer.add_head_count_kv(CONFIG.kv_heads)
-    writer.add_rope_freq_base(CONFIG.rope_theta)
-    writer.add_layer_norm_rms_eps(CONFIG.eps)
-    words = ["<|endoftext|>", "<|im_start|>", *byte_alphabet(), "he", "ll", "hell", "hello", "Ġhello"]
-    words += [f"unused{i}" for i in range(CONFIG.vocab_size - len(words))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(words)
-    writer.add_token_types([3, 3] + [1] * (len(words) - 2))
-    writer.add_token_merges(["h e", "l l", "he ll", "hell o", "Ġ hello"])
-    writer.add_eos_token_id(0)
-    writer.add_chat_template("{{ messages[0]['content'] }}!")
-    for theirs, ours in convert.GGUF_LLAMA:
-        for layer in range(CONFIG.layers if "{l}" in theirs else 1):
-            name = ours.replace("{l}", str(layer))
-            if name not in weights:
-                continue
-            tensor = weights[name]
-            if name.endswith(("q_proj.weight", "k_proj.weight")):  # llama.cpp's permutation, from its converter
-                heads = CONFIG.heads if "q_proj" in name else CONFIG.kv_heads
-                halves = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, tensor.shape[1])
-                tensor = halves.swapaxes(1, 2).reshape(tensor.shape)
-            writer.add_tensor(theirs.replace("{l}", str(layer)), np.ascontiguousarray(tensor))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    """A model in one file."""
+    pretrained.save(tmp_path / "model", MODEL)
+    return tmp_path / "model"
 
 
 def assert_same(left, right):
-    jax.tree.map(np.testing.assert_array_equal, left, right)
+    """To the bit, dtypes too."""
+
+    def check(a, b):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+    jax.tree.map(check, left, right)
 
 
-def test_a_folder_its_shards_and_a_gguf_file_are_one_model(folder, tmp_path):
-    model = pretrained.load(folder)
-    assert model.config == CONFIG
-    weights = tensors()
-    assert_same(model.params, convert.from_hf(weights, CONFIG))
-    names = sorted(weights)
-    (folder / "model.safetensors").unlink()
-    halves = {"a.safetensors": names[:9], "b.safetensors": names[9:]}
-    for file, part in halves.items():
-        save_file({name: weights[name] for name in part}, folder / file)
-    index = {"weight_map": {name: file for file, part in halves.items() for name in part}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert_same(model.params, pretrained.load(folder).params)
-    from_gguf = pretrained.load(write_gguf(tmp_path / "model.gguf", weights))
-    assert_same(model.params, from_gguf.params)
-    assert dataclasses.replace(from_gguf.config, eps=CONFIG.eps) == CONFIG
-    assert from_gguf.config.eps == pytest.approx(CONFIG.eps)
+@pytest.mark.parametrize("shard_size", ["5GB", "3KB"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_saved_is_loaded_to_the_bit(tmp_path, name, shard_size):
+    config = CONFIGS[name]
+    model = tiny.random_model(config)
+    pretrained.save(tmp_path / "model", model, shard_size=shard_size)
+    files = sorted(file.name for file in (tmp_path / "model").iterdir())
+    if shard_size == "5GB":
+        assert files == ["config.json", "model.safetensors"]
+    else:
+        index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())
+        assert len(files) > 4 and set(index["weight_map"].values()) == set(files[1:-1])
+        assert index["metadata"]["total_size"] == sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
+    back = pretrained.load(tmp_path / "model")
+    assert back.config == config and back.module == model.module
+    assert_same(back.params, model.params)
+
+
+def test_bfloat16_is_written_read_and_computed_with(tmp_path):
+    low = MODEL._replace(params=jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), MODEL.params))
+    pretrained.save(tmp_path / "low", low)
+    pretrained.save(tmp_path / "cast", MODEL, dtype=jnp.bfloat16)
+    for name in ("low", "cast"):
+        stored = load_file(tmp_path / name / "model.safetensors")
+        assert {tensor.dtype for tensor in stored.values()} == {np.dtype(ml_dtypes.bfloat16)}
+        assert json.loads((tmp_path / name / "config.json").read_text())["torch_dtype"] == "bfloat16"
+        read = pretrained.load(tmp_path / name, dtype=jnp.bfloat16)
+        assert_same(read.params, low.params)
+        assert read.module.dtype == jnp.bfloat16
+    mixed = pretrained.load(tmp_path / "low", dtype=jnp.bfloat16, compute_dtype=jnp.float32)
+    assert mixed.module.dtype == jnp.float32
+    assert_same(mixed.params, low.params)
+    wide = pretrained.load(tmp_path / "low")
+    assert_same(wide.params, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), low.params))
+    tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
+    hidden = jax.eval_shape(read.module.apply, {"params": read.params}, tokens, tokens).hidden
+    assert hidden.dtype == jnp.bfloat16
+
+
+def test_other_numbers_are_not_written(tmp_path):
+    half = MODEL._replace(params=jax.tree.map(lambda leaf: leaf.astype(jnp.float16), MODEL.params))
+    with pytest.raises(ValueError, match="weights of float16 are not written; pass dtype float32 or bfloat16"):
+        pretrained.save(tmp_path / "model", half)
+    pretrained.save(tmp_path / "model", half, dtype=jnp.float32)
+    assert_same(pretrained.load(tmp_path / "model", dtype=jnp.float16).params, half.params)
+
+
+def test_a_saved_model_is_replaced_and_nothing_else_is(tmp_path, folder):
+    pretrained.save(folder, tiny.random_model(CONFIG, seed=1), shard_size="3KB")
+    assert not (folder / "model.safetensors").exists()
+    assert_same(pretrained.load(folder).params, tiny.random_model(CONFIG, seed=1).params)
+    (tmp_path / "letters").mkdir()
+    pretrained.save(tmp_path / "letters", MODEL)  # an empty folder will do
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("years of work")
+    for taken in ("thesis", "thesis/chapter"):
+        with pytest.raises(ValueError, match=f"{taken} exists and is no model's folder; name a new one"):
+            pretrained.save(tmp_path / taken, MODEL)
+    assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
+    with pytest.raises(ValueError, match="head"):
+        pretrained.save(folder, MODEL._replace(params=MODEL.params | {"head": jnp.ones((12, 16))}))
+    assert_same(pretrained.load(folder).params, tiny.random_model(CONFIG, seed=1).params)
+
+
+def test_an_added_token_is_saved_with_its_row_and_its_name(tmp_path):
+    made = tiny.tokenizer(WORDS)
+    model = tiny.random_model(tiny.llama(len(made)))
+    made.add_tokens(["<movie>"], special_tokens=True)
+    with pytest.raises(ValueError, match="'<movie>' has id 8, but the model embeds ids 0 to 7; use the tokenizer"):
+        pretrained.save(tmp_path / "model", model, made)
+    longer = pretrained.extend(model, jnp.full((1, 16), 0.5))
+    pretrained.save(tmp_path / "model", longer, made)
+    back, read = pretrained.load(tmp_path / "model"), pretrained.load_tokenizer(tmp_path / "model")
+    assert back.config.vocab_size == 9
+    assert_same(back.params, longer.params)
+    pretrained.check_tokenizer(read, back.config, tmp_path)
+    text = "hello <movie> film"
+    assert read(text)["input_ids"] == made(text)["input_ids"] == [6, 8, 5]
+    described = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (described["eos_token_id"], described["bos_token_id"], described["vocab_size"]) == (0, None, 9)
+
+
+def test_a_tokenizer_with_ids_beyond_the_embedding_is_refused(tmp_path):
+    made = tiny.tokenizer(WORDS)
+    pretrained.check_tokenizer(made, tiny.llama(8), tmp_path)
+    with pytest.raises(ValueError, match="x: the tokenizer's token 'the' has id 7, but the model embeds ids 0 to 6; "):
+        pretrained.check_tokenizer(made, tiny.llama(7), Path("x"))
+
+
+def test_a_hub_folder_is_read(tmp_path):
+    """As they lie on the hub: shards of other names, bfloat16, an unused buffer, a copy of the tied embedding."""
+    tensors = {name: tensor.astype(ml_dtypes.bfloat16) for name, tensor in convert.to_hf(MODEL.params, CONFIG).items()}
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(2, np.float32)
+    names = sorted(tensors)
+    parts = {"a.safetensors": names[:9], "b.safetensors": names[9:]}
+    for file, part in parts.items():
+        save_file({name: tensors[name] for name in part}, tmp_path / file)
+    index = {"weight_map": {name: file for file, part in parts.items() for name in part}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "config.json").write_text(json.dumps(convert.config_to_hf(CONFIG)))
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16).astype(jnp.float32), MODEL.params)
+    assert_same(pretrained.load(tmp_path).params, low)
 
 
 def test_the_lowest_layers_and_the_final_norm_are_kept(folder):
-    whole, low = pretrained.load(folder), pretrained.load(folder, layers=2)
+    low = pretrained.load(folder, layers=2)
     assert low.config.layers == 2
-    assert_same(low.params["layers"], jax.tree.map(lambda leaf: leaf[:2], whole.params["layers"]))
-    assert_same(low.params["norm"], whole.params["norm"])
+    assert_same(low.params["layers"], jax.tree.map(lambda leaf: leaf[:2], MODEL.params["layers"]))
+    assert_same(low.params["norm"], MODEL.params["norm"])
     for layers in (0, 4):
         with pytest.raises(ValueError, match=f"layers={layers}: .* has 3 layers; ask for 1 to 3"):
             pretrained.load(folder, layers=layers)
 
 
-def test_bfloat16_weights_are_read_and_kept(folder):
-    weights = {name: tensor.astype(ml_dtypes.bfloat16) for name, tensor in tensors().items()}
-    save_file(weights, folder / "model.safetensors")
-    assert pretrained.load(folder).params["norm"]["scale"].dtype == jnp.float32
-    low = pretrained.load(folder, dtype=jnp.bfloat16)
-    assert low.params["norm"]["scale"].dtype == jnp.bfloat16
-    hidden = jax.jit(low.module.apply)({"params": low.params}, TOKENS, TOKENS > 0).hidden
-    assert hidden.dtype == jnp.bfloat16
-
-
 def test_extended_models_read_the_new_tokens(folder):
     model = pretrained.load(folder, layers=1)
     longer = pretrained.extend(model, jnp.ones((2, 16)))
-    assert longer.config.vocab_size == longer.module.config.vocab_size == 302
-    output = jax.eval_shape(longer.module.apply, {"params": longer.params}, np.array([[301]]), np.ones((1, 1), bool))
+    assert longer.config.vocab_size == longer.module.config.vocab_size == 14
+    output = jax.eval_shape(longer.module.apply, {"params": longer.params}, np.array([[13]]), np.ones((1, 1), bool))
     assert output.hidden.shape == (1, 1, 16)
-    np.testing.assert_array_equal(longer.params["embed"]["embedding"][300:], 1)
+    np.testing.assert_array_equal(longer.params["embed"]["embedding"][12:], 1)
 
 
 def test_bad_models_are_named(tmp_path, folder):
+    described = convert.config_to_hf(CONFIG)
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         pretrained.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"neither a folder nor a \.gguf"):
         pretrained.load(folder / "config.json")
-    (folder / "config.json").write_text(json.dumps(config_json() | {"intermediate_size": 11}))
+    (folder / "config.json").write_text(json.dumps(described | {"intermediate_size": 11}))
     with pytest.raises(ValueError, match=r"gate_proj.weight is \(10, 16\), not \(11, 16\)") as error:
         pretrained.load(folder)
     assert str(folder) in str(error.value)
-    (folder / "config.json").write_text(json.dumps(config_json() | {"model_type": "t5"}))
-    with pytest.raises(ValueError, match="model_type 't5' is not supported"):
+    (folder / "config.json").write_text(json.dumps(described | {"model_type": "t5"}))
+    with pytest.raises(ValueError, match=r"config\.json: model_type 't5' is not supported"):
         pretrained.load(folder)
-    (folder / "config.json").write_text(json.dumps(config_json()))
+    (folder / "config.json").write_text(json.dumps(described)[:40])
+    with pytest.raises(ValueError, match=r"config\.json is not JSON \(.*fetch or copy it again"):
+        pretrained.load(folder)
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"config\.json holds no JSON object"):
+        pretrained.load(folder)
+    (folder / "config.json").write_text(json.dumps(described))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match=r"model.safetensors is missing \(pytorch_model.bin would need pickle"):
         pretrained.load(folder)
     (folder / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match="has no config.json"):
         pretrained.load(folder)
+
+
+def test_half_a_safetensors_file_is_named(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    for size in [0, 4, 8, 100, *range(1000, len(whole), 1500), len(whole) - 1]:
+        (folder / "model.safetensors").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"model\.safetensors cannot be read as safetensors .*copy it again"):
+            pretrained.load(folder)
+
+
+def test_shards_that_are_not_there_are_named(tmp_path):
+    pretrained.save(tmp_path, MODEL, shard_size="3KB")
+    index, gone = tmp_path / "model.safetensors.index.json", sorted(tmp_path.glob("*.safetensors"))[1]
+    gone.rename(tmp_path / "elsewhere")
+    message = rf"index\.json names {gone.name}, which .* does not have; fetch the missing files"
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(tmp_path)
+    index.write_text("{}")
+    with pytest.raises(ValueError, match=r"index\.json has no weight_map"):
+        pretrained.load(tmp_path)
+    index.write_text(index.read_text() + "}")
+    with pytest.raises(ValueError, match=r"index\.json is not JSON"):
+        pretrained.load(tmp_path)
+
+
+def test_bad_tokenizers_are_named(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="has no tokenizer.json"):
         pretrained.load_tokenizer(folder)
-
-
-def test_bad_gguf_files_are_named(tmp_path):
-    with pytest.raises(ValueError, match="GGUF architecture 'phi2' is not supported"):
-        pretrained.load(write_gguf(tmp_path / "a.gguf", tensors(), architecture="phi2"))
-    with pytest.raises(ValueError, match="pre-tokenizer 'qwen2' is not supported"):
-        pretrained.load_tokenizer(write_gguf(tmp_path / "b.gguf", tensors(), pre="qwen2"))
-    some = {name: tensor for name, tensor in tensors().items() if "layers.2.mlp" not in name}
-    with pytest.raises(ValueError, match=r"c\.gguf: .*missing: layers.2.mlp.gate_proj.weight"):
-        pretrained.load(write_gguf(tmp_path / "c.gguf", some))
-
-
-def test_a_tokenizer_is_built_from_gguf_metadata(tmp_path):
-    tokenizer = pretrained.load_tokenizer(write_gguf(tmp_path / "model.gguf", {}))
-    assert tokenizer.tokenize("hello hello hell 1999") == ["hello", "Ġhello", "Ġ", "hell", "Ġ", "1", "9", "9", "9"]
-    text = "  naïve\n\n“hello”\t12 🎬 it's"
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    assert tokenizer("<|im_start|>hello")["input_ids"][0] == 1
-    assert tokenizer.eos_token_id == 0
-    assert tokenizer.decode([1, *tokenizer("hello")["input_ids"], 0], skip_special_tokens=True) == "hello"
-    assert tokenizer.apply_chat_template([{"role": "user", "content": "hello"}], tokenize=False) == "hello!"
-    assert tokenizer.model_max_length == CONFIG.positions
+    tiny.tokenizer(WORDS).save_pretrained(str(folder))
+    assert len(pretrained.load_tokenizer(folder)) == 8
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        whole = (folder / name).read_text()
+        (folder / name).write_text(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=f"the tokenizer in {folder} cannot be read .*copy it again"):
+            pretrained.load_tokenizer(folder)
+        (folder / name).write_text(whole)
 
 
 @pytest.mark.slow

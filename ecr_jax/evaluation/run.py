@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from ecr_jax import host
 from ecr_jax.config import Config, read_recorded
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
@@ -184,20 +181,15 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
 
 def provenance(config: Config, prepared: Prepared) -> dict:
     """What a report's numbers come from: commit, command, data, hardware, libraries, and what each stage cost."""
-    here = Path(__file__).parent
-    commit = ""
-    if shutil.which("git"):
-        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        commit = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
     folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in STAGES}
     costs = {name: json.loads((folder / "cost.json").read_text(encoding="utf-8")) for name, folder in folders.items()}
     return {
-        "commit": commit or "not a git checkout",
+        "commit": host.commit(),
         "command": " ".join(["ecr", *sys.argv[1:]]),
         "config": config.name,
         "data": {name: digest[:16] for name, digest in prepared.manifest["inputs"].items()},
         "counts": prepared.manifest["counts"],
-        "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
+        "hardware": host.hardware(),
         "python": platform.python_version(),
         "jax": jax.__version__,
         "stages": {

@@ -110,21 +110,32 @@ def felt(turns: Sequence[Said]) -> list[FeltEntity]:
 
 @dataclass(frozen=True)
 class Context:
-    """What is known before a turn: texts, and distinct entities (latest last) with their latest known emotions."""
+    """What is known before a turn.
+
+    Attributes:
+      turns: what was said.
+      entities: the distinct entities, latest last.
+      emotions: of each entity, the latest known.
+      mentions: of each entity, how many turns ago it was last named (1: in the turn before), whether the seeker named
+        it then, and how often it was named.
+    """
 
     turns: tuple[Said, ...]
     entities: tuple[int, ...]
     emotions: tuple[Emotions, ...]
+    mentions: tuple[tuple[int, bool, int], ...]
 
     @classmethod
     def of(cls, turns: Sequence[Said], max_entities: int) -> Context:
         """The context that `turns` make; the latest `max_entities` distinct entities are kept."""
-        latest: dict[int, Emotions] = {}
+        latest: dict[int, tuple[Emotions, tuple[int, bool, int]]] = {}
         for mention in felt(turns):
-            known = latest.pop(mention.entity, ())
-            latest[mention.entity] = tuple(zip(mention.emotions, mention.probabilities, strict=True)) or known
+            known, (_, _, times) = latest.pop(mention.entity, ((), (0, False, 0)))
+            emotions = tuple(zip(mention.emotions, mention.probabilities, strict=True)) or known
+            by_seeker = turns[mention.turn].role == Role.SEEKER
+            latest[mention.entity] = emotions, (len(turns) - mention.turn, by_seeker, times + 1)
         kept = list(latest.items())[-max_entities:] if max_entities else []
-        return cls(tuple(turns), tuple(e for e, _ in kept), tuple(f for _, f in kept))
+        return cls(tuple(turns), tuple(e for e, _ in kept), *(tuple(v[i] for _, v in kept) for i in range(2)))
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,7 @@ def fields(pad_entity: int) -> dict[str, Field]:
         "entities": Field(pad_entity, ("E",), "entity_mask"),
         "emotions": Field(PAD, ("E", None)),
         "emotion_probs": Field(0, ("E", None)),
+        "mentions": Field(0, ("E", None)),
         "neighbours": Field(pad_entity, ("E", None)),
         "neighbour_weights": Field(0, ("E", None)),
         "copies": Field(pad_entity, ("E", None)),
@@ -186,8 +198,8 @@ class Reader:
 
         Returns:
           tokens int32 [T], text_states float16 [S, Dt], entities int32 [E], emotions int32 [E, F],
-          emotion_probs float32 [E, F], neighbours int32 [E, K], neighbour_weights float32 [E, K], copies int32 [E, C],
-          copy_weights float32 [E, C].
+          emotion_probs float32 [E, F], mentions int32 [E, 3] (see `Context`), neighbours int32 [E, K],
+          neighbour_weights float32 [E, K], copies int32 [E, C], copy_weights float32 [E, C].
         """
         sizes = self.sizes
         emotions = np.full((len(context.entities), sizes.emotions), PAD, np.int32)
@@ -204,6 +216,7 @@ class Reader:
             "entities": entities,
             "emotions": emotions,
             "emotion_probs": probs,
+            "mentions": np.asarray(context.mentions, np.int32).reshape(-1, 3),
             "neighbours": neighbours,
             "neighbour_weights": weights,
             "copies": copies,

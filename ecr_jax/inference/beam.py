@@ -12,18 +12,12 @@ import numpy as np
 
 from ecr_jax.inference.decoding import Decoding, ends_of, packed, read, read_prompt
 from ecr_jax.inference.sampling import Rules, restrict
-from ecr_jax.models.language_model import Cache, Prefix
+from ecr_jax.models.language_model import Cache, Prefix, take_rows
 
 Early = Literal[True, False, "never"]
 
 # Below every score, and finite, so that differences of scores stay numbers.
 _NEVER = -1e9
-
-
-def take_rows(cache: Cache, index: jax.Array) -> Cache:
-    """The rows `index` [N] of a cache, in that order; a row may be taken several times."""
-    keys, values = (jnp.take(part, index, axis=1) for part in (cache.keys, cache.values))
-    return Cache(keys, values, jnp.take(cache.mask, index, axis=0), cache.length)
 
 
 class Beams(NamedTuple):

@@ -25,7 +25,7 @@ def _totals(module, variables, tokens, start, choices, marks, prefix, prefix_mas
     batch, width = tokens.shape
     length = choices.shape[-1]
     mask = jnp.arange(width) >= start[:, None]
-    cache = init_cache(module.config, batch, width + length, module.dtype)
+    cache = init_cache(module.config, batch, width + length, module.dtype, params=variables["params"])
     prompt = module.apply(variables, tokens, mask, prefix, prefix_mask, cache)
 
     def total(choice):  # int [B, K], bool [B, K]

@@ -144,7 +144,7 @@ def read_prompt(
     """Reads prompts [B, T] that begin at column `start` [B], into a cache with `room` for more tokens; as `read`."""
     batch, width = tokens.shape
     mask = jnp.arange(width) >= start[:, None]
-    cache = init_cache(module.config, batch, width + room, module.dtype)
+    cache = init_cache(module.config, batch, width + room, module.dtype, params=variables["params"])
     return read(module, variables, tokens, mask, cache, prefix, prefix_mask)
 
 

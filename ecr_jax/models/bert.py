@@ -14,21 +14,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ecr_jax.models.language_model import Output, Remat, attend, positions_of, stacked
+from ecr_jax.models.language_model import Output, Remat, attend, positions_of, through
 from ecr_jax.models.linear import Dense
 
 SHARDING_RULES = (
-    (r"(embed|position|token_type)/embedding", (None, "model")),
-    (r"layers/attention/[qkv]/kernel", (None, None, "model")),
-    (r"layers/attention/[qkv]/bias", (None, "model")),
-    (r"layers/attention/o/kernel", (None, "model", None)),
-    (r"layers/mlp/up/kernel", (None, None, "model")),
-    (r"layers/mlp/up/bias", (None, "model")),
-    (r"layers/mlp/down/kernel", (None, "model", None)),
-    (r"layers/(attention/o|mlp/down)/bias", (None, None)),
-    (r"layers/(attention|mlp)_norm/(scale|bias)", (None, None)),
+    (r"embed/embedding", ("vocab", "features")),
+    (r"(position|token_type)/embedding", ("positions", "features")),
+    (r"layers/attention/[qkv]/(kernel|codes|scales)", ("layers", "width", "heads")),
+    (r"layers/attention/[qkv]/bias", ("layers", "heads")),
+    (r"layers/attention/o/(kernel|codes|scales)", ("layers", "heads", "width")),
+    (r"layers/mlp/up/(kernel|codes|scales)", ("layers", "width", "hidden")),
+    (r"layers/mlp/up/bias", ("layers", "hidden")),
+    (r"layers/mlp/down/(kernel|codes|scales)", ("layers", "hidden", "width")),
+    (r"layers/(attention/o|mlp/down)/bias", ("layers", None)),
+    (r"layers/(attention|mlp)_norm/(scale|bias)", ("layers", None)),
     (r"embed_norm/(scale|bias)", (None,)),
 )
+"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One encoder layer, as the body of a scan."""
+    """One encoder layer; its call is as `language_model.through` wants it, and there is no prefix and no cache."""
 
     config: BertConfig
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible):
+    def __call__(self, x, shared, prefix, cached, start):
         c = self.config
-        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, visible))
+        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, *shared))
         x = _norm(c, self.dtype, "mlp_norm")(x + Mlp(c, self.dense, name="mlp")(x))
         return x, None
 
@@ -108,7 +110,7 @@ class Bert(nn.Module):
 
     config: BertConfig
     dtype: Any = jnp.float32
-    remat: Remat = "none"
+    remat: Remat = "dots"
     adapter_dropout: float = 0.0
 
     @nn.compact
@@ -150,6 +152,5 @@ class Bert(nn.Module):
         visible = jnp.broadcast_to(mask[:, None, :], (*tokens.shape, tokens.shape[1]))  # [B, T, T]
 
         dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
-        layers = stacked(Layer, c.layers, self.remat, in_axes=nn.broadcast)(c, self.dtype, dense, name="layers")
-        x, _ = layers(x, visible)
+        x, _ = through(self, Layer, (c, self.dtype, dense), x, (visible,))
         return Output(x, None)

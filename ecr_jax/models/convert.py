@@ -1,4 +1,4 @@
-"""Hugging Face and GGUF names ↔ our parameter trees, as tables that check every shape.
+"""Hugging Face's names and configurations ↔ our parameter trees, as tables that check every shape.
 
 A row of a table is (their name, our path, their shape, transposed?). `{l}` in a name is the layer; rows with it are
 stacked to [L, ...]. Shapes are written with the letters that `_sizes` gives a meaning to. torch keeps a linear layer
@@ -8,7 +8,7 @@ as [out, in] and we as [in, out], hence the transposition; GPT-2's are [in, out]
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -91,22 +91,6 @@ _IGNORED = {
     Gpt2Config: r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight",
     BertConfig: r"embeddings\.position_ids|(pooler|cls|lm_head)\..*",
 }
-
-# llama.cpp's names, for `general.architecture` "llama".
-GGUF_LLAMA = (
-    ("token_embd.weight", "model.embed_tokens.weight"),
-    ("blk.{l}.attn_norm.weight", "model.layers.{l}.input_layernorm.weight"),
-    ("blk.{l}.attn_q.weight", "model.layers.{l}.self_attn.q_proj.weight"),
-    ("blk.{l}.attn_k.weight", "model.layers.{l}.self_attn.k_proj.weight"),
-    ("blk.{l}.attn_v.weight", "model.layers.{l}.self_attn.v_proj.weight"),
-    ("blk.{l}.attn_output.weight", "model.layers.{l}.self_attn.o_proj.weight"),
-    ("blk.{l}.ffn_norm.weight", "model.layers.{l}.post_attention_layernorm.weight"),
-    ("blk.{l}.ffn_gate.weight", "model.layers.{l}.mlp.gate_proj.weight"),
-    ("blk.{l}.ffn_up.weight", "model.layers.{l}.mlp.up_proj.weight"),
-    ("blk.{l}.ffn_down.weight", "model.layers.{l}.mlp.down_proj.weight"),
-    ("output_norm.weight", "model.norm.weight"),
-    ("output.weight", "lm_head.weight"),
-)
 
 
 def module_of(config: LanguageConfig) -> type[Llama] | type[Gpt2] | type[Bert]:
@@ -194,12 +178,16 @@ def to_hf(params: Mapping[str, Any], config: LanguageConfig) -> dict[str, np.nda
     Raises:
         ValueError: a path that is missing or unknown, or an array of another shape.
     """
+    return {name: np.ascontiguousarray(view) for name, view in hf_views(params, config)}
+
+
+def hf_views(params: Mapping[str, Any], config: LanguageConfig) -> Iterator[tuple[str, np.ndarray]]:
+    """The names and tensors of `to_hf` as views of our arrays, so that a large model need not be held twice."""
     flat = flatten(params)
     table = table_of(config)
     if different := set(flat) ^ {ours for _, ours, _, _ in table}:
         raise ValueError(f"missing from or unknown to {type(config).__name__}: {', '.join(sorted(different))}")
     prefix = _PREFIXES[type(config)][1]
-    tensors = {}
     for theirs, ours, letters, transposed in table:
         stacked = "{l}" in theirs
         array = np.asarray(flat[ours])
@@ -209,8 +197,7 @@ def to_hf(params: Mapping[str, Any], config: LanguageConfig) -> dict[str, np.nda
             raise ValueError(f"{ours} is {array.shape}, not {expected}")
         for layer, part in enumerate(array if stacked else array[None]):
             name = ("" if theirs == LLAMA_HEAD[0] else prefix) + theirs.replace("{l}", str(layer))
-            tensors[name] = np.ascontiguousarray(part.T if transposed else part)
-    return tensors
+            yield name, part.T if transposed else part
 
 
 def flatten(tree: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
@@ -229,46 +216,43 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     tree[last] = value
 
 
-def hf_name(gguf_name: str) -> str:
-    """Hugging Face's name of a Llama tensor in a GGUF file.
-
-    Raises:
-        ValueError: a name that the table does not have.
-    """
-    for theirs, ours in GGUF_LLAMA:
-        pattern = re.escape(theirs).replace(re.escape("{l}"), r"(\d+)")
-        if found := re.fullmatch(pattern, gguf_name):
-            return ours.replace("{l}", found[1]) if found.groups() else ours
-    raise ValueError(f"unknown tensor {gguf_name!r} in a GGUF file of architecture llama")
-
-
-def from_gguf_tensor(name: str, tensor: np.ndarray, config: LlamaConfig) -> np.ndarray:
-    """A dequantised GGUF tensor [out, in] as Hugging Face has it: the rows of q and k put back in order.
-
-    llama.cpp turns neighbouring features (2i, 2i + 1), Hugging Face features (i, i + Dh/2); its converter reorders the
-    rows of every head accordingly, and this undoes it.
-    """
-    if not (found := re.search(r"\.attn_([qk])\.weight$", name)):
-        return tensor
-    heads = config.heads if found[1] == "q" else config.kv_heads
-    paired = tensor.reshape(heads, config.head_dim // 2, 2, tensor.shape[1])
-    return paired.swapaxes(1, 2).reshape(tensor.shape)
-
-
 def config_from_hf(values: Mapping[str, Any]) -> LanguageConfig:
     """Our configuration from the dictionary of a `config.json`.
 
     Raises:
-        ValueError: an architecture or a setting that is not supported, or a field that is missing.
+        ValueError: an architecture or a setting that is not supported, or a field that is missing or cannot be.
     """
     kind = values.get("model_type")
     readers = {"llama": _llama_from_hf, "gpt2": _gpt2_from_hf, "bert": _bert_from_hf, "roberta": _bert_from_hf}
     if kind not in readers:
         raise ValueError(f"model_type {kind!r} is not supported; supported are {', '.join(readers)}")
-    try:
-        return readers[kind](values)
-    except KeyError as error:
-        raise ValueError(f"config.json of a {kind} lacks the field {error}") from error
+    return readers[kind](values)
+
+
+def whole(values: Mapping[str, Any], field: str, default: int | None = None, least: int = 1) -> int:
+    """A whole number among the settings of a model.
+
+    Raises:
+        ValueError: it is missing and has no default, or it is no whole number of at least `least`.
+    """
+    value = values.get(field)
+    value = default if value is None else value
+    if value is None:
+        raise ValueError(f"the settings lack the field {field!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{field}={value!r} must be a whole number of at least {least}")
+    return value
+
+
+def real(values: Mapping[str, Any], field: str, default: float | None = None) -> float:
+    """A number above 0 among the settings of a model; errors as in `whole`."""
+    value = values.get(field)
+    value = default if value is None else value
+    if value is None:
+        raise ValueError(f"the settings lack the field {field!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{field}={value!r} must be a number above 0")
+    return float(value)
 
 
 def _insist(values: Mapping[str, Any], field: str, *allowed: Any) -> None:
@@ -286,24 +270,26 @@ def _llama_from_hf(values: Mapping[str, Any]) -> LlamaConfig:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
         raise ValueError(f"rope_type {kind!r} is not supported; supported are default, llama3")
+    _insist(rope, "partial_rotary_factor", 1.0)
     scaling = None
     if kind == "llama3":
-        original = rope["original_max_position_embeddings"]
-        scaling = RopeScaling(rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"], original)
-    heads = values["num_attention_heads"]
+        low, high = real(rope, "low_freq_factor"), real(rope, "high_freq_factor")
+        positions = whole(rope, "original_max_position_embeddings", values.get("original_max_position_embeddings"))
+        scaling = RopeScaling(real(rope, "factor"), low, high, positions)
+    heads, width = whole(values, "num_attention_heads"), whole(values, "hidden_size")
     return LlamaConfig(
-        vocab_size=values["vocab_size"],
-        width=values["hidden_size"],
-        layers=values["num_hidden_layers"],
+        vocab_size=whole(values, "vocab_size"),
+        width=width,
+        layers=whole(values, "num_hidden_layers"),
         heads=heads,
-        kv_heads=values.get("num_key_value_heads") or heads,
-        head_dim=values.get("head_dim") or values["hidden_size"] // heads,
-        hidden=values["intermediate_size"],
-        positions=values.get("max_position_embeddings", 2048),
-        rope_theta=float(rope.get("rope_theta", values.get("rope_theta", 10000.0))),
+        kv_heads=whole(values, "num_key_value_heads", heads),
+        head_dim=whole(values, "head_dim", width // heads),
+        hidden=whole(values, "intermediate_size"),
+        positions=whole(values, "max_position_embeddings", 2048),
+        rope_theta=real(rope, "rope_theta", real(values, "rope_theta", 10000.0)),
         rope_scaling=scaling,
-        eps=values.get("rms_norm_eps", 1e-6),
-        tied=values.get("tie_word_embeddings", False),
+        eps=real(values, "rms_norm_eps", 1e-6),
+        tied=bool(values.get("tie_word_embeddings", False)),
     )
 
 
@@ -312,14 +298,16 @@ def _gpt2_from_hf(values: Mapping[str, Any]) -> Gpt2Config:
     _insist(values, "tie_word_embeddings", True)
     _insist(values, "scale_attn_weights", True)
     _insist(values, "scale_attn_by_inverse_layer_idx", False)
+    _insist(values, "add_cross_attention", False)
+    width = whole(values, "n_embd")
     return Gpt2Config(
-        vocab_size=values["vocab_size"],
-        width=values["n_embd"],
-        layers=values["n_layer"],
-        heads=values["n_head"],
-        hidden=values.get("n_inner") or 4 * values["n_embd"],
-        positions=values["n_positions"],
-        eps=values.get("layer_norm_epsilon", 1e-5),
+        vocab_size=whole(values, "vocab_size"),
+        width=width,
+        layers=whole(values, "n_layer"),
+        heads=whole(values, "n_head"),
+        hidden=whole(values, "n_inner", 4 * width),
+        positions=whole(values, "n_positions"),
+        eps=real(values, "layer_norm_epsilon", 1e-5),
     )
 
 
@@ -327,57 +315,88 @@ def _bert_from_hf(values: Mapping[str, Any]) -> BertConfig:
     _insist(values, "hidden_act", "gelu")
     _insist(values, "position_embedding_type", "absolute")
     _insist(values, "is_decoder", False)
-    roberta = values["model_type"] == "roberta"
+    # RoBERTa's positions begin behind its padding id.
+    offset = whole(values, "pad_token_id", least=0) + 1 if values["model_type"] == "roberta" else 0
     return BertConfig(
-        vocab_size=values["vocab_size"],
-        width=values["hidden_size"],
-        layers=values["num_hidden_layers"],
-        heads=values["num_attention_heads"],
-        hidden=values["intermediate_size"],
-        positions=values["max_position_embeddings"],
-        token_types=values["type_vocab_size"],
-        position_offset=values["pad_token_id"] + 1 if roberta else 0,
-        eps=values.get("layer_norm_eps", 1e-12),
+        vocab_size=whole(values, "vocab_size"),
+        width=whole(values, "hidden_size"),
+        layers=whole(values, "num_hidden_layers"),
+        heads=whole(values, "num_attention_heads"),
+        hidden=whole(values, "intermediate_size"),
+        positions=whole(values, "max_position_embeddings"),
+        token_types=whole(values, "type_vocab_size"),
+        position_offset=offset,
+        eps=real(values, "layer_norm_eps", 1e-12),
     )
 
 
-def config_from_gguf(metadata: Mapping[str, Any], tied: bool) -> LlamaConfig:
-    """Our configuration from the metadata of a GGUF file.
+def config_to_hf(config: LanguageConfig) -> dict[str, Any]:
+    """The `config.json` of our configuration, the inverse of `config_from_hf`; readable by transformers 4 and 5.
 
-    Args:
-        metadata: key → value.
-        tied: True when the file has no `output.weight`.
-
-    Raises:
-        ValueError: another architecture than llama, a stretched rope, or a key that is missing.
+    It names no tokens that begin, end or pad a text: those are the tokenizer's to know (`pretrained.save` adds them).
     """
-    kind = metadata.get("general.architecture")
-    if kind != "llama":
-        raise ValueError(f"GGUF architecture {kind!r} is not supported, only llama; use the model's safetensors")
-    if (scaling := metadata.get("llama.rope.scaling.type", "none")) != "none":
-        raise ValueError(f"llama.rope.scaling.type {scaling!r} is not supported; use the model's safetensors")
+    if isinstance(config, LlamaConfig):
+        return _llama_to_hf(config)
+    return _gpt2_to_hf(config) if isinstance(config, Gpt2Config) else _bert_to_hf(config)
 
-    def need(key: str) -> Any:
-        if f"llama.{key}" not in metadata:
-            raise ValueError(f"the GGUF metadata lacks llama.{key}")
-        return metadata[f"llama.{key}"]
 
-    heads, width = need("attention.head_count"), need("embedding_length")
-    head_dim = metadata.get("llama.attention.key_length", width // heads)
-    if (turned := metadata.get("llama.rope.dimension_count", head_dim)) != head_dim:
-        raise ValueError(f"llama.rope.dimension_count {turned} differs from the head size {head_dim}")
-    return LlamaConfig(
-        vocab_size=metadata["llama.vocab_size"]
-        if "llama.vocab_size" in metadata
-        else len(metadata["tokenizer.ggml.tokens"]),
-        width=width,
-        layers=need("block_count"),
-        heads=heads,
-        kv_heads=metadata.get("llama.attention.head_count_kv", heads),
-        head_dim=head_dim,
-        hidden=need("feed_forward_length"),
-        positions=need("context_length"),
-        rope_theta=float(metadata.get("llama.rope.freq_base", 10000.0)),
-        eps=float(np.float32(need("attention.layer_norm_rms_epsilon"))),
-        tied=tied,
-    )
+def _llama_to_hf(config: LlamaConfig) -> dict[str, Any]:
+    scaling = config.rope_scaling
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.hidden,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.positions,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": scaling
+        and {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low,
+            "high_freq_factor": scaling.high,
+            "original_max_position_embeddings": scaling.positions,
+        },
+        "rms_norm_eps": config.eps,
+        "tie_word_embeddings": config.tied,
+    }
+
+
+def _gpt2_to_hf(config: Gpt2Config) -> dict[str, Any]:
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_embd": config.width,
+        "n_layer": config.layers,
+        "n_head": config.heads,
+        "n_inner": config.hidden,
+        "n_positions": config.positions,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": config.eps,
+        "tie_word_embeddings": True,
+    }
+
+
+def _bert_to_hf(config: BertConfig) -> dict[str, Any]:
+    roberta = config.position_offset > 0
+    return {
+        "model_type": "roberta" if roberta else "bert",
+        "architectures": ["RobertaModel" if roberta else "BertModel"],
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.hidden,
+        "hidden_act": "gelu",
+        "max_position_embeddings": config.positions,
+        "type_vocab_size": config.token_types,
+        "pad_token_id": max(config.position_offset - 1, 0),
+        "layer_norm_eps": config.eps,
+    }

@@ -15,24 +15,25 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax.models import language_model
-from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, stacked, visibility
+from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, through, visibility
 from ecr_jax.models.linear import Dense
 
 logits = language_model.logits
 
 SHARDING_RULES = (
-    (r"embed/embedding", (None, "model")),
-    (r"position/embedding", (None, "model")),
-    (r"layers/attention/qkv/kernel", (None, None, "model")),
-    (r"layers/attention/qkv/bias", (None, "model")),
-    (r"layers/attention/o/kernel", (None, "model", None)),
-    (r"layers/mlp/up/kernel", (None, None, "model")),
-    (r"layers/mlp/up/bias", (None, "model")),
-    (r"layers/mlp/down/kernel", (None, "model", None)),
-    (r"layers/(attention/o|mlp/down)/bias", (None, None)),
-    (r"layers/(attention|mlp)_norm/(scale|bias)", (None, None)),
+    (r"embed/embedding", ("vocab", "features")),
+    (r"position/embedding", ("positions", "features")),
+    (r"layers/attention/qkv/(kernel|codes|scales)", ("layers", "width", "heads")),
+    (r"layers/attention/qkv/bias", ("layers", "heads")),
+    (r"layers/attention/o/(kernel|codes|scales)", ("layers", "heads", "width")),
+    (r"layers/mlp/up/(kernel|codes|scales)", ("layers", "width", "hidden")),
+    (r"layers/mlp/up/bias", ("layers", "hidden")),
+    (r"layers/mlp/down/(kernel|codes|scales)", ("layers", "hidden", "width")),
+    (r"layers/(attention/o|mlp/down)/bias", ("layers", None)),
+    (r"layers/(attention|mlp)_norm/(scale|bias)", ("layers", None)),
     (r"norm/(scale|bias)", (None,)),
 )
+"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,17 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer, as the body of a scan."""
+    """One decoder layer; its call is as `language_model.through` wants it."""
 
     config: Gpt2Config
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible, prefix, cached, start):
+    def __call__(self, x, shared, prefix, cached, start):
         c = self.config
         attention = Attention(c, self.dense, name="attention")
-        change, cached = attention(_norm(c, self.dtype, "attention_norm")(x), visible, prefix, cached, start)
+        change, cached = attention(_norm(c, self.dtype, "attention_norm")(x), *shared, prefix, cached, start)
         x = x + change
         x = x + Mlp(c, self.dense, name="mlp")(_norm(c, self.dtype, "mlp_norm")(x))
         return x, cached
@@ -114,7 +115,7 @@ class Gpt2(nn.Module):
 
     config: Gpt2Config
     dtype: Any = jnp.float32
-    remat: Remat = "none"
+    remat: Remat = "dots"
     adapter_dropout: float = 0.0
 
     @nn.compact
@@ -141,13 +142,8 @@ class Gpt2(nn.Module):
         positions = positions_of(mask, cache) if positions is None else positions
         x = x + nn.Embed(c.positions, c.width, dtype=self.dtype, embedding_init=embed, name="position")(positions)
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
-        cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
-
         dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
-        each, shared = 0, nn.broadcast
-        layers = stacked(Layer, c.layers, self.remat, in_axes=(shared, each, each, shared))
-        layers = layers(c, self.dtype, dense, name="layers")
-        x, cached = layers(x, visible, prefix, cached, start)
+        x, cached = through(self, Layer, (c, self.dtype, dense), x, (visible,), prefix, cache)
         x = _norm(c, self.dtype, "norm")(x)
         if cache is not None:
             cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])

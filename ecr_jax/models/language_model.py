@@ -12,11 +12,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 Params = dict[str, Any]
 Prefix = tuple[jax.Array, jax.Array]
 Remat = Literal["none", "dots", "full"]
-"""What the backward pass computes again: nothing, all but the matrix products, or whole layers."""
+"""What the backward pass computes again: nothing, all but the layers' matrix products, or whole layers. "dots" is the
+fastest on CPUs, where writing down and reading back costs more than elementwise work."""
 
 _REMAT_POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
@@ -24,12 +26,13 @@ _REMAT_POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_savea
 class Cache(NamedTuple):
     """Keys and values of the tokens read so far, in buffers of a fixed size S.
 
-    keys, values [L, B, Hkv, S, Dh]; mask [B, S], True where a real token lies; length, scalar int32, slots in use.
+    keys, values [L, B, Hkv, S, Dh], or L arrays [B, Hkv, S, Dh] for unstacked parameters; mask [B, S], True where a
+    real token lies; length, scalar int32, slots in use.
     Writing past S overwrites the last slots without a word (a jitted function cannot raise): make S large enough.
     """
 
-    keys: jax.Array
-    values: jax.Array
+    keys: jax.Array | tuple[jax.Array, ...]
+    values: jax.Array | tuple[jax.Array, ...]
     mask: jax.Array
     length: jax.Array
 
@@ -56,31 +59,95 @@ class Config(Protocol):
     def head_dim(self) -> int: ...
 
 
-def stacked(layer: type[nn.Module], length: int, remat: Remat, in_axes: Any) -> type[nn.Module]:
-    """`layer` scanned over parameters and adapters stacked as [L, ...], so that depth costs no compile time.
+def by_row(x: jax.Array) -> jax.Array:
+    """x [B, ...] with its rows split over the mesh axis `data`, all else of it whole on every device; x itself where no
+    mesh is set (`jax.sharding.use_abstract_mesh`, `jax.set_mesh`)."""
+    if "data" not in jax.sharding.get_abstract_mesh().axis_names:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec("data"))
+
+
+def through(
+    model: nn.Module,
+    layer: type[nn.Module],
+    settings: tuple[Any, ...],
+    x: jax.Array,
+    shared: tuple[Any, ...],
+    prefix: Prefix | None = None,
+    cache: Cache | None = None,
+) -> tuple[jax.Array, tuple[Any, Any] | None]:
+    """x through all layers of a model; called in its compact method.
+
+    Parameters (and adapters) under "layers", stacked as [L, ...], are scanned: one body, so depth costs no compile
+    time. Parameters under "layers_0", "layers_1", ... (see `unstack`) are gone through one by one: no layer's weights
+    are cut out of a larger array first, which on a CPU takes as long as a decoding step's arithmetic; but then depth
+    costs compile time.
 
     Args:
-        layer: a module whose call maps (x, *others) to (x, what each layer gives).
-        length: L.
-        remat: what is computed again in the backward pass, to save memory.
-        in_axes: of `others`: 0 for what is stacked, `nn.broadcast` for what all layers share.
+        model: with `config` and `remat`.
+        layer: its call maps (x, shared, prefix, cached, start) to x and the layer's part of the cache, written.
+        settings: what the layer is made with.
+        x: [B, T, D].
+        shared: what all layers are given alike.
+        prefix: keys and values [L, B, Hkv, P, Dh].
+        cache: what came before.
+
+    Returns:
+        x, and keys and values of the cache, written (None without a cache).
     """
-    body = layer if remat == "none" else nn.remat(layer, prevent_cse=False, policy=_REMAT_POLICIES[remat])
-    return nn.scan(
-        body,
-        variable_axes={"params": 0, "lora": 0},
-        split_rngs={"params": True, "dropout": True},
-        in_axes=in_axes,
-        length=length,
-    )
+    length = model.config.layers
+    if model.remat != "none":
+        layer = nn.remat(layer, prevent_cse=False, policy=_REMAT_POLICIES[model.remat])
+    cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
+    # Said before and after, or XLA lets the split of the embedding's columns run through all layers, and every device
+    # computes all rows.
+    x = by_row(x)
+    if not model.has_variable("params", "layers_0"):
+        shares, each = nn.broadcast, 0
+        scanned = nn.scan(
+            layer,
+            variable_axes={"params": 0, "lora": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(shares, each, each, shares),
+            length=length,
+        )
+        x, written = scanned(*settings, name="layers")(x, shared, prefix, cached, start)
+        return by_row(x), written
+    written = []
+    for index in range(length):
+        own = [None if parts is None else tuple(part[index] for part in parts) for parts in (prefix, cached)]
+        x, kept = layer(*settings, name=f"layers_{index}")(x, shared, *own, start)
+        written.append(kept)
+    return by_row(x), None if cached is None else tuple(zip(*written, strict=True))
 
 
-def init_cache(config: Config, batch: int, length: int, dtype: Any = jnp.float32) -> Cache:
-    """An empty cache for `length` tokens a row."""
-    shape = (config.layers, batch, config.kv_heads, length, config.head_dim)
-    return Cache(
-        jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((batch, length), bool), jnp.zeros((), jnp.int32)
-    )
+def unstack(variables: Params) -> Params:
+    """Parameters or an adapter with a subtree "layers_0", ... for every layer in place of the stacked "layers".
+
+    The same models read both, see `through`. It is a copy: let go of the stacked tree to keep memory as it was.
+    """
+    length = jax.tree.leaves(variables["layers"])[0].shape[0]
+    rest = {name: value for name, value in variables.items() if name != "layers"}
+    cut = jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree))
+    return rest | {f"layers_{index}": cut(variables["layers"], index) for index in range(length)}
+
+
+def init_cache(
+    config: Config, batch: int, length: int, dtype: Any = jnp.float32, *, params: Params | None = None
+) -> Cache:
+    """An empty cache for `length` tokens a row; in the form that suits `params`, stacked if none are given."""
+    shape = (batch, config.kv_heads, length, config.head_dim)
+    if params is not None and "layers_0" in params:
+        keys, values = (tuple(jnp.zeros(shape, dtype) for _ in range(config.layers)) for _ in range(2))
+    else:
+        keys, values = (jnp.zeros((config.layers, *shape), dtype) for _ in range(2))
+    return Cache(keys, values, jnp.zeros((batch, length), bool), jnp.zeros((), jnp.int32))
+
+
+def take_rows(cache: Cache, index: jax.Array) -> Cache:
+    """The rows `index` [N] of a cache, in that order; a row may be taken several times."""
+    keys, values = jax.tree.map(lambda part: jnp.take(part, index, axis=-4), (cache.keys, cache.values))
+    return Cache(keys, values, jnp.take(cache.mask, index, axis=0), cache.length)
 
 
 def positions_of(mask: jax.Array, cache: Cache | None = None) -> jax.Array:
@@ -158,12 +225,16 @@ def attend(
     if prefix is not None:
         keys = jnp.concatenate([prefix[0].astype(keys.dtype), keys], axis=2)  # [B, Hkv, P + S, Dh]
         values = jnp.concatenate([prefix[1].astype(values.dtype), values], axis=2)
-    queries = queries.reshape(batch, length, groups, heads // groups, size)  # [B, T, Hkv, G, Dh]
+    # Queries of one group of heads are rows of one product: [B, Hkv, G * T, Dh] times [B, Hkv, P + S, Dh].
+    queries = queries.reshape(batch, length, groups, -1, size).transpose(0, 2, 3, 1, 4)  # [B, Hkv, G, T, Dh]
     exact = jnp.promote_types(queries.dtype, jnp.float32)
-    scores = jnp.einsum("btkgd,bksd->bkgts", queries, keys, preferred_element_type=exact) * size**-0.5
+    rows = queries.reshape(batch, groups, -1, size)
+    scores = jnp.einsum("bkqd,bksd->bkqs", rows, keys, preferred_element_type=exact) * size**-0.5
+    scores = scores.reshape(*queries.shape[:4], -1)  # [B, Hkv, G, T, P + S]
     scores = jnp.where(visible[:, None, None], scores, -1e30)  # finite, so that a row without keys is no NaN
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)  # [B, Hkv, G, T, P + S]
-    context = jnp.einsum("bkgts,bksd->btkgd", weights, values)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    context = jnp.einsum("bkqs,bksd->bkqd", weights.reshape(batch, groups, -1, weights.shape[-1]), values)
+    context = context.reshape(queries.shape).transpose(0, 3, 1, 2, 4)  # [B, T, Hkv, G, Dh]
     context = jnp.where(visible.any(axis=-1)[:, :, None, None, None], context, 0)
     return context.reshape(batch, length, heads * size), cached
 
@@ -212,10 +283,15 @@ def read_last(
     return module.apply({"params": params}, final, real, prefix, prefix_mask, cache).hidden[:, 0]
 
 
+def head(params: Params) -> jax.Array:
+    """The rows [V, D] that score tokens: the embedding's where the head is tied."""
+    return params["head"] if "head" in params else params["embed"]["embedding"]
+
+
 def logits(params: Params, hidden: jax.Array) -> jax.Array:
-    """Scores of the next token, float32 [..., V], from states [..., D]; the head is the embedding where tied."""
-    head = params["head"] if "head" in params else params["embed"]["embedding"]  # [V, D]
-    return jnp.einsum("...d,vd->...v", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    """Scores of the next token, float32 [..., V], from states [..., D]."""
+    rows = head(params).astype(hidden.dtype)
+    return jnp.einsum("...d,vd->...v", hidden, rows, preferred_element_type=jnp.float32)
 
 
 def extend_vocabulary(params: Params, rows: jax.Array, head_rows: jax.Array | None = None) -> Params:

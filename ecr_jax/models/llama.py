@@ -13,25 +13,25 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ecr_jax.models import language_model
-from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, stacked, visibility
+from ecr_jax.models.language_model import Cache, Output, Prefix, Remat, attend, positions_of, through, visibility
 from ecr_jax.models.linear import Dense
 
 logits = language_model.logits
 
-# Column-parallel, then row-parallel: one all-reduce after attention and one after the feed-forward part. The embedding
-# is split by features, so that added tokens need not make the vocabulary divisible.
 SHARDING_RULES = (
-    (r"embed/embedding", (None, "model")),
-    (r"head", (None, "model")),
-    (r"layers/attention/[qkv]/kernel", (None, None, "model")),
-    (r"layers/attention/o/kernel", (None, "model", None)),
-    (r"layers/mlp/(gate|up)/kernel", (None, None, "model")),
-    (r"layers/mlp/down/kernel", (None, "model", None)),
-    (r"layers/(attention|mlp)_norm/scale", (None, None)),
+    (r"embed/embedding|head", ("vocab", "features")),
+    (r"layers/attention/q/(kernel|codes|scales)", ("layers", "width", "heads")),
+    (r"layers/attention/[kv]/(kernel|codes|scales)", ("layers", "width", "kv_heads")),
+    (r"layers/attention/o/(kernel|codes|scales)", ("layers", "heads", "width")),
+    (r"layers/mlp/(gate|up)/(kernel|codes|scales)", ("layers", "width", "hidden")),
+    (r"layers/mlp/down/(kernel|codes|scales)", ("layers", "hidden", "width")),
+    (r"layers/(attention|mlp)_norm/scale", ("layers", None)),
     (r"norm/scale", (None,)),
 )
+"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,23 @@ class LlamaConfig:
             raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn pairs")
 
 
-def frequencies(config: LlamaConfig) -> jax.Array:
-    """Angles per position, float32 [Dh / 2]."""
-    slow_to_fast = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    turns = config.rope_theta**-slow_to_fast
+def frequencies(config: LlamaConfig) -> np.ndarray:
+    """Angles per position, float32 [Dh / 2], rounded after every step as transformers rounds them.
+
+    A unit in the last place of a frequency moves a cosine at position 8192 by 3e-4, so the rounding is part of the
+    model: `1 / theta^x` and `theta^-x` are not the same numbers.
+    """
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    turns = 1 / np.power(config.rope_theta, exponents, dtype=np.float64).astype(np.float32)
     scaling = config.rope_scaling
     if scaling is None:
         return turns
     # Wavelengths shorter than positions/high stay, longer than positions/low are stretched, between: interpolated.
-    per_context = scaling.positions * turns / (2 * jnp.pi)
-    keep = jnp.clip((per_context - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
-    return turns * (keep + (1 - keep) / scaling.factor)
+    wavelengths = np.float32(2 * np.pi) / turns
+    keep = (scaling.positions / wavelengths - scaling.low) / (scaling.high - scaling.low)
+    between = (1 - keep) * turns / scaling.factor + keep * turns
+    slow, fast = wavelengths > scaling.positions / scaling.low, wavelengths < scaling.positions / scaling.high
+    return np.select([slow, fast], [turns / scaling.factor, turns], between).astype(np.float32)
 
 
 def rotation(config: LlamaConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -126,18 +132,18 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer, as the body of a scan."""
+    """One decoder layer; its call is as `language_model.through` wants it."""
 
     config: LlamaConfig
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible, turn, prefix, cached, start):
+    def __call__(self, x, shared, prefix, cached, start):
         c = self.config
         attention = Attention(c, self.dense, name="attention")
         normed = nn.RMSNorm(c.eps, dtype=self.dtype, name="attention_norm")(x)
-        change, cached = attention(normed, visible, turn, prefix, cached, start)
+        change, cached = attention(normed, *shared, prefix, cached, start)
         x = x + change
         x = x + Mlp(c, self.dense, name="mlp")(nn.RMSNorm(c.eps, dtype=self.dtype, name="mlp_norm")(x))
         return x, cached
@@ -155,7 +161,7 @@ class Llama(nn.Module):
 
     config: LlamaConfig
     dtype: Any = jnp.float32
-    remat: Remat = "none"
+    remat: Remat = "dots"
     adapter_dropout: float = 0.0
 
     @nn.compact
@@ -189,13 +195,8 @@ class Llama(nn.Module):
             self.param("head", nn.initializers.normal(0.02), (c.vocab_size, c.width))
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
         turn = rotation(c, positions_of(mask, cache) if positions is None else positions)
-        cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
-
         dense = partial(Dense, use_bias=False, dtype=self.dtype, dropout=self.adapter_dropout)
-        each, shared = 0, nn.broadcast
-        layers = stacked(Layer, c.layers, self.remat, in_axes=(shared, shared, each, each, shared))
-        layers = layers(c, self.dtype, dense, name="layers")
-        x, cached = layers(x, visible, turn, prefix, cached, start)
+        x, cached = through(self, Layer, (c, self.dtype, dense), x, (visible, turn), prefix, cache)
         x = nn.RMSNorm(c.eps, dtype=self.dtype, name="norm")(x)
         if cache is not None:
             cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])

@@ -22,8 +22,16 @@ Adapter = dict[str, Any]
 # The kernels [in, out] of attention, in all our language models.
 ATTENTION = (r"layers/attention/.*/kernel",)
 
-# Adapters are small: every device holds them whole.
-SHARDING_RULES = ((r".*/kernel/[ab]", ()),)
+SHARDING_RULES = (
+    (r"layers/(attention/(q|k|v|qkv)|mlp/(gate|up))/(kernel/)?a", ("layers", "width", "rank")),
+    (r"layers/attention/(q|qkv)/(kernel/)?b", ("layers", "rank", "heads")),
+    (r"layers/attention/[kv]/(kernel/)?b", ("layers", "rank", "kv_heads")),
+    (r"layers/mlp/(gate|up)/(kernel/)?b", ("layers", "rank", "hidden")),
+    (r"layers/attention/o/(kernel/)?a", ("layers", "heads", "rank")),
+    (r"layers/mlp/down/(kernel/)?a", ("layers", "hidden", "rank")),
+    (r"layers/(attention/o|mlp/down)/(kernel/)?b", ("layers", "rank", "width")),
+)
+"""Path in an adapter of any family -> its logical axes: those of its kernel, so that both are split alike."""
 
 
 def init(key: jax.Array, params: Mapping[str, Any], patterns: Sequence[str], rank: int) -> Adapter:

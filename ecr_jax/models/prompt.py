@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from ecr_jax.models.linear import times
 from ecr_jax.models.rgcn import RGCN
 
 EMOTIONS = 9
@@ -145,7 +146,7 @@ class Linear(nn.Module):
         def init(key, shape, dtype=jnp.float32):
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-        y = x @ self.param("kernel", init, (x.shape[-1], self.features))
+        y = times(x, self.param("kernel", init, (x.shape[-1], self.features)))
         return y + self.param("bias", init, (self.features,)) if self.use_bias else y
 
 

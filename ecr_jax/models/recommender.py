@@ -48,7 +48,8 @@ class HeadConfig:
       walk: a learned multiple of asinh of what reaches an item in two steps over the graph: from a mention to its facts
         (a film's director, genre, ...; anything else is its own fact), from there to the items that share them. A
         mention's weight is learned from what was felt and said about it, and may be negative; so is a relation's.
-      mentions: a learned score for what the context already mentions, by how long ago and in what state.
+      mentions: a learned score for what the context already mentions: whether a film is named again is a choice of its
+        own. It depends on who named it, how long ago, how often (the batch's `mentions` [B, E, 3]), and on its state.
       prior: a learned multiple of a given prior of the items (log popularity), less what the batch's `own_items` and
         `own_shift` [B, P] say of a training dialogue's own share in it.
     """
@@ -150,6 +151,17 @@ def recency(mask: jax.Array) -> jax.Array:
     return jnp.clip(count[:, -1:] - count, 0, SLOTS - 1)
 
 
+AGO, TIMES = 6, 3
+"""From how many turns, and how many mentions, on they are no longer told apart."""
+
+
+def mention_kind(mentions: jax.Array) -> jax.Array:
+    """Numbers what is known of a mention: int [..., 3] (turns ago, named by the seeker, how often) -> int [...]."""
+    ago, by_seeker, times = (mentions[..., i].astype(jnp.int32) for i in range(3))
+    ago, times = jnp.clip(ago, 1, AGO) - 1, jnp.clip(times, 1, TIMES) - 1
+    return (ago * 2 + by_seeker) * TIMES + times
+
+
 class AttentionPool(nn.Module):
     """Weighted mean of rows by a learned score tanh(x W) v (+ bias), then a linear map: [B, S, D] -> [B, D]."""
 
@@ -202,6 +214,8 @@ class Heads(nn.Module):
             logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * prior
         if c.mentions:
             scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
+            kinds = self.param("mention_kind", nn.initializers.zeros, (AGO * 2 * TIMES,))
+            scores += kinds[mention_kind(batch["mentions"])]
             scores += Linear(1, scale=0.0, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
             logits += scatter(batch["entities"], jnp.where(mask, scores, 0), self.entities + 1)[:, item_ids]
         if c.walk and facts is not None:

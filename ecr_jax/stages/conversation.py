@@ -20,6 +20,7 @@ from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
 from ecr_jax.stages.recommender import graph_arrays, prompt_config, transfer
 from ecr_jax.stages.response import SCALE, language_model_loss, mean_loss
+from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 
 
@@ -96,10 +97,11 @@ def train(ground: Ground) -> None:
         frozen=frozen,
         loss=loss,
         batches=over,
-        evaluate=mean_loss(loss, frozen, Batches(validation, padding, shapes, size, epochs=1, shuffle=False)),
+        evaluate=mean_loss(loss, Batches(validation, padding, shapes, size, epochs=1, shuffle=False)),
         select="loss",
         mode="min",
         config=config.train,
+        rules=(*sharding.language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
         describe=lambda ids: [training.name(index) for index in ids],
         record=ground.recorded("conversation"),
     )

@@ -93,7 +93,7 @@ def train(ground: Ground) -> None:
     def probabilities(params, split: Split) -> np.ndarray:
         return np.asarray(forward(params, np.stack([example["state"] for example in made[split]])))
 
-    def evaluate(params) -> dict[str, float]:
+    def evaluate(params, _) -> dict[str, float]:
         found = measure(probabilities(params, Split.VALID), [labels for _, labels in utterances[Split.VALID]])
         return {name: found[name] for name in ("recall@2", "macro_f1", "accuracy")}
 

@@ -43,7 +43,7 @@ def train(ground: Ground) -> None:
         frozen=made.frozen,
         loss=loss,
         batches=over,
-        evaluate=lambda params: recommender.ranking_metrics(scorer, params, looked_at, everything),
+        evaluate=lambda params, _: recommender.ranking_metrics(scorer, params, looked_at, everything),
         select="recall@10",
         mode="max",
         config=config.train,

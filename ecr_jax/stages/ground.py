@@ -19,7 +19,7 @@ from ecr_jax.features.states import States
 from ecr_jax.features.text import ROLE_WORDS, Words
 from ecr_jax.knowledge.cooccurrence import Cooccurrence
 from ecr_jax.prepare import Prepared
-from ecr_jax.pretrained import Pretrained, extend, load, load_tokenizer
+from ecr_jax.pretrained import Pretrained, check_tokenizer, extend, load, load_tokenizer
 from ecr_jax.training.checkpoint import read_params
 
 
@@ -43,7 +43,9 @@ class Ground:
     def encoder(self) -> tuple[Pretrained, object]:
         """The frozen text encoder and its tokenizer."""
         path = hub.resolve(self.config.encoder.name)
-        return load(path), load_tokenizer(path)
+        model, tokenizer = load(path), load_tokenizer(path)
+        check_tokenizer(tokenizer, model.config, path)
+        return model, tokenizer
 
     def encode(self, texts: Sequence[str], max_tokens: int, label: str, *, keep: bool = True) -> States:
         """States of texts, kept on disk beside the prepared corpora unless `keep` is off."""
@@ -80,6 +82,7 @@ class Ground:
         """A language model with the `<movie>` slot, which begins as what its tokenizer says of "movie"."""
         path = hub.resolve(name)
         model, tokenizer = load(path, layers=layers), load_tokenizer(path)
+        check_tokenizer(tokenizer, model.config, path)
         pieces = tokenizer(" movie", add_special_tokens=False)["input_ids"]
         words = Words.of(tokenizer)
         if words.movie >= model.config.vocab_size:

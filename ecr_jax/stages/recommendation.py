@@ -52,7 +52,7 @@ def train(ground: Ground) -> None:
         frozen=made.frozen,
         loss=loss,
         batches=over,
-        evaluate=lambda params: recommender.ranking_metrics(scorer, params, looked_at, made.items),
+        evaluate=lambda params, _: recommender.ranking_metrics(scorer, params, looked_at, made.items),
         select="recall@10",
         mode="max",
         config=config.train,

@@ -20,8 +20,9 @@ from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.reviews import Review, prompt
 from ecr_jax.models import lora
-from ecr_jax.models.language_model import logits
+from ecr_jax.models.language_model import head
 from ecr_jax.stages.ground import Ground
+from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 
 FIELDS = {"tokens": Field(0, ("T",), "token_mask"), "loss_mask": Field(False, ("T",))}
@@ -71,10 +72,10 @@ def language_model_loss(module: Any, params: dict, batch: dict, **prefix: Any) -
     """(total, count, metrics) of next-token cross-entropy over the marked tokens."""
     out = module.apply({"params": params}, batch["tokens"], batch["token_mask"], **prefix)
     marked = batch["loss_mask"] & batch["token_mask"]
-    scores = logits(params, out.hidden)
-    values = losses.language_model(logits=scores, tokens=batch["tokens"], where=marked)
-    hits = (scores[:, :-1].argmax(-1) == batch["tokens"][:, 1:]) & marked[:, 1:]
-    return jnp.sum(values), jnp.sum(marked[:, 1:]), {"accuracy": jnp.sum(hits)}
+    total, hits = losses.language_model(
+        hidden=out.hidden, head=head(params), tokens=batch["tokens"], where=marked
+    )
+    return total, jnp.sum(marked[:, 1:]), {"accuracy": hits}
 
 
 def train(ground: Ground) -> None:
@@ -99,19 +100,20 @@ def train(ground: Ground) -> None:
         frozen=frozen,
         loss=loss,
         batches=Batches(training, FIELDS, shapes, size, seed=config.train.seed),
-        evaluate=mean_loss(loss, frozen, Batches(validation, FIELDS, shapes, size, epochs=1, shuffle=False)),
+        evaluate=mean_loss(loss, Batches(validation, FIELDS, shapes, size, epochs=1, shuffle=False)),
         select="loss",
         mode="min",
         config=config.train,
+        rules=(*sharding.language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
         record=ground.recorded("response"),
     )
 
 
-def mean_loss(loss, frozen: dict, batches: Batches):
+def mean_loss(loss, batches: Batches):
     """An `evaluate` for `fit`: the loss and its metrics over whole validation batches, each token counted once."""
     forward = jax.jit(loss)
 
-    def evaluate(params) -> dict[str, float]:
+    def evaluate(params, frozen) -> dict[str, float]:
         totals: dict[str, float] = {}
         for batch in batches:
             total, count, extra = forward(params, frozen, batch, None)

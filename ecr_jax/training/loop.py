@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import json
 import math
+import re
 import signal
 import threading
 import time
@@ -47,6 +48,8 @@ class TrainConfig:
         keep: latest checkpoints kept (the best parameters are kept beside them).
         seed: of the data's order and of the step's random numbers.
         optim: the optimiser.
+        sharding: how parameters are spread over the devices. It changes nothing but rounding, so a run may go on with
+            another one.
     """
 
     epochs: float | None = None
@@ -60,6 +63,7 @@ class TrainConfig:
     keep: int = 2
     seed: int = 0
     optim: optim.OptimConfig = dataclasses.field(default_factory=optim.OptimConfig)
+    sharding: sharding.ShardingConfig = dataclasses.field(default_factory=sharding.ShardingConfig)
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -97,7 +101,7 @@ def fit(
     frozen: Tree,
     loss: Loss,
     batches: Batches,
-    evaluate: Callable[[Tree], Mapping[str, float]],
+    evaluate: Callable[[Tree, Tree], Mapping[str, float]],
     select: str,
     mode: str,
     config: TrainConfig,
@@ -117,12 +121,13 @@ def fit(
         frozen: the arrays the loss needs and does not train.
         loss: `(params, frozen, batch, key) -> (total, count, metrics)`, scalar sums; the objective is total / count.
         batches: endless (or long enough), of `config.batch_size` rows.
-        evaluate: trained params → validation metrics; never sees the test split.
+        evaluate: (params, frozen) as they lie on the devices → validation metrics; never sees the test split.
         select: the metric of `evaluate` that decides which parameters are best.
         mode: "max" or "min": which way `select` is better.
         config: see TrainConfig.
-        mesh: by default as many devices on `data` as divide the rows of a micro-batch.
-        rules: where parameters live, trainable and frozen; on every device by default.
+        mesh: by default `config.sharding.model` devices on `model`, and as many on `data` as divide the rows of a
+            micro-batch.
+        rules: the logical axes of all arrays, trainable and frozen, for `config.sharding.strategy` to split.
         describe: example numbers → names people know, for the message about a loss that is not a number.
         record: JSON that config.json should hold too; going on demands the same one.
 
@@ -130,7 +135,8 @@ def fit(
         The best parameters, their metrics and the summary.
 
     Raises:
-        ValueError: the directory holds a run with another configuration; sizes that do not divide; an unknown metric.
+        ValueError: the directory holds a run with another configuration; sizes that do not divide; an unknown metric;
+            a strategy that splits nothing here.
         FloatingPointError: a loss or gradient that is not finite, naming the step and the examples.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
@@ -147,17 +153,18 @@ def fit(
         return FitResult(checkpoint.read_params(best_file), summary["best"]["metrics"], summary)
 
     if mesh is None:
-        rows = config.batch_size // config.accumulation
-        used = max(n for n in range(1, len(jax.devices()) + 1) if rows % n == 0)
-        mesh = sharding.make_mesh(devices=jax.devices()[:used])
+        mesh = _mesh(config)
     _check_sizes(batches, config, mesh, steps)
     eval_every = config.eval_every or batches.per_epoch
     key = jax.random.key(config.seed)
 
     # Abstract first, then shardings, then the arrays: a run goes on from its checkpoint, or begins with `params`.
     optimizer = optim.make_optimizer(config.optim, steps, params)
-    placement = state_shardings(params, optimizer, rules, mesh)
-    frozen_placement = sharding.shardings(frozen, rules, mesh)
+    strategy = config.sharding.strategy
+    placement = state_shardings(params, optimizer, rules, mesh, strategy)
+    frozen_placement = sharding.shardings(frozen, rules, mesh, strategy)
+    if strategy != "data":
+        console.print(_spread((params, frozen), (placement["params"], frozen_placement), mesh, strategy))
     step = make_step(
         loss,
         optimizer,
@@ -204,7 +211,8 @@ def fit(
                 mark = time.monotonic()
                 if evaluating:
                     bar.update(task, note="evaluating")
-                    found = {name: float(value) for name, value in evaluate(state["params"]).items()}
+                    with jax.set_mesh(mesh):
+                        found = {name: float(value) for name, value in evaluate(state["params"], frozen).items()}
                     better = _judge(progress, done, found, select, mode)
                     if better:
                         checkpoint.write_params(best_file, state["params"], {"step": done, "metrics": found})
@@ -249,7 +257,7 @@ def _same_config(directory: Path, config: dict[str, Any]) -> None:
         return
     before, now = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(config)
     changed = [f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in sorted(before.keys() | now.keys())
-               if before.get(name) != now.get(name)]
+               if before.get(name) != now.get(name) and not re.search(r"(^|\.)train\.sharding\.", name)]
     if changed:
         raise ValueError(f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another "
                          f"directory, the same configuration, or remove the run to begin anew (--force)")
@@ -260,6 +268,26 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {name: value}
     return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}" if name else key).items()}
+
+
+def _mesh(config: TrainConfig) -> Mesh:
+    """As many devices as the strategy and the rows of a micro-batch can use."""
+    model, rows = config.sharding.model, config.batch_size // config.accumulation
+    most = len(jax.devices()) // model
+    if not most:
+        raise ValueError(f"train.sharding.model={model}: there are {len(jax.devices())} devices")
+    used = max(n for n in range(1, most + 1) if rows % n == 0)
+    return sharding.make_mesh(model, jax.devices()[: used * model])
+
+
+def _spread(tree: Tree, placement: Tree, mesh: Mesh, strategy: str) -> str:
+    """What a strategy comes to, in words."""
+    held, whole = sharding.bytes_on_a_device(tree, placement), sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    over = " x ".join(f"{size} {name}" for name, size in mesh.shape.items())
+    if held == whole:
+        raise ValueError(f"train.sharding.strategy={strategy!r} splits nothing over {over} devices: this stage has no "
+                         f"rules for its parameters, or none of their axes divides; take 'data'")
+    return f"{strategy} over {over} devices: each holds {held / 2**20:.0f} MB of {whole / 2**20:.0f} MB of parameters"
 
 
 def _check_sizes(batches: Batches, config: TrainConfig, mesh: Mesh, steps: int) -> None:

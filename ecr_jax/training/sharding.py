@@ -1,19 +1,96 @@
-"""Where arrays live: a mesh with the axes `data` and `model`, and rule tables that give every parameter its place."""
+"""Where arrays live: a mesh with the axes `data` and `model`, rules that name the axes of every array, and strategies
+that say which of them are split over which axis of the mesh."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-Tree = Any
-Rules = Sequence[tuple[str, PartitionSpec]]
+from ecr_jax.models import bert, gpt2, llama, lora
+from ecr_jax.models.convert import LanguageConfig
 
-REPLICATED: Rules = ((".*", PartitionSpec()),)
+Tree = Any
+Strategy = Literal["data", "fsdp", "tensor", "fsdp_tensor"]
+
+
+class Units(NamedTuple):
+    """A logical axis that may only be split between units: "heads" of 576 features in 9 units, for instance."""
+
+    axis: str
+    count: int
+
+
+Axes = Sequence[str | Units | None]
+Rules = Sequence[tuple[str, Axes]]
+
+REPLICATED: Rules = ((".*", ()),)
+
+WHOLE = ("layers", "vocab", "positions", "rank")
+"""Logical axes that no strategy splits: layers are scanned over one by one, vocabularies grow by added tokens."""
+
+SPLIT: Mapping[str, Mapping[Strategy, tuple[str, ...]]] = {
+    "width": {"fsdp": ("data",), "fsdp_tensor": ("data",)},
+    "heads": {"tensor": ("model",), "fsdp_tensor": ("model",)},
+    "kv_heads": {"tensor": ("model",), "fsdp_tensor": ("model",)},
+    "hidden": {"tensor": ("model",), "fsdp_tensor": ("model",)},
+    # `model` before `data`: the other way round XLA gathers all rows to get from these columns to a device's rows.
+    "features": {"fsdp": ("data",), "tensor": ("model",), "fsdp_tensor": ("model", "data")},
+}
+"""Logical axis -> strategy -> axes of the mesh; what is not named stays whole.
+
+`width` is the side of a kernel that meets the residual stream; `heads`, `kv_heads` and `hidden` are the other sides of
+attention and of the feed-forward part; `features` are the columns of an embedding. So `tensor` is column-parallel, then
+row-parallel, with one all-reduce after attention and one after the feed-forward part, forwards and backwards; and `fsdp`
+gathers a layer's kernels where the layer is computed and keeps them no longer. Norms and output biases are whole.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingConfig:
+    """How a stage is spread over the devices. The batch's rows are split over the mesh axis `data` in each of these.
+
+    Attributes:
+        strategy: what else is split.
+            `data`: nothing; every device holds all parameters.
+            `fsdp` (fully sharded data parallel): kernels, embeddings and their moments over `data` too.
+            `tensor`: heads, feed-forward units and embeddings, with their moments, over `model`.
+            `fsdp_tensor`: both.
+        model: devices on the mesh axis `model`, which compute the same rows together; the others are on `data`.
+    """
+
+    strategy: Strategy = "data"
+    model: int = 1
+
+    def __post_init__(self) -> None:
+        if self.strategy not in get_args(Strategy):
+            raise ValueError(f"sharding.strategy={self.strategy!r}: choose one of {', '.join(get_args(Strategy))}")
+        if self.strategy in ("tensor", "fsdp_tensor") and self.model < 2:
+            raise ValueError(f"sharding.model={self.model}: {self.strategy!r} needs 2 or more devices on `model`")
+        if self.strategy in ("data", "fsdp") and self.model != 1:
+            raise ValueError(f"sharding.model={self.model}: {self.strategy!r} splits nothing over `model`; "
+                             f"give 1, or take 'tensor' or 'fsdp_tensor'")
+
+
+def language_model_rules(config: LanguageConfig, under: str = "") -> Rules:
+    """The rules of a language model's parameters, whole or quantised, and of its adapters.
+
+    Args:
+        config: says which family, and into how many whole heads attention may be split.
+        under: regex of where they lie in the tree, such as "language_model|adapter"; "" for the tree itself.
+    """
+    table = {llama.LlamaConfig: llama, gpt2.Gpt2Config: gpt2, bert.BertConfig: bert}[type(config)].SHARDING_RULES
+    heads = {"heads": config.heads, "kv_heads": getattr(config, "kv_heads", config.heads)}
+    before = f"(?:{under})/" if under else ""
+    return tuple(
+        (f"^{before}(?:{pattern})$", tuple(Units(axis, heads[axis]) if axis in heads else axis for axis in axes))
+        for pattern, axes in (*table, *lora.SHARDING_RULES)
+    )
 
 
 def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -47,20 +124,33 @@ def match(tree: Tree, rules: Sequence[tuple[str, Any]], what: str) -> Tree:
     return jax.tree.map(lambda n: next(value for pattern, value in rules if re.search(pattern, n)), names(tree))
 
 
-def shardings(tree: Tree, rules: Rules, mesh: Mesh) -> Tree:
+def shardings(tree: Tree, rules: Rules, mesh: Mesh, strategy: Strategy = "data") -> Tree:
     """A NamedSharding for every leaf, by the first rule whose regex is found in its path.
+
+    An axis that does not divide into its mesh axes (three heads of keys over eight devices, an odd width) stays whole,
+    and so does what the rules leave unnamed.
 
     Args:
         tree: arrays or ShapeDtypeStructs.
-        rules: (regex, PartitionSpec) pairs that together cover every leaf.
+        rules: (regex, logical axes) pairs that together cover every leaf; fewer axes than the array has leave the last
+            ones whole.
         mesh: names the axes.
+        strategy: a column of `SPLIT`.
 
     Raises:
-        ValueError: a leaf no rule covers; a spec with an unknown axis, an axis used twice, more entries than the
-            array has axes, or one that does not divide the array's axis.
+        ValueError: a leaf no rule covers; an axis that is not in `SPLIT` or `WHOLE`, more axes than the array has, two
+            that collide on one axis of the mesh, or a mesh without an axis that the strategy needs.
     """
-    specs = match(tree, rules, "sharding rules")
-    return jax.tree.map(lambda name, leaf, spec: _sharding(name, np.shape(leaf), spec, mesh), names(tree), tree, specs)
+    axes = match(tree, rules, "sharding rules")
+    return jax.tree.map(lambda name, leaf, found: _sharding(name, np.shape(leaf), found, mesh, strategy),
+                        names(tree), tree, axes)
+
+
+def bytes_on_a_device(tree: Tree, placement: Tree) -> int:
+    """Bytes that one device holds of a tree placed so."""
+    sizes = jax.tree.map(lambda leaf, place: np.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
+                         tree, placement)
+    return int(sum(jax.tree.leaves(sizes)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -78,19 +168,24 @@ def shard_tree(tree: Tree, placement: Tree) -> Tree:
     return jax.device_put(tree, placement, may_alias=False)
 
 
-def _sharding(name: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> NamedSharding:
-    parts = [() if part is None else (part,) if isinstance(part, str) else tuple(part) for part in spec]
+def _sharding(name: str, shape: tuple[int, ...], axes: Axes, mesh: Mesh, strategy: Strategy) -> NamedSharding:
+    here = f"sharding of {name} {shape} as {tuple(axes)}"
+    if len(axes) > len(shape):
+        raise ValueError(f"{here}: {len(axes)} names for {len(shape)} axes; make its pattern narrower")
+    parts: list[tuple[str, ...]] = []
+    for axis, size in zip(axes, shape, strict=False):
+        axis, units = axis if isinstance(axis, Units) else (axis, size)
+        if axis is not None and axis not in (*SPLIT, *WHOLE):
+            raise ValueError(f"{here}: {axis!r} is none of {', '.join((*SPLIT, *WHOLE))}")
+        over: tuple[str, ...] = ()
+        for ways in SPLIT.get(axis, {}).get(strategy, ()):
+            if ways not in mesh.axis_names:
+                raise ValueError(f"{here}: {strategy!r} needs the mesh axis {ways!r}, but it has {mesh.axis_names}")
+            count = int(np.prod([mesh.shape[a] for a in (*over, ways)]))
+            if size % count == 0 and units % count == 0:
+                over = (*over, ways)
+        parts.append(over)
     used = [axis for part in parts for axis in part]
-    here = f"sharding of {name} {shape} as {spec}"
-    if unknown := set(used) - set(mesh.axis_names):
-        raise ValueError(f"{here}: the mesh has no axis {sorted(unknown)}, only {mesh.axis_names}")
     if len(set(used)) < len(used):
-        raise ValueError(f"{here}: a mesh axis may be used once in a spec")
-    if len(parts) > len(shape):
-        raise ValueError(f"{here}: the spec has {len(parts)} entries for {len(shape)} axes; make its pattern narrower")
-    for axis, (size, part) in enumerate(zip(shape, parts, strict=False)):
-        ways = int(np.prod([mesh.shape[a] for a in part]))
-        if size % ways:
-            raise ValueError(f"{here}: axis {axis} of {size} does not divide into {ways}; pad it, choose another axis, "
-                             f"or give {name} a rule of its own with PartitionSpec()")
-    return NamedSharding(mesh, spec)
+        raise ValueError(f"{here}: collides, {strategy!r} splits two of its axes over one axis of the mesh")
+    return NamedSharding(mesh, PartitionSpec(*(part[0] if len(part) == 1 else part or None for part in parts)))

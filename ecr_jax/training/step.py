@@ -25,11 +25,15 @@ def init_state(params: Tree, optimizer: optax.GradientTransformation) -> State:
 
 
 def state_shardings(
-    params: Tree, optimizer: optax.GradientTransformation, rules: sharding.Rules, mesh: Mesh
+    params: Tree,
+    optimizer: optax.GradientTransformation,
+    rules: sharding.Rules,
+    mesh: Mesh,
+    strategy: sharding.Strategy = "data",
 ) -> State:
     """Shardings of a state: parameters by the rules, the optimiser's moments beside their parameters, the rest
-    on every device."""
-    placed = sharding.shardings(params, rules, mesh)
+    on every device. Arguments as of `sharding.shardings`."""
+    placed = sharding.shardings(params, rules, mesh, strategy)
     everywhere = sharding.replicated(mesh)
     opt_state = optax.tree_map_params(
         optimizer,
@@ -80,10 +84,13 @@ def make_step(
 
     def gradients(params: Tree, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[Tree, tuple]:
         def objective(trained: Tree) -> tuple[jax.Array, tuple]:
-            total, count, metrics = loss(trained, frozen, batch, key)
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # language models say where their rows lie
+                total, count, metrics = loss(trained, frozen, batch, key)
             return total, (total, count, metrics)
 
-        return jax.grad(objective, has_aux=True)(params)
+        grads, sums = jax.grad(objective, has_aux=True)(params)
+        # Summed up (and gathered, for what is whole) once and here, not once for each moment that they go into.
+        return jax.lax.with_sharding_constraint(grads, state_placement["params"]), sums
 
     def step(state: State, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         key = jax.random.fold_in(key, state["step"])

@@ -107,6 +107,8 @@ def test_context_keeps_the_latest_of_an_entity():
     assert known[1] == ((2, 0.7), (4, 0.2)) and known[3] == ((8, 0.9),) and known[4] == ()
     assert known[0] == ((2, 0.7), (4, 0.2))  # named again without a feeling: what was felt before is still known
     assert known[2] == ((8, 0.9),)
+    # turns ago, by the seeker, how often
+    assert context.mentions == ((5, True, 1), (4, False, 1), (2, False, 2), (2, False, 1), (1, True, 2))
 
 
 def test_context_takes_a_newer_feeling():
@@ -175,6 +177,7 @@ def test_context_arrays(words, reader):
     assert arrays["entities"].tolist() == [1, 2, 3]
     assert arrays["emotions"].tolist() == [[2], [8], [8]]  # the most probable one
     np.testing.assert_allclose(arrays["emotion_probs"], [[0.7], [0.9], [0.9]], rtol=1e-6)
+    assert arrays["mentions"].tolist() == [[3, 1, 1], [2, 0, 1], [2, 0, 1]]
     # felt alike: 0-1 in `one`, 2-3 in `one`, 0-5 in `two`
     assert arrays["neighbours"].tolist() == [[0, N], [3, N], [2, N]]
     assert arrays["neighbour_weights"].tolist() == [[1, 0], [1, 0], [1, 0]]
@@ -183,8 +186,8 @@ def test_context_arrays(words, reader):
     np.testing.assert_allclose(arrays["copy_weights"][0], [0.4, 0.4, 0.2], rtol=1e-6)
     expected = {
         "tokens": np.int32, "text_states": np.float16, "entities": np.int32, "emotions": np.int32,
-        "emotion_probs": np.float32, "neighbours": np.int32, "neighbour_weights": np.float32, "copies": np.int32,
-        "copy_weights": np.float32,
+        "emotion_probs": np.float32, "mentions": np.int32, "neighbours": np.int32, "neighbour_weights": np.float32,
+        "copies": np.int32, "copy_weights": np.float32,
     }  # fmt: skip
     assert {name: array.dtype for name, array in arrays.items()} == expected
     assert set(arrays) == set(fields(N))
@@ -201,7 +204,7 @@ def test_empty_context(words, reader):
     arrays = reader.context(Context.of((), 3), [])
     assert {name: array.shape for name, array in arrays.items()} == {
         "tokens": (0,), "text_states": (0, 1), "entities": (0,), "emotions": (0, 1), "emotion_probs": (0, 1),
-        "neighbours": (0, 2), "neighbour_weights": (0, 2), "copies": (0, 3), "copy_weights": (0, 3),
+        "mentions": (0, 3), "neighbours": (0, 2), "neighbour_weights": (0, 2), "copies": (0, 3), "copy_weights": (0, 3),
     }  # fmt: skip
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.inference.beam import beam_search, take_rows
+from ecr_jax.inference.beam import beam_search
 from ecr_jax.inference.decoding import Decoding, generate, pad_left
-from ecr_jax.models.language_model import init_cache, logits
+from ecr_jax.models.language_model import init_cache, logits, take_rows, unstack
 from tests import tiny
 
 VOCAB, END, NEW = 5, 4, 3
@@ -24,10 +24,11 @@ LOW = np.random.default_rng(5).normal(0, 0.4, (2, 2, 2, 16, 3)).astype(np.float3
 LORA = {"layers": {"attention": {"q": {"a": LOW[0], "b": LOW[1].swapaxes(-1, -2)}}}}  # one adapter a row
 
 
-def search(rows=(0, 1), width=3, beams=VOCAB**2, **given):
+def search(rows=(0, 1), width=3, beams=VOCAB**2, form=dict, **given):
     rows = list(rows)
     tokens, mask = pad_left([PROMPTS[row] for row in rows], width)
     variables = {**VARIABLES, "lora": jax.tree.map(lambda leaf: leaf[:, rows], LORA)}
+    variables = {name: form(tree) for name, tree in variables.items()}
     decoding = given.pop("decoding", Decoding(max_new=NEW))
     return beam_search(
         MODEL.module, variables, tokens, mask, decoding=decoding, end=END, beams=beams,
@@ -88,6 +89,12 @@ def test_early_stopping_takes_the_first_to_end():
     soon, late = search(early_stopping=True, **settings), search(early_stopping="never", **settings)
     assert (soon.scores <= late.scores + 1e-6).all()
     assert soon.tokens.shape == (2, 2, 6) and soon.scores.shape == (2, 2)
+
+
+def test_layers_apart_are_searched_alike():
+    whole, apart = search(beams=2), search(beams=2, form=unstack)
+    np.testing.assert_array_equal(whole.tokens, apart.tokens)
+    np.testing.assert_allclose(whole.scores, apart.scores, atol=1e-5)
 
 
 def test_rows_of_a_cache():

@@ -1,7 +1,8 @@
-"""The state of the last token behind a prefix, read from a cache of what came before."""
+"""What all language models share: the last token behind a prefix, layers stacked or apart, what is computed again."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.models.language_model import attend, context_cache, read_last
+from ecr_jax.models import lora
+from ecr_jax.models.bert import BertConfig
+from ecr_jax.models.gpt2 import Gpt2Config
+from ecr_jax.models.language_model import attend, context_cache, init_cache, read_last, unstack
+from ecr_jax.models.llama import Llama
 from tests import tiny
 
 CONFIG = tiny.llama(20, layers=2)
@@ -108,3 +113,77 @@ def test_attention_by_hand(dtype):
     share = 1 / (1 + np.exp(2.0))
     np.testing.assert_allclose(np.asarray(context, float)[0, :, 0], [0, 8 * share + 4 * (1 - share)], rtol=1e-2)
     assert context.dtype == dtype and cache is None
+
+
+FAMILIES = [
+    CONFIG,
+    Gpt2Config(vocab_size=20, width=12, layers=3, heads=2, hidden=20, positions=16),
+    BertConfig(vocab_size=20, width=12, layers=3, heads=2, hidden=20, positions=16),
+]
+families = pytest.mark.parametrize("config", FAMILIES, ids=["llama", "gpt2", "bert"])
+
+
+def read(model, variables, cache=None, end=6):
+    """States of the batch behind a prefix, where the model has prefixes; of its first `end` tokens."""
+    tokens, mask = batch()
+    if isinstance(model.config, BertConfig):
+        return model.module.apply(variables, tokens[:, :end], mask[:, :end])
+    rng = np.random.default_rng(3)
+    shape = (model.config.layers, 3, model.config.kv_heads, SLOTS, model.config.head_dim)
+    prefix = tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2))
+    return model.module.apply(variables, tokens[:, :end], mask[:, :end], prefix, SEEN, cache)
+
+
+@families
+def test_unstacked_layers_compute_the_same(config):
+    model = tiny.random_model(config)
+    apart = unstack(model.params)
+    assert "layers" not in apart and f"layers_{config.layers - 1}" in apart
+    adapter = jax.tree.map(lambda leaf: leaf * 0 + 0.1, lora.init(jax.random.key(0), model.params, lora.ATTENTION, 2))
+    for more, more_apart in (({}, {}), ({"lora": adapters(adapter)}, {"lora": unstack(adapters(adapter))})):
+        want = read(model, {"params": model.params, **more}).hidden
+        np.testing.assert_allclose(read(model, {"params": apart, **more_apart}).hidden, want, atol=1e-5)
+    if not isinstance(config, BertConfig):
+        cache = init_cache(config, 3, 8, params=apart)
+        written = read(model, {"params": apart}, cache).cache
+        stacked = read(model, {"params": model.params}, init_cache(config, 3, 8)).cache
+        np.testing.assert_allclose(np.stack(written.keys), stacked.keys, atol=1e-5)
+
+
+def adapters(adapter):
+    """The collection "lora" of an adapter whose kernels are called so."""
+    if set(adapter) == {"kernel"}:
+        return adapter["kernel"]
+    return {name: adapters(value) for name, value in adapter.items()}
+
+
+@families
+def test_what_is_computed_again_changes_nothing(config):
+    model = tiny.random_model(config)
+    mask = batch()[1]
+
+    def gradient(policy):
+        def loss(params):
+            return jnp.sum(jnp.where(mask[..., None], read(again, {"params": params}).hidden, 0) ** 2)
+
+        again = model._replace(module=model.module.clone(remat=policy))
+        return jax.jit(jax.grad(loss))(model.params)
+
+    want = gradient("none")
+    for policy in ("dots", "full"):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), gradient(policy), want)
+
+
+def test_compile_time_does_not_grow_with_depth():
+    def lines(layers):
+        config = dataclasses.replace(CONFIG, layers=layers)
+        module = Llama(config)
+        tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+        params = jax.eval_shape(module.init, jax.random.key(0), tokens, tokens)["params"]
+
+        def total(params):
+            return module.apply({"params": params}, jnp.ones((2, 8), jnp.int32), jnp.ones((2, 8), bool)).hidden.sum()
+
+        return len(jax.jit(jax.grad(total)).lower(params).as_text().splitlines())
+
+    assert lines(3) == lines(24)

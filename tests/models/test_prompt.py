@@ -40,6 +40,7 @@ def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
         "entity_mask": entity_mask,
         "emotions": rng.integers(0, 9, (rows, slots, 3)).astype(np.int32),
         "emotion_probs": (rng.random((rows, slots, 3)) * entity_mask[:, :, None]).astype(np.float32),
+        "mentions": rng.integers(0, 4, (rows, slots, 3)).astype(np.int32) % np.array([4, 2, 4]),
         "neighbours": rng.integers(0, 11, (rows, slots, neighbours)).astype(np.int32),
         "neighbour_weights": weights.astype(np.float32),
     }

@@ -13,7 +13,16 @@ from ecr_jax import losses
 from ecr_jax.models import convert
 from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptConfig
-from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, last_state, positions, recency, scatter
+from ecr_jax.models.recommender import (
+    HeadConfig,
+    Recommender,
+    facts_of,
+    last_state,
+    mention_kind,
+    positions,
+    recency,
+    scatter,
+)
 from tests.models.published import Published, fill, name
 from tests.models.test_prompt import SIZES, random_like, small_batch, small_graph, widen
 
@@ -41,6 +50,11 @@ def test_positions():
 def test_scatter():
     ids, values = jnp.array([[[1, 1], [0, 9]]]), jnp.array([[[1.0, 2.0], [4.0, 8.0]]])
     np.testing.assert_array_equal(scatter(ids, values, 3), [[4, 3, 0]])
+
+
+def test_kinds_of_mentions():
+    mentions = np.array([[1, 0, 1], [1, 0, 2], [1, 0, 9], [1, 1, 1], [2, 0, 1], [6, 1, 3], [99, 1, 3], [0, 0, 0]])
+    np.testing.assert_array_equal(mention_kind(mentions), [0, 1, 2, 3, 6, 35, 35, 0])
 
 
 def test_recency():
@@ -120,6 +134,8 @@ def test_heads_by_hand():
     head = jax.tree.map(jnp.zeros_like, params["head"])
     head["prior_scale"] = jnp.array(2.0)
     head["mention_recency"] = head["mention_recency"].at[:3].set([1.0, 10.0, 100.0])
+    batch["mentions"][:] = [[[1, 1, 1], [1, 1, 1], [2, 0, 1]]]
+    head["mention_kind"] = head["mention_kind"].at[mention_kind(np.array([2, 0, 1]))].set(1000.0)
     head["copy_scale"], head["copy_unit"] = jnp.array(3.0), jnp.log(8.0)
     head["copy_recency"] = head["copy_recency"].at[2].set(jnp.log(2.0))
     prior = jnp.arange(12.0)
@@ -130,7 +146,7 @@ def test_heads_by_hand():
 
     logits = run({**params, "head": head}, batch)
     mass = {1: 0.25 * 2, 4: 0, 5: 0.5 * 2 + 0.125, 9: 0.5}
-    mentions = {1: 0, 4: 100 + 1, 5: 0, 9: 10}
+    mentions = {1: 0, 4: 100 + 1 + 1000, 5: 0, 9: 10}
     expected = [2 * i + mentions[i] + 3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
     # longer rows of films said together take the neighbours' place

@@ -25,13 +25,16 @@ def data():
     return iter(Batches([{"x": np.int32(i)} for i in range(10)], {"x": Field(0)}, [{}], 2))
 
 
-def placed(mesh, rules):
-    placement = state_shardings(PARAMS, OPTIMIZER, rules, mesh)
+RULES = (("kernel", ("width", "hidden")), (".*", ()))
+
+
+def placed(mesh, strategy="data"):
+    placement = state_shardings(PARAMS, OPTIMIZER, RULES, mesh, strategy)
     return jax.device_put(init_state(PARAMS, OPTIMIZER), placement), placement
 
 
-def test_restored_on_another_number_of_devices_with_the_iterator(tmp_path):
-    state, _ = placed(sharding.make_mesh(model=4), (("kernel", P("data", "model")), (".*", P())))
+def test_restored_on_other_devices_by_another_strategy_with_the_iterator(tmp_path):
+    state, _ = placed(sharding.make_mesh(model=4), "fsdp_tensor")
     iterator = data()
     for _ in range(7):
         next(iterator)
@@ -41,9 +44,9 @@ def test_restored_on_another_number_of_devices_with_the_iterator(tmp_path):
         checkpoints.save(3, state, iterator, extra)
         checkpoints.save(3, state, iterator, extra)
     expected = next(iterator)
-    for count in (1, 2):
-        mesh = sharding.make_mesh(devices=jax.devices()[:count])
-        blank, placement = placed(mesh, (("kernel", P(None, "data")), (".*", P())))
+    assert state["params"]["a"]["kernel"].sharding.spec == P("data", "model")
+    for count, model, strategy in ((1, 1, "data"), (2, 1, "fsdp"), (8, 8, "tensor")):
+        blank, placement = placed(sharding.make_mesh(model, jax.devices()[:count]), strategy)
         other = data()
         with Checkpoints(tmp_path) as checkpoints:
             found, note = checkpoints.restore(jax.eval_shape(lambda s: s, blank), placement, other)
@@ -55,7 +58,7 @@ def test_restored_on_another_number_of_devices_with_the_iterator(tmp_path):
 
 
 def test_latest_are_kept_and_half_written_ones_ignored(tmp_path):
-    state, placement = placed(sharding.make_mesh(), sharding.REPLICATED)
+    state, placement = placed(sharding.make_mesh())
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, state, data(), {"at": step})
@@ -69,7 +72,7 @@ def test_latest_are_kept_and_half_written_ones_ignored(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
-    state, _ = placed(sharding.make_mesh(), sharding.REPLICATED)
+    state, _ = placed(sharding.make_mesh())
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, data(), {})
         other = init_state({"a": {"kernel": jnp.zeros((4, 9)), "bias": jnp.ones(8, jnp.bfloat16)}}, OPTIMIZER)

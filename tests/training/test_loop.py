@@ -213,7 +213,7 @@ def test_a_gradient_that_is_not_finite_is_named_where_it_is(tmp_path):
 def test_patience_stops_and_the_best_stays(tmp_path):
     values = iter([3.0, 5.0, 4.0, 1.0, 9.0])
     config = TrainConfig(epochs=2, batch_size=8, eval_every=2, patience=2, optim=toy.CONFIG.optim)
-    result = toy.run(tmp_path, config=config, evaluate=lambda params: {"recall": next(values)}, select="recall",
+    result = toy.run(tmp_path, config=config, evaluate=lambda params, _: {"recall": next(values)}, select="recall",
                      mode="max")
     assert result.summary["steps"] == 8 and result.summary["stopped_early"]
     assert result.summary["best"] == {"step": 4, "value": 5.0, "metrics": {"recall": 5.0}}
@@ -247,7 +247,7 @@ def test_bad_values_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="mode='best'"):
         toy.run(tmp_path / "d", mode="best")
     with pytest.raises(FloatingPointError, match="error is not a number at step 10"):
-        toy.run(tmp_path / "e", evaluate=lambda params: {"error": float("nan")})
+        toy.run(tmp_path / "e", evaluate=lambda params, _: {"error": float("nan")})
     with pytest.raises(ValueError, match="give one of the two"):
         TrainConfig()
     with pytest.raises(ValueError, match="train.eval_every=0: must be above 0"):

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from ecr_jax.training import sharding
+from ecr_jax.training.sharding import ShardingConfig, Units
 
 TREE = {"a": {"kernel": jnp.zeros((4, 8)), "bias": jnp.zeros(8)}}
 
@@ -25,12 +27,48 @@ def test_mesh_axes(mesh):
 
 
 def test_first_rule_counts_and_arrays_go_there(mesh):
-    rules = (("kernel$", P(None, "model")), ("a/", P()))
-    placement = sharding.shardings(TREE, rules, mesh)
+    rules = (("kernel$", ("width", "hidden")), ("a/", ("rank",)))
+    placement = sharding.shardings(TREE, rules, mesh, "tensor")
     assert placement["a"]["kernel"].spec == P(None, "model")
     placed = sharding.shard_tree(TREE, placement)
     assert placed["a"]["kernel"].addressable_shards[0].data.shape == (4, 4)
     assert placed["a"]["bias"].sharding.is_fully_replicated
+    assert sharding.bytes_on_a_device(TREE, placement) == 4 * (4 * 4 + 8)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kernel", "embedding", "bias"),
+    [
+        ("data", (4, 16, 24), (5, 16), (24,)),
+        ("fsdp", (4, 4, 24), (5, 4), (24,)),
+        ("tensor", (4, 16, 12), (5, 8), (12,)),
+        ("fsdp_tensor", (4, 4, 12), (5, 2), (12,)),
+    ],
+)
+def test_what_each_strategy_leaves_on_a_device(mesh, strategy, kernel, embedding, bias):
+    tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32)
+            for name, shape in {"kernel": (4, 16, 24), "embedding": (5, 16), "bias": (24,), "norm": (16,)}.items()}
+    rules = (("kernel", ("layers", "width", "hidden")), ("embedding", ("vocab", "features")), ("bias", ("hidden",)),
+             ("norm", (None,)))
+    placement = sharding.shardings(tree, rules, mesh, strategy)
+    found = {name: place.shard_shape(tree[name].shape) for name, place in placement.items()}
+    assert found == {"kernel": kernel, "embedding": embedding, "bias": bias, "norm": (16,)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "expected"),
+    [
+        ((6, 16), ("width", "hidden"), P(None, "model")),  # 6 rows over 4 devices: whole
+        ((8, 15), ("width", "hidden"), P("data", None)),
+        ((7, 12), ("vocab", "features"), P(None, "model")),  # 12 columns over 2, but not over 2 x 4
+        ((8, 192), ("width", Units("kv_heads", 3)), P("data", None)),  # 96 features each, but 1.5 heads
+        ((8, 256), ("width", Units("kv_heads", 4)), P("data", "model")),
+        ((8, 3), ("width", Units("heads", 4)), P("data", None)),  # four heads in three blocks of a quantised kernel
+    ],
+)
+def test_what_does_not_divide_stays_whole(mesh, shape, axes, expected):
+    tree = {"x": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    assert sharding.shardings(tree, ((".*", axes),), mesh, "fsdp_tensor")["x"].spec == expected
 
 
 def test_shard_tree_copies_so_that_donation_leaves_the_caller_alone():
@@ -44,13 +82,31 @@ def test_shard_tree_copies_so_that_donation_leaves_the_caller_alone():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ((("kernel", P()),), "sharding rules: no rule covers a/bias; add a pattern"),
-        ((("kernel", P("modle")), (".*", P())), "mesh has no axis \\['modle'\\]"),
-        ((("kernel", P("model", "model")), (".*", P())), "may be used once"),
-        (((".*", P(None, "model")),), "2 entries for 1 axes"),
-        ((("kernel", P(("data", "model"))), (".*", P())), "axis 0 of 4 does not divide into 8"),
+        ((("kernel", ()),), "sharding rules: no rule covers a/bias; add a pattern"),
+        ((("kernel", ("hiden",)), (".*", ())), "'hiden' is none of width, heads"),
+        ((("kernel", ("heads", "hidden")), (".*", ())), r"a/kernel \(4, 8\) as \('heads', 'hidden'\): collides"),
+        (((".*", ("width", "hidden")),), "2 names for 1 axes"),
     ],
 )
 def test_bad_rules_say_what_is_wrong(mesh, rules, message):
     with pytest.raises(ValueError, match=message):
-        sharding.shardings(TREE, rules, mesh)
+        sharding.shardings(TREE, rules, mesh, "tensor")
+
+
+def test_a_mesh_without_the_axis_is_refused():
+    mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
+    with pytest.raises(ValueError, match=r"'tensor' needs the mesh axis 'model', but it has \('data',\)"):
+        sharding.shardings(TREE, ((".*", ("hidden",)),), mesh, "tensor")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "model", "message"),
+    [
+        ("zero", 1, "sharding.strategy='zero': choose one of data, fsdp, tensor, fsdp_tensor"),
+        ("tensor", 1, "sharding.model=1: 'tensor' needs 2 or more"),
+        ("fsdp", 2, "sharding.model=2: 'fsdp' splits nothing over `model`"),
+    ],
+)
+def test_strategies_that_cannot_be_are_refused(strategy, model, message):
+    with pytest.raises(ValueError, match=message):
+        ShardingConfig(strategy, model)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from ecr_jax.training import sharding
 from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
@@ -20,16 +19,16 @@ _spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("
 toy = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(toy)
 
-RULES = (("first/kernel", P(None, "model")), ("first/bias", P("model")), ("last/kernel", P("model")), (".*", P()))
+RULES = (("first/kernel", ("width", "hidden")), ("first/bias", ("hidden",)), ("last/kernel", ("hidden",)), (".*", ()))
 
 
-def train(mesh, *, accumulation=1, steps=4, loss=toy.loss, frozen=None, rules=sharding.REPLICATED, batch_size=16):
+def train(mesh, *, accumulation=1, steps=4, loss=toy.loss, frozen=None, strategy="data", batch_size=16):
     config = OptimConfig(learning_rate=0.05, warmup=0.0)
     params, frozen = toy.make_params(), toy.make_frozen() if frozen is None else frozen
     optimizer = make_optimizer(config, 10, params)
-    placement = state_shardings(params, optimizer, rules, mesh)
+    placement = state_shardings(params, optimizer, RULES, mesh, strategy)
     step = make_step(
-        loss, optimizer, mesh, state_placement=placement, frozen_placement=sharding.shardings(frozen, rules, mesh),
+        loss, optimizer, mesh, state_placement=placement, frozen_placement=sharding.shardings(frozen, RULES, mesh),
         schedule=learning_rate(config, 10), accumulation=accumulation,
     )  # fmt: skip
     state = jax.device_put(init_state(sharding.shard_tree(params, placement["params"]), optimizer), placement)
@@ -55,7 +54,7 @@ def one():
 
 @pytest.mark.parametrize("model", [1, 2, 8])
 def test_eight_devices_give_the_result_of_one(one, model):
-    state, rows, _ = train(sharding.make_mesh(model=model), rules=RULES)
+    state, rows, _ = train(sharding.make_mesh(model=model), strategy="tensor")
     close(values(state), values(one[0]))
     close(rows, one[1])
     kernel, bias = state["params"]["first"]["kernel"], state["params"]["first"]["bias"]
