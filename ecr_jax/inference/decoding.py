@@ -152,9 +152,7 @@ def _write(request: Request, rows: Rows, scores: jax.Array, no_repeat: int) -> R
     """Chooses a token for each row from its scores [B, V]."""
     rules = request.rules
     scores = restrict(scores, rules, rows.tokens, rows.column, rows.lengths, no_repeat)
-    # A row's n-th token has a key of its own, which no other row, padding or stride changes.
-    keys = jax.vmap(jax.random.fold_in)(request.keys, rows.lengths)
-    token = jnp.where(rows.done, rules.ends[0], choose(scores, rules, keys))  # [B]
+    token = jnp.where(rows.done, rules.ends[0], choose(scores, rules, request.keys, rows.lengths))  # [B]
     lengths = rows.lengths + ~rows.done
     ended = jnp.any(token[:, None] == rules.ends, axis=1) | (lengths >= request.limits)
     tokens = jax.lax.dynamic_update_slice_in_dim(rows.tokens, token[:, None], rows.column, axis=1)

@@ -183,12 +183,17 @@ def draw(scores: jax.Array, keys: jax.Array) -> jax.Array:
     return block * size + pick(blocks[jnp.arange(batch), block], uniform[:, 1])
 
 
-def choose(scores: jax.Array, rules: Rules, keys: jax.Array) -> jax.Array:
+def choose(scores: jax.Array, rules: Rules, keys: jax.Array, count: jax.Array) -> jax.Array:
     """The next token of each row: the best at temperature 0, else a draw. [B, V] -> int32 [B].
 
     Args:
       scores: float32 [B, V], restricted.
       rules: what bounds the choice.
-      keys: random keys [B] of this token.
+      keys: random keys [B] of the rows; each token has one of its own, made of the row's and
+      count: int [B], new tokens so far. So no other row and no padding changes a draw.
     """
-    return jax.lax.cond(rules.temperature > 0, lambda scores: draw(heated(scores, rules), keys), best, scores)
+
+    def sample(scores):
+        return draw(heated(scores, rules), jax.vmap(jax.random.fold_in)(keys, count))
+
+    return jax.lax.cond(rules.temperature > 0, sample, best, scores)

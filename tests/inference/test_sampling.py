@@ -143,8 +143,12 @@ def test_a_draw_is_its_rows_own():
 def test_temperature_decides_between_best_and_draw():
     scores = jnp.tile(jnp.array([[0.0, 0.1, 0.0]]), (200, 1))
     keys = jax.random.split(jax.random.key(2), 200)
+    count = np.zeros(200, np.int32)
     for temperature, expected in ((0.0, {1}), (1.0, {0, 1, 2}), (1e-3, {1})):
-        assert set(jax.jit(choose)(scores, rules(batch=200, temperature=temperature), keys).tolist()) == expected
+        given = rules(batch=200, temperature=temperature), keys
+        first, second = (np.asarray(jax.jit(choose)(scores, *given, count + number)) for number in (0, 1))
+        assert set(first.tolist()) == expected
+        assert (first != second).any() == (len(expected) > 1)  # every token is drawn anew
 
 
 @pytest.mark.parametrize(
