@@ -13,6 +13,7 @@ import ecr_jax.prepare
 import ecr_jax.stages
 from ecr_jax.cli import main
 from ecr_jax.corpus.schema import BadLine, CorpusError, Split
+from ecr_jax.training.sharding import ShardingConfig
 
 
 @pytest.fixture
@@ -53,6 +54,17 @@ def test_train_with_overrides(called):
     assert (name, stage, named) == ("train", "recommendation", {"force": False})
     assert config.recommendation.train.batch_size == 32 and config.recommender.layers == 3 and config.seed == 7
     assert config.fusion.train.batch_size != 32  # only what was named
+
+
+def test_train_split_over_devices(called, capsys):
+    flags = ["--response.train.sharding.strategy", "fsdp_tensor", "--response.train.sharding.model", "4"]
+    assert main(["train", "response", *flags]) == 0
+    ((_, (config, _), _),) = called
+    assert config.response.train.sharding == ShardingConfig("fsdp_tensor", 4)
+    assert config.conversation.train.sharding == ShardingConfig()
+    with pytest.raises(SystemExit):
+        main(["train", "response", *flags[:2]])
+    assert "needs 2 or more devices on `model`" in capsys.readouterr().err
 
 
 def test_the_config_may_come_last(called):

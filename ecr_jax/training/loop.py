@@ -287,7 +287,7 @@ def _spread(tree: Tree, placement: Tree, mesh: Mesh, strategy: str) -> str:
     if held == whole:
         raise ValueError(f"train.sharding.strategy={strategy!r} splits nothing over {over} devices: this stage has no "
                          f"rules for its parameters, or none of their axes divides; take 'data'")
-    return f"{strategy} over {over} devices: each holds {held / 2**20:.0f} MB of {whole / 2**20:.0f} MB of parameters"
+    return f"{strategy} over {over} devices: each holds {held / 2**20:,.0f} of {whole / 2**20:,.0f} MB of parameters"
 
 
 def _check_sizes(batches: Batches, config: TrainConfig, mesh: Mesh, steps: int) -> None:

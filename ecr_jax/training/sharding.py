@@ -46,7 +46,7 @@ SPLIT: Mapping[str, Mapping[Strategy, tuple[str, ...]]] = {
 
 `width` is the side of a kernel that meets the residual stream; `heads`, `kv_heads` and `hidden` are the other sides of
 attention and of the feed-forward part; `features` are the columns of an embedding. So `tensor` is column-parallel, then
-row-parallel, with one all-reduce after attention and one after the feed-forward part, forwards and backwards; and `fsdp`
+row-parallel, with one all-reduce after attention and one after the feed-forward part, forwards and backwards; `fsdp`
 gathers a layer's kernels where the layer is computed and keeps them no longer. Norms and output biases are whole.
 """
 

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -28,6 +29,7 @@ from ecr_jax.prepare import prepare
 from ecr_jax.stages import STAGES, train
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training.checkpoint import read_params
+from ecr_jax.training.sharding import ShardingConfig
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -186,6 +188,21 @@ def test_killed_and_resumed_is_the_same(run, tmp_path, monkeypatch):
     assert json.loads((cut.stage_folder("emotion") / "summary.json").read_text())["steps"] == 4
     one, other = (flatten(read_params(c.stage_folder("emotion") / "params.safetensors")) for c in (whole, cut))
     assert one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("stage", ["conversation", "response"])
+def test_language_models_train_split_over_devices(run, tmp_path, stage, capsys):
+    """The same command with a strategy: equal up to rounding, each device with a part of the frozen model."""
+    settings = getattr(run, stage)
+    split = dataclasses.replace(settings.train, sharding=ShardingConfig("fsdp_tensor", 2))
+    other = dataclasses.replace(run, runs=tmp_path, **{stage: dataclasses.replace(settings, train=split)})
+    for before in ("emotion", "fusion"):
+        shutil.copytree(run.stage_folder(before), other.stage_folder(before))
+    train(other, stage)
+    assert "fsdp_tensor over 4 data x 2 model devices" in capsys.readouterr().out
+    found, expected = (json.loads((c.stage_folder(stage) / "summary.json").read_text()) for c in (other, run))
+    for name, value in expected["best"]["metrics"].items():
+        np.testing.assert_allclose(found["best"]["metrics"][name], value, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import PartitionSpec as P
 
 from ecr_jax.features.batches import Batches
 from ecr_jax.training import sharding
@@ -140,6 +141,29 @@ def test_goes_on_with_another_number_of_devices(whole, tmp_path):
         toy.run(tmp_path, batches=dying(12))
     result = toy.run(tmp_path, mesh=sharding.make_mesh())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result.params, whole[1].params)
+
+
+def test_goes_on_split_over_devices_as_the_config_says(whole, tmp_path, capsys):
+    rules = (("first/kernel", ("width", "hidden")), ("first/bias|last", ("hidden",)), *sharding.REPLICATED)
+    split = dataclasses.replace(toy.CONFIG, sharding=sharding.ShardingConfig("tensor", 4))
+    seen = []
+
+    def evaluate(params, frozen):
+        seen.append((params["first"]["kernel"].sharding.spec, frozen["table"].sharding.mesh.shape["model"]))
+        return toy.evaluate(params)
+
+    with pytest.raises(Stop):
+        toy.run(tmp_path, batches=dying(12))
+    result = toy.run(tmp_path, mesh=None, config=split, rules=rules, evaluate=evaluate)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result.params, whole[1].params)
+    assert set(seen) == {(P(None, "model"), 4)} and len(result.summary["devices"]) == 8
+    assert "tensor over 2 data x 4 model devices: each holds" in capsys.readouterr().out
+    assert toy.run(tmp_path, loss=None).summary == result.summary  # whatever it was split over
+    with pytest.raises(ValueError, match="'tensor' splits nothing over 2 data x 4 model devices"):
+        toy.run(tmp_path / "other", mesh=None, config=split)
+    with pytest.raises(ValueError, match="train.sharding.model=16: there are 8 devices"):
+        toy.run(tmp_path / "many", mesh=None, config=dataclasses.replace(
+            toy.CONFIG, sharding=sharding.ShardingConfig("tensor", 16)))  # fmt: skip
 
 
 @pytest.mark.slow
