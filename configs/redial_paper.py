@@ -4,9 +4,12 @@ Paper:    ECR (RecSys 2024), 4 and 5.4, the `paper` preset: what the text says; 
 Commands: ecr prepare --config redial_paper --corpus.data DIR
           ecr train STAGE --config redial_paper      (emotion, fusion, conversation, recommendation, response)
           ecr evaluate --config redial_paper
-Hardware: one accelerator of 80 GB for `response` (Llama's 6.7 billion parameters are float32: 27 GB), less for the
-          rest; an estimate, not measured. Llama is gated: accept its licence on its page and `hf auth login`, or give
-          a folder (--response.language-model FOLDER). Models are read from safetensors only.
+Hardware: one accelerator of 80 GB for `response`: Llama's 6.7 billion parameters are 27 GB in float32. They are 13.5 GB
+          with --response.dtype bfloat16, and with it 7.0 GB with --response.quantize int8, 4.0 GB with
+          --response.quantize nf4; --response.remat full keeps one state a layer and token instead of all. Less for
+          the rest. Sizes follow from the shapes; what a step needs beside them was not measured. Llama is gated:
+          accept its licence on its page and `hf auth login`, or give a folder (--response.language-model FOLDER).
+          Models are read from safetensors only; the host holds them whole, in `dtype`.
 Time:     not measured yet.
 Score:    published R@1/10/50 .049/.220/.428, AUC .541; not reproduced yet.
 
@@ -80,7 +83,7 @@ config = Config(
         # 6,345 updates warm up: one epoch of ten
         train=TrainConfig(epochs=10, batch_size=8, seed=42, optim=adamw(1e-4, 0.1)),
         language_model=DIALOGPT,
-        rank=0,
+        adapted=False,
         max_reply=183,
     ),
     recommendation=RecommendationConfig(

@@ -13,9 +13,12 @@ import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ecr_jax.losses import RANKING
+from ecr_jax.models.language_model import Remat
+from ecr_jax.models.lora import LoraConfig
+from ecr_jax.models.quantized import Format
 from ecr_jax.training.loop import TrainConfig
 from ecr_jax.training.optim import OptimConfig
 
@@ -29,6 +32,7 @@ __all__ = [
     "EvaluationConfig",
     "FeedbackWeights",
     "FusionConfig",
+    "LoraConfig",
     "OptimConfig",
     "RecommendationConfig",
     "RecommenderConfig",
@@ -230,7 +234,8 @@ class ConversationConfig:
       train: how it is trained.
       language_model: name for `ecr_jax.hub`.
       layers: how many of its lowest layers are used, None for all.
-      rank: LoRA rank of the adapter that is trained with the prompt; 0 trains the prompt alone, as published.
+      adapted: whether a LoRA adapter is trained with the prompt; without, the prompt alone is, as published.
+      adapter: the adapter's settings.
       max_reply: longest reply in tokens.
       valid_examples: most validation examples that selection looks at.
     """
@@ -238,12 +243,12 @@ class ConversationConfig:
     train: TrainConfig
     language_model: str = "smollm2-135m-instruct"
     layers: int | None = None
-    rank: int = 8
+    adapted: bool = True
+    adapter: LoraConfig = LoraConfig()
     max_reply: int = 64
     valid_examples: int = 128
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "rank")
         _at_least(self, 1, "layers", "max_reply", "valid_examples")
 
 
@@ -254,7 +259,10 @@ class ResponseConfig:
     Attributes:
       train: how it is trained.
       language_model: name for `ecr_jax.hub`.
-      rank: LoRA rank.
+      adapter: the adapter's settings.
+      dtype: of the frozen parameters and of the computation; the adapter is float32.
+      quantize: the frozen kernels in 8 or 4 bits, for models that do not fit otherwise; None keeps them as `dtype`.
+      remat: what the backward pass computes again, to save memory: nothing, all but matrix products, or whole layers.
       max_prompt, max_review: most tokens of the prompt and of the review.
       entities, triples: most review entities and triples in a prompt (paper: 4 and 2).
       valid_examples: most validation reviews that selection looks at.
@@ -262,7 +270,10 @@ class ResponseConfig:
 
     train: TrainConfig
     language_model: str = "smollm2-135m-instruct"
-    rank: int = 8
+    adapter: LoraConfig = LoraConfig()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantize: Format | None = None
+    remat: Remat = "dots"
     max_prompt: int = 96
     max_review: int = 96
     entities: int = 4
@@ -270,7 +281,10 @@ class ResponseConfig:
     valid_examples: int = 128
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "rank", "max_prompt", "max_review", "valid_examples")
+        choices = {"dtype": ("float32", "bfloat16"), "quantize": (None, *get_args(Format)), "remat": get_args(Remat)}
+        for name, known in choices.items():
+            _require(self, name, getattr(self, name) in known, f"choose one of {', '.join(map(str, known))}")
+        _at_least(self, 1, "max_prompt", "max_review", "valid_examples")
         _at_least(self, 0, "entities", "triples")
 
 

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from ecr_jax import gguf_file
 from ecr_jax.files import replacing, write_json
-from ecr_jax.models import convert, language_model
+from ecr_jax.models import convert, language_model, quantized
 from ecr_jax.models.bert import BertConfig
 from ecr_jax.models.convert_gguf import Readers
 
@@ -58,7 +58,12 @@ class _Lazy(Mapping):
 
 
 def load(
-    path: Path, *, layers: int | None = None, dtype: Any = jnp.float32, compute_dtype: Any | None = None
+    path: Path,
+    *,
+    layers: int | None = None,
+    dtype: Any = jnp.float32,
+    compute_dtype: Any | None = None,
+    quantize: quantized.Format | None = None,
 ) -> Pretrained:
     """Reads a language model.
 
@@ -67,6 +72,7 @@ def load(
         layers: keep only the lowest so many layers; what follows the last layer stays.
         dtype: of the parameters, whatever the file holds.
         compute_dtype: of the computation; `dtype` when None.
+        quantize: the layers' kernels in 8 or 4 bits, one after the other: the device never holds them whole.
 
     Raises:
         FileNotFoundError: nothing there, or no model in the folder.
@@ -84,6 +90,8 @@ def load(
         params = convert.from_hf(_Lazy(tensors), config, dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    if quantize is not None:
+        params = quantized.quantize(params, quantized.KERNELS, quantize)
     module = convert.module_of(config)(config, dtype=dtype if compute_dtype is None else compute_dtype)
     return Pretrained(module, jax.tree.map(jnp.asarray, params), config)
 

@@ -12,7 +12,7 @@ import pytest
 
 from ecr_jax import cli, hub
 from ecr_jax import config as configs
-from ecr_jax.models import lora
+from ecr_jax.models import lora, quantized
 from ecr_jax.models.bert import Bert, BertConfig
 from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.llama import Llama, LlamaConfig
@@ -20,7 +20,6 @@ from ecr_jax.models.prompt import PromptConfig, PromptEncoder
 from ecr_jax.models.recommender import HeadConfig, Recommender, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.stages.recommender import prompt_config
-from ecr_jax.stages.response import SCALE
 
 NAMES = sorted(path.stem for path in configs.folder().glob("*.py"))
 ENTITIES, RELATIONS, ITEMS = 31_161, 25, 6_281
@@ -178,18 +177,22 @@ def test_contexts_fit_the_models(paper):
 
 def test_response_step_fits(paper):
     length = paper.response.max_prompt + paper.response.max_review
-    module = Llama(LLAMA, remat="full")
-    params = shapes(module, *text(1, 8))
-    adapter = jax.eval_shape(
-        lambda p: lora.init(jax.random.key(0), p, lora.ATTENTION, paper.response.rank), params
+    module = Llama(LLAMA, remat="full", dtype=jnp.bfloat16)
+    whole = jax.eval_shape(
+        lambda params: jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), shapes(module, *text(1, 8))
     )
-    assert count(adapter) == 32 * 4 * 2 * 4096 * paper.response.rank
+    four = jax.eval_shape(lambda params: quantized.quantize(params, quantized.KERNELS, "nf4"), whole)
+    config = paper.response.adapter
 
     def forward(adapter, params, tokens, mask):
-        return module.apply({"params": lora.merge(params, adapter, SCALE)}, tokens, mask).hidden.sum()
+        return module.apply(lora.variables(params, adapter, config), tokens, mask).hidden.sum()
 
-    grads = jax.eval_shape(jax.grad(forward), adapter, params, *text(ROWS, length))
-    assert count(grads) == count(adapter)
+    for params, gigabytes in ((whole, 13.5), (four, 4.0)):  # as the head of the config says
+        assert round(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)) / 1e9, 1) == gigabytes
+        adapter = jax.eval_shape(lambda p: lora.init(jax.random.key(0), p, config), params)
+        assert count(adapter) == 32 * 4 * 2 * 4096 * config.rank
+        grads = jax.eval_shape(jax.grad(forward), adapter, params, *text(ROWS, length))
+        assert count(grads) == count(adapter)
 
 
 @pytest.mark.parametrize("part", ["encoder.name", "recommender.language_model", "response.language_model"])

@@ -107,16 +107,19 @@ class Partner:
         encoder = PromptEncoder(conversation.prompt_of(self.ground, model))
         params = self._params("conversation")
         frozen = {"language_model": model.params, **recommender.graph_arrays(self.ground)}
-        tree = conversation.language_model(params, frozen)
+        variables = conversation.language_model(params, frozen, settings.adapter, serve=True)
         prefix = jax.jit(lambda frozen, batch: conversation.prefix(encoder, params, frozen, batch))
         small = {name: jax.device_put(value) for name, value in frozen.items() if name != "language_model"}
-        return model.module, words, tree, lambda batch: prefix(small, batch)
+        return model.module, words, variables, lambda batch: prefix(small, batch)
 
     @cached_property
     def _response(self):
         settings = self.config.response
-        model, words = self.ground.language_model(settings.language_model, None)
-        return model.module, words, response.adapted(self._params("response"), {"language_model": model.params})
+        model, words = self.ground.language_model(
+            settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize
+        )
+        variables = response.served(model.params, self._params("response")["adapter"], settings.adapter)
+        return model.module, words, variables
 
     def hear(self, turns: Sequence[Turn]) -> list[Said]:
         """Links new turns and feels the seeker's."""
@@ -167,14 +170,14 @@ class Partner:
 
     def recommendation_responses(self, arrays: list[dict]) -> list[str]:
         """u^r of each context, `<movie>` slots open."""
-        module, words, params, prefix = self._conversation
+        module, words, variables, prefix = self._conversation
         found = prefix(self._batch(arrays))
         prompts = [[*row["tokens"].tolist(), *words.opening()] for row in arrays]
         length = self.config.recommender.max_tokens + _BUCKET
         tokens, mask = pad_left(prompts, length)
         out = generate(
             module,
-            {"params": params},
+            variables,
             tokens,
             mask,
             decoding=_decoding(self.config.conversation.max_reply),
@@ -186,11 +189,11 @@ class Partner:
 
     def emotional_responses(self, prompts: list[str]) -> list[str]:
         """u^e of each generator prompt."""
-        module, words, params = self._response
+        module, words, variables = self._response
         settings = self.config.response
         rows = [response.prompt_ids(words, text, settings.max_prompt) for text in prompts]
         tokens, mask = pad_left(rows, settings.max_prompt)
-        out = generate(module, {"params": params}, tokens, mask, decoding=_decoding(settings.max_review), end=words.end)
+        out = generate(module, variables, tokens, mask, decoding=_decoding(settings.max_review), end=words.end)
         return [whole_sentences(words.decode(row)) for row in out.tokens]
 
     def replies(

@@ -105,6 +105,17 @@ def table_of(config: LanguageConfig) -> tuple[Row, ...]:
     return GPT2 if isinstance(config, Gpt2Config) else BERT
 
 
+def projections(config: LanguageConfig) -> dict[str, tuple[str, tuple[int, int]]]:
+    """{our path: (their module without the model's prefix, (in, out))} of the linear maps inside the layers."""
+    found = {}
+    for theirs, ours, letters, transposed in table_of(config):
+        if ours.endswith("/kernel"):
+            shape = _shape(config, letters)
+            module = theirs.removesuffix(".weight")
+            found[ours.removesuffix("/kernel")] = (module, shape[::-1] if transposed else shape)
+    return found
+
+
 def _sizes(config: LanguageConfig) -> dict[str, int]:
     sizes = {
         "V": config.vocab_size,

@@ -1,7 +1,7 @@
 """Stage `conversation`: a reply with `<movie>` slots (ECR Eq. 1).
 
 Reads recommender turns with their context. Trains the prompt encoder with its conversation prefix, beginning with what
-`fusion` learned, the `<movie>` row of the vocabulary and, unless `rank` is 0, a LoRA adapter of the language model.
+`fusion` learned, the `<movie>` row of the vocabulary and, with `adapted`, a LoRA adapter of the language model.
 Loss: next-token cross-entropy over the masked reply. Selects by the lowest validation loss.
 """
 
@@ -10,16 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ecr_jax.corpus.schema import Split
 from ecr_jax.features.batches import Batches, bucket_shapes
 from ecr_jax.features.examples import ReplyExamples, conversation_rows, reply_fields, spread
 from ecr_jax.models import lora
+from ecr_jax.models.lora import LoraConfig
 from ecr_jax.models.prompt import Prefix, PromptConfig, PromptEncoder
 from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
 from ecr_jax.stages.recommender import graph_arrays, prompt_config, transfer
-from ecr_jax.stages.response import SCALE, language_model_loss, mean_loss
+from ecr_jax.stages.response import language_model_loss, mean_loss, served
 from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 
@@ -44,13 +46,21 @@ def prefix(
     )
 
 
-def language_model(params: dict, frozen: dict) -> dict:
-    """The language model's parameters with the adapter and the trained rows of the tokens that were added."""
-    tree = frozen["language_model"]
-    tree = lora.merge(tree, params["adapter"], SCALE) if "adapter" in params else dict(tree)
-    table, rows = tree["embed"]["embedding"], params["movie"]["rows"]
-    first = table.shape[0] - rows.shape[0]
-    return tree | {"embed": {"embedding": jax.lax.dynamic_update_slice(table, rows.astype(table.dtype), (first, 0))}}
+def language_model(params: dict, frozen: dict, config: LoraConfig, serve: bool = False) -> dict:
+    """The language model's variables: the base with the trained rows of the tokens that were added, and the adapter.
+
+    Args:
+        params: what the stage trains.
+        frozen: holds the base.
+        config: the adapter's settings.
+        serve: trained no more; the adapter is merged in where it can be.
+    """
+    rows = params["movie"]["rows"]
+    tokens = frozen["language_model"]["embed"]["embedding"].shape[0]
+    base = lora.with_rows(frozen["language_model"], jnp.arange(tokens - rows.shape[0], tokens), rows)
+    if "adapter" not in params:
+        return {"params": base}
+    return (served if serve else lora.variables)(base, params["adapter"], config)
 
 
 def examples(ground: Ground, words: Any, split: Split, limit: int | None) -> ReplyExamples:
@@ -76,11 +86,14 @@ def train(ground: Ground) -> None:
     shapes = bucket_shapes([*training, *validation], padding, {"T": (limit // 2, limit)})
     over = Batches(training, padding, shapes, size, seed=config.train.seed)
     frozen = {"language_model": model.params, **graph_arrays(ground)}
+    module = model.module.clone(adapter_dropout=config.adapter.dropout)
 
     def loss(params, frozen, batch, key):
-        found = prefix(encoder, params, frozen, batch, key)
-        tree = language_model(params, frozen)
-        return language_model_loss(model.module, tree, batch, prefix=(found.keys, found.values), prefix_mask=found.mask)
+        keys = (None, None) if key is None else jax.random.split(key)
+        found = prefix(encoder, params, frozen, batch, keys[0])
+        variables = language_model(params, frozen, config.adapter)
+        given = {"prefix": (found.keys, found.values), "prefix_mask": found.mask}
+        return language_model_loss(module, variables, batch, keys[1], **given)
 
     key = ground.key("conversation")
     build = jax.jit(encoder.init, static_argnums=3)
@@ -89,8 +102,8 @@ def train(ground: Ground) -> None:
         "encoder": transfer(fresh, ground.fused["encoder"]),
         "movie": {"rows": model.params["embed"]["embedding"][words.movie :]},
     }
-    if config.rank:
-        params["adapter"] = lora.init(key, model.params, lora.ATTENTION, config.rank)
+    if config.adapted:
+        params["adapter"] = lora.init(key, model.params, config.adapter)
     fit(
         ground.config.stage_folder("conversation"),
         params=params,

@@ -18,6 +18,7 @@ from ecr_jax.features.examples import Dialogue, Emotions, Reader, Sizes, dialogu
 from ecr_jax.features.states import States
 from ecr_jax.features.text import ROLE_WORDS, Words
 from ecr_jax.knowledge.cooccurrence import Cooccurrence
+from ecr_jax.models.quantized import Format
 from ecr_jax.prepare import Prepared
 from ecr_jax.pretrained import Pretrained, check_tokenizer, extend, load, load_tokenizer
 from ecr_jax.training.checkpoint import read_params
@@ -77,11 +78,18 @@ class Ground:
         out[told] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
         return out
 
-    @lru_cache(maxsize=4)  # noqa: B019 - a Ground lives as long as its command
-    def language_model(self, name: str, layers: int | None) -> tuple[Pretrained, Words]:
+    def language_model(
+        self, name: str, layers: int | None, *, dtype: str = "float32", quantize: Format | None = None
+    ) -> tuple[Pretrained, Words]:
         """A language model with the `<movie>` slot, which begins as what its tokenizer says of "movie"."""
+        return self._language_model(name, layers, dtype, quantize)
+
+    @lru_cache(maxsize=4)  # noqa: B019 - a Ground lives as long as its command
+    def _language_model(
+        self, name: str, layers: int | None, dtype: str, quantize: Format | None
+    ) -> tuple[Pretrained, Words]:
         path = hub.resolve(name)
-        model, tokenizer = load(path, layers=layers), load_tokenizer(path)
+        model, tokenizer = load(path, layers=layers, dtype=jnp.dtype(dtype), quantize=quantize), load_tokenizer(path)
         check_tokenizer(tokenizer, model.config, path)
         pieces = tokenizer(" movie", add_special_tokens=False)["input_ids"]
         words = Words.of(tokenizer)

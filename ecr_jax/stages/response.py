@@ -19,20 +19,21 @@ from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.reviews import Review, prompt
-from ecr_jax.models import lora
+from ecr_jax.models import lora, quantized
 from ecr_jax.models.language_model import head
+from ecr_jax.models.lora import LoraConfig
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 
 FIELDS = {"tokens": Field(0, ("T",), "token_mask"), "loss_mask": Field(False, ("T",))}
-SCALE = 2.0
-"""alpha / rank of the adapters (PEFT's usual alpha of twice the rank)."""
 
 
-def adapted(params: dict, frozen: dict) -> dict:
-    """The language model's parameters with the adapter merged in."""
-    return lora.merge(frozen["language_model"], params["adapter"], SCALE)
+def served(base: dict, adapter: dict, config: LoraConfig) -> dict:
+    """Variables of a language model that is trained no more: the adapter merged in where the kernels are whole."""
+    if quantized.is_quantized(base):
+        return lora.variables(base, adapter, config)
+    return {"params": lora.merge(base, adapter, config)}
 
 
 def prompt_ids(words: Words, review_prompt: str, limit: int) -> list[int]:
@@ -68,13 +69,13 @@ def examples(ground: Ground, words: Words, reviews: Sequence[Review]) -> list[di
     return made
 
 
-def language_model_loss(module: Any, params: dict, batch: dict, **prefix: Any) -> tuple:
-    """(total, count, metrics) of next-token cross-entropy over the marked tokens."""
-    out = module.apply({"params": params}, batch["tokens"], batch["token_mask"], **prefix)
+def language_model_loss(module: Any, variables: dict, batch: dict, key: jax.Array | None, **prefix: Any) -> tuple:
+    """(total, count, metrics) of next-token cross-entropy over the marked tokens; `key` turns dropout on."""
+    rngs = None if key is None else {"dropout": key}
+    out = module.apply(variables, batch["tokens"], batch["token_mask"], rngs=rngs, **prefix)
     marked = batch["loss_mask"] & batch["token_mask"]
-    total, hits = losses.language_model(
-        hidden=out.hidden, head=head(params), tokens=batch["tokens"], where=marked
-    )
+    scored = head(variables["params"])
+    total, hits = losses.language_model(hidden=out.hidden, head=scored, tokens=batch["tokens"], where=marked)
     return total, jnp.sum(marked[:, 1:]), {"accuracy": hits}
 
 
@@ -83,7 +84,8 @@ def train(ground: Ground) -> None:
     config, store = ground.config.response, ground.prepared.reviews
     if not len(store):
         raise ValueError("the prepared corpus has no reviews; set corpus.reviews and prepare again")
-    model, words = ground.language_model(config.language_model, None)
+    model, words = ground.language_model(config.language_model, None, dtype=config.dtype, quantize=config.quantize)
+    module = model.module.clone(adapter_dropout=config.adapter.dropout, remat=config.remat)
     training = examples(ground, words, store.of_split(Split.TRAIN))
     validation = examples(ground, words, store.of_split(Split.VALID)[: config.valid_examples])
     limit = config.max_prompt + config.max_review
@@ -91,12 +93,13 @@ def train(ground: Ground) -> None:
     size = config.train.batch_size
 
     def loss(params, frozen, batch, key):
-        return language_model_loss(model.module, adapted(params, frozen), batch)
+        variables = lora.variables(frozen["language_model"], params["adapter"], config.adapter)
+        return language_model_loss(module, variables, batch, key)
 
     frozen = {"language_model": model.params}
     fit(
         ground.config.stage_folder("response"),
-        params={"adapter": lora.init(ground.key("response"), model.params, lora.ATTENTION, config.rank)},
+        params={"adapter": lora.init(ground.key("response"), model.params, config.adapter)},
         frozen=frozen,
         loss=loss,
         batches=Batches(training, FIELDS, shapes, size, seed=config.train.seed),
