@@ -139,8 +139,10 @@ def test_unstacked_layers_compute_the_same(config):
     model = tiny.random_model(config)
     apart = unstack(model.params)
     assert "layers" not in apart and f"layers_{config.layers - 1}" in apart
-    adapter = jax.tree.map(lambda leaf: leaf * 0 + 0.1, lora.init(jax.random.key(0), model.params, lora.ATTENTION, 2))
-    for more, more_apart in (({}, {}), ({"lora": adapters(adapter)}, {"lora": unstack(adapters(adapter))})):
+    settings = lora.LoraConfig(rank=2)
+    adapter = jax.tree.map(lambda leaf: leaf + 0.1, lora.init(jax.random.key(0), model.params, settings))
+    beside = lora.variables(model.params, adapter, settings)["lora"]
+    for more, more_apart in (({}, {}), ({"lora": beside}, {"lora": unstack(beside)})):
         want = read(model, {"params": model.params, **more}).hidden
         np.testing.assert_allclose(read(model, {"params": apart, **more_apart}).hidden, want, atol=1e-5)
     if not isinstance(config, BertConfig):
@@ -148,13 +150,6 @@ def test_unstacked_layers_compute_the_same(config):
         written = read(model, {"params": apart}, cache).cache
         stacked = read(model, {"params": model.params}, init_cache(config, 3, 8)).cache
         np.testing.assert_allclose(np.stack(written.keys), stacked.keys, atol=1e-5)
-
-
-def adapters(adapter):
-    """The collection "lora" of an adapter whose kernels are called so."""
-    if set(adapter) == {"kernel"}:
-        return adapter["kernel"]
-    return {name: adapters(value) for name, value in adapter.items()}
 
 
 @families

@@ -32,13 +32,11 @@ MODEL = {"data": 1, "fsdp": 1, "tensor": 8, "fsdp_tensor": 4}
 ROWS, LENGTH, PREFIX = 8, 7, 3
 
 
-def adapted(base, adapter):
-    """Variables of a frozen base with an adapter."""
-    return {"params": lora.merge(base, adapter, 2.0)}
+ADAPTER = lora.LoraConfig(patterns=("layers/.*",), rank=4, alpha=8.0)
 
 
 def new_adapter(base):
-    return lora.init(jax.random.key(0), base, (r"layers/.*/kernel",), 4)
+    return lora.init(jax.random.key(0), base, ADAPTER)
 
 
 def loss_of(module):
@@ -46,7 +44,7 @@ def loss_of(module):
 
     def loss(params, frozen, batch, key):
         if "adapter" in params:
-            variables = adapted(frozen["language_model"], params["adapter"])
+            variables = lora.variables(frozen["language_model"], params["adapter"], ADAPTER)
         else:
             variables = {"params": params["language_model"]}
         given = {}
@@ -221,7 +219,7 @@ def test_an_adapter_is_split_as_its_kernel(family, strategy):
     places = sharding.shardings(tree, rules, sharding.make_mesh(MODEL[strategy]), strategy)
     kernels = {name.removesuffix("/kernel"): place.spec for name, place in
                convert.flatten(places["language_model"]).items() if name.endswith("/kernel")}
-    adapters = {name.replace("/kernel", ""): place.spec for name, place in convert.flatten(places["adapter"]).items()}
+    adapters = {name: place.spec for name, place in convert.flatten(places["adapter"]).items()}
     assert adapters.keys() == {f"{name}/{part}" for name in kernels for part in "ab"}
     for name, (layers, inputs, outputs) in kernels.items():
         assert layers is None
