@@ -107,19 +107,19 @@ def save(
     """Writes a language model as a Hugging Face folder, which `load` and transformers read; whole or not at all.
 
     Args:
-        folder: where to; a model that is there already is replaced.
+        folder: where to; nothing may be there yet.
         model: what to write. Adapters are merged beforehand, a quantised base is not written.
         tokenizer: written beside the weights; its special tokens end and pad texts in transformers' `generate`.
         dtype: float32 or bfloat16; as the parameters are when None.
         shard_size: the weights are spread over files of at most this size, with an index.
 
     Raises:
-        ValueError: the folder holds something else, the tokenizer has ids without an embedding, parameters that do
-            not fit the configuration, or another dtype.
+        ValueError: the folder holds something, the tokenizer has ids without an embedding, parameters that do not
+            fit the configuration, or another dtype.
     """
     folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file()):
-        raise ValueError(f"{folder} exists and is no model's folder; name a new one")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already; name a new folder, or remove it")
     views = dict(convert.hf_views(model.params, model.config))
     kinds = {name: np.dtype(view.dtype if dtype is None else dtype) for name, view in views.items()}
     if others := {kind.name for kind in kinds.values()} - {"float32", "bfloat16"}:
@@ -140,7 +140,7 @@ def save(
     with replacing(folder) as temporary:
         temporary.mkdir()
         for file, names in split.filename_to_tensors.items():
-            tensors = {name: np.ascontiguousarray(views[name], dtype) for name in names}
+            tensors = {name: np.ascontiguousarray(views[name], kinds[name]) for name in names}
             save_file(tensors, temporary / file, metadata={"format": "pt"})  # transformers insists on the mark
         if split.is_sharded:
             write_json(temporary / _INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})

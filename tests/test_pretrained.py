@@ -92,25 +92,24 @@ def test_other_numbers_are_not_written(tmp_path):
     half = MODEL._replace(params=jax.tree.map(lambda leaf: leaf.astype(jnp.float16), MODEL.params))
     with pytest.raises(ValueError, match="weights of float16 are not written; pass dtype float32 or bfloat16"):
         pretrained.save(tmp_path / "model", half)
-    pretrained.save(tmp_path / "model", half, dtype=jnp.float32)
+    pretrained.save(tmp_path / "model", half, dtype="float32")
     assert_same(pretrained.load(tmp_path / "model", dtype=jnp.float16).params, half.params)
 
 
-def test_a_saved_model_is_replaced_and_nothing_else_is(tmp_path, folder):
-    pretrained.save(folder, tiny.random_model(CONFIG, seed=1), shard_size="3KB")
-    assert not (folder / "model.safetensors").exists()
-    assert_same(pretrained.load(folder).params, tiny.random_model(CONFIG, seed=1).params)
+def test_nothing_is_overwritten_and_nothing_half_is_left(tmp_path, folder):
     (tmp_path / "letters").mkdir()
     pretrained.save(tmp_path / "letters", MODEL)  # an empty folder will do
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter").write_text("years of work")
-    for taken in ("thesis", "thesis/chapter"):
-        with pytest.raises(ValueError, match=f"{taken} exists and is no model's folder; name a new one"):
-            pretrained.save(tmp_path / taken, MODEL)
-    assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
+    for taken in (folder, folder / "config.json"):
+        with pytest.raises(ValueError, match=f"{taken.name} is there already; name a new folder, or remove it"):
+            pretrained.save(taken, tiny.random_model(CONFIG, seed=1))
+    assert_same(pretrained.load(folder).params, MODEL.params)
     with pytest.raises(ValueError, match="head"):
-        pretrained.save(folder, MODEL._replace(params=MODEL.params | {"head": jnp.ones((12, 16))}))
-    assert_same(pretrained.load(folder).params, tiny.random_model(CONFIG, seed=1).params)
+        pretrained.save(tmp_path / "new", MODEL._replace(params=MODEL.params | {"head": jnp.ones((12, 16))}))
+    broken = tiny.tokenizer(WORDS)
+    broken.save_pretrained = lambda folder: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        pretrained.save(tmp_path / "new", MODEL, broken)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["letters", "model"]
 
 
 def test_an_added_token_is_saved_with_its_row_and_its_name(tmp_path):
