@@ -63,7 +63,7 @@ def matmul_peak(size: int = 2048, dtype: Any = jnp.float32) -> Row:
     return Row(case, "peak", 2e-6 * size**3 / best, "GFLOP/s")
 
 
-def read_bandwidth(size: int = 2**28) -> Row:
+def read_bandwidth(size: int = 2**30) -> Row:
     """How fast memory is: the better of reading `size` bytes (a sum) and copying them (in and out), in GB/s."""
     array = jnp.ones(size // 4, jnp.float32)
     total, copy = jax.jit(jnp.sum), jax.jit(lambda a: a + 1)
