@@ -107,7 +107,7 @@ def compare(
     dialogues. Those that the printed tables show are tested, or those named, and adjusted together by Holm.
 
     Args:
-      groups: each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...], see `Group` and `Source`; at least one.
+      groups: each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...], see `Group` and `Source`; one is only measured.
       split: of which runs' folders hold the predictions.
       into: folder to write to.
       console: where the tables are printed.
@@ -119,6 +119,8 @@ def compare(
     Raises:
       ValueError: groups of one name, runs without predictions or with others' targets, a stratum or metric unknown.
     """
+    if not groups:
+        raise ValueError("nothing to compare: name runs, for example runs/redial runs/redial:co-occurrence")
     parsed = [Group.parse(text, split) for text in groups]
     labels = [group.label for group in parsed]
     twice = next((label for label in labels if labels.count(label) > 1 or " - " in label), None)
@@ -148,7 +150,7 @@ def compare(
     tests = sum(row.p is not None for row in rows)
     told = {
         "groups": {group.label: [_told(source) for source in group.runs] for group in parsed},
-        "tests": f"{tests} tests by paired randomisation of dialogues, {resamples} permutations, seed {seed}; p by Holm",
+        "tests": f"{tests} paired randomisation tests, {resamples} permutations of dialogues, seed {seed}; p by Holm",
         **({"left out": missing} if missing else {}),
         **provenance.machine(),
     }

@@ -213,7 +213,7 @@ _RANKING = ("recall", "dislike", "mrr", "ndcg", "hit", "auc", "coverage", "popul
 
 
 def parts(row: Row | None) -> list[str]:
-    """A number, its interval, its adjusted p, how much runs differ, as far as it has them; signed if it may be negative."""
+    """A number, its interval, its adjusted p, how much runs differ, as far as it has them; differences are signed."""
     if row is None:
         return ["–"]
     sign = "+" if row.is_difference or row.metric.startswith("popularity_lift") else ""
