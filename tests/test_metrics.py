@@ -77,6 +77,8 @@ def test_aucs_without_a_class_are_nan():
     assert np.isnan(metrics.auc_pooled(score[:0], liked[:0]))
 
 
+@pytest.mark.slow  # ranx compiles for a minute
+@pytest.mark.filterwarnings("ignore:unsafe cast")
 def test_as_ranx_measures():
     """Without ties, and for rows of one relevant item, the field's metrics are those of ranx."""
     ranx = pytest.importorskip("ranx")

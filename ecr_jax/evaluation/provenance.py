@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import jax
 
-
-def commit() -> str:
-    """The commit of this code, marked where files differ from it."""
-    found = ""
-    if shutil.which("git"):
-        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        found = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout
-    return found.strip() or "not a git checkout"
+from ecr_jax import host
 
 
 def command() -> str:
@@ -29,9 +18,9 @@ def command() -> str:
 def machine() -> dict[str, str]:
     """Commit, command, hardware and versions."""
     return {
-        "commit": commit(),
+        "commit": host.commit(),
         "command": command(),
-        "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
+        "hardware": host.hardware(),
         "python": platform.python_version(),
         "jax": jax.__version__,
     }

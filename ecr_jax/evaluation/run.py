@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from ecr_jax import host
 from ecr_jax.config import Config, read_recorded
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
@@ -168,7 +169,7 @@ def _record(home: Path, split: Split, made_of: dict) -> str:
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "protocol": made_of["protocol"],
             "parameters": made_of["parameters"]["recommendation"],
-            "commit": provenance.commit(),
+            "commit": host.commit(),
             "command": provenance.command(),
         }
     )
