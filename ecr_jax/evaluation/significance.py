@@ -6,7 +6,7 @@ resample of dialogues and, where two models share their targets, for any exchang
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
@@ -262,7 +262,9 @@ class Repeated:
         return np.mean([run.resampled(draws) for run in self.runs], axis=0)
 
     def swapped(self, other: Repeated, swaps: np.ndarray) -> np.ndarray:
-        pairs = itertools.product(self.runs, other.runs)
+        """Run by run; each run of either side counts the same, also where one side has fewer."""
+        number = math.lcm(len(self.runs), len(other.runs))
+        pairs = [(self.runs[i % len(self.runs)], other.runs[i % len(other.runs)]) for i in range(number)]
         return np.mean([ours.swapped(theirs, swaps) for ours, theirs in pairs], axis=0)
 
 
