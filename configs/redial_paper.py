@@ -17,7 +17,7 @@ What the paper has and these fields cannot say:
 - Emotions come from a GPT-2 tuned on 5,082 annotated utterances that are not public; here from the classifier over
   RoBERTa's states, trained on GoEmotions. Reviews are those that were published, not the 34,953 of the paper.
 - A batch holds turns, each with all its films; the paper's holds one film each, so its epochs have more updates.
-  Warm-up is the published share of the run. The learning rate begins above 0, and no micro-batch is left out.
+  Warm-up is the published share of the run, and no micro-batch is left out.
 - Each turn is read by RoBERTa on its own (the latest turns that fit into 200 states); the paper's reads the last 200
   tokens as one text. Contexts begin at a turn; the paper's may begin inside one. Context entities are distinct.
 - Global entities of a context entity: the 128 strongest; the paper's code takes every one.
@@ -25,7 +25,6 @@ What the paper has and these fields cannot say:
 - The reply's loss leaves the context out (Eq. 1). `max_reply` bounds training and decoding alike (published: 183, 50).
 - The rank of Llama's adapter, its epochs and the lengths of its texts are not published: rank 8, 3 epochs, 150 + 400
   tokens are ours. The prompt is plain text, without Llama's chat template; the first sentence is a real one.
-- AdamW adds eps to the corrected root of the second moment; the paper's to the uncorrected one.
 """
 
 from ecr_jax.config import (
@@ -47,8 +46,8 @@ DIALOGPT = "microsoft/DialoGPT-small"
 
 
 def adamw(learning_rate: float, warmup: float) -> OptimConfig:
-    """The optimiser of every stage: no clipping, linear warm-up and decay."""
-    return OptimConfig(learning_rate=learning_rate, warmup=warmup, clip=None, eps=1e-6)
+    """The optimiser of every stage: no clipping, linear warm-up and decay, AdamW in the published arithmetic."""
+    return OptimConfig(learning_rate=learning_rate, warmup=warmup, clip=None, eps=1e-6, published=True)
 
 
 config = Config(

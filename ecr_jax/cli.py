@@ -49,13 +49,38 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a trained run beside the baselines; writes report.json and report.html to `runs/NAME/SPLIT`."""
+    """Measure a trained run beside the baselines, once; writes report.json and report.html to `runs/NAME/SPLIT`."""
 
     settings: Settings
     config: str = "demo"
     """A name in configs/, or the path of a .py file that defines `config`."""
     split: Literal["valid", "test"] = "test"
     """What is measured; settle everything on `valid` before you look at `test`."""
+    protocol: Literal["default", "published"] = "default"
+    """How: one target an item and turn, or as the released code does (one a mention, ...), to lay beside papers."""
+    force: bool = False
+    """Measure again even if it is complete for the same parameters and settings; `reads.jsonl` counts."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare evaluated runs on the same targets: the first with each other, with intervals and tests."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...]: a run's folder or a predictions.jsonl, a model in it (the run's own by
+    default); with commas, the seeds of one model. For example runs/ecr-s0,runs/ecr-s1 runs/redial:co-occurrence"""
+    split: Literal["valid", "test"] = "test"
+    """Whose predictions in the runs' folders."""
+    every_pair: bool = False
+    """Compare every two, not only the first with the others."""
+    metrics: tuple[str, ...] = ()
+    """What is tested, for example recall@10 auc_pooled; by default what the tables show. p is adjusted for all."""
+    strata: tuple[str, ...] = ()
+    """Where it is tested, for example all new."""
+    resamples: int = 10_000
+    """Bootstrap resamples, and permutations of each test."""
+    into: Path = Path("runs/comparison")
+    """Folder for report.json and report.html."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
+def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Compare | Chat | Demo:
     # The named config is the default that the other flags change, so it is looked up first.
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
@@ -102,6 +127,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
         "prepare": Prepare(settings, name),
         "train": Train(settings, tyro.MISSING, name),
         "evaluate": Evaluate(settings, name),
+        "compare": Compare(tyro.MISSING),
         "chat": Chat(tyro.MISSING),
         "demo": Demo(),
     }
@@ -112,9 +138,10 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
     return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
 
 
-def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) -> None:
+def _run(command: Prepare | Train | Evaluate | Compare | Chat | Demo, console: Console) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     from ecr_jax import demo
+    from ecr_jax.evaluation import compare
     from ecr_jax.evaluation import run as evaluation
     from ecr_jax.host import keep_freed_memory
     from ecr_jax.inference import chat
@@ -129,8 +156,11 @@ def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) ->
             prepare(settings, force=force, console=console)
         case Train(settings, stage, force=force):
             train(settings, stage, force=force)
-        case Evaluate(settings, split=split):
-            evaluation.evaluate(settings, split=Split(split), console=console)
+        case Evaluate(settings, split=split, protocol=protocol, force=force):
+            evaluation.evaluate(settings, split=Split(split), protocol=protocol, force=force, console=console)
+        case Compare(runs, split, every_pair, metrics, strata, resamples, into):
+            chosen = {"strata": strata, "metrics": metrics, "every_pair": every_pair, "resamples": resamples}
+            compare.compare(runs, split=Split(split), into=into, console=console, **chosen)
         case Chat(run, explain, items):
             chat.talk(run, explain=explain, items=items, console=console)
         case Demo(short):

@@ -350,13 +350,19 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self), default=str))
 
 
-def read_recorded(run: Path, stages: Iterable[str]) -> Config:
+def read_recorded(run: Path, stages: Iterable[str], otherwise: Config | None = None) -> Config:
     """The config of a run, put together from what its stages' folders keep.
+
+    Args:
+      run: its folder.
+      stages: those that are read.
+      otherwise: what the others are taken from.
 
     Raises:
       ValueError: a stage is missing there.
     """
     run, value = run.resolve(), {}
+    rest = {} if otherwise is None else otherwise.as_json()
     for stage in stages:
         path = run / stage / "config.json"
         if not path.is_file():
@@ -368,7 +374,7 @@ def read_recorded(run: Path, stages: Iterable[str]) -> Config:
         value |= kept
     if value["name"] != run.name:
         raise ValueError(f"{run} is the run {value['name']!r} under another name; name the folder so again")
-    return from_json(value, runs=run.parent)
+    return from_json(rest | value, runs=run.parent)
 
 
 def from_json(value: dict[str, Any], **changes: Any) -> Config:

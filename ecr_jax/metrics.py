@@ -64,26 +64,20 @@ def ndcg_at(rank: np.ndarray, k: int) -> np.ndarray:
     return np.where(rank <= k, 1 / np.log2(rank + 1), 0.0)
 
 
-def auc_pooled(score: np.ndarray, liked: np.ndarray, weight: np.ndarray | None = None) -> float:
+def auc_pooled(score: np.ndarray, liked: np.ndarray) -> float:
     """Probability that a liked target scores above a disliked one, over all pairs; a tie counts 0.5.
 
     Args:
       score: [n].
       liked: int [n], LIKE, DISLIKE or UNSAID (left out).
-      weight: [n] how often each target counts, 1 by default.
 
     Returns:
       The AUC; NaN if a class is empty.
     """
-    liked = np.asarray(liked)
-    weight = np.ones(len(liked)) if weight is None else np.asarray(weight, np.float64)
-    group = np.unique(score, return_inverse=True)[1].reshape(-1)  # equal scores, one group
-    size = int(group.max(initial=-1)) + 1
-    likes = np.bincount(group, weight * (liked == LIKE), size)
-    dislikes = np.bincount(group, weight * (liked == DISLIKE), size)
-    pairs = likes.sum() * dislikes.sum()
-    below = np.cumsum(dislikes) - dislikes
-    return float((likes * (below + dislikes / 2)).sum() / pairs) if pairs else float("nan")
+    score, liked = np.asarray(score), np.asarray(liked)
+    likes, dislikes = score[liked == LIKE], np.sort(score[liked == DISLIKE])
+    below = np.searchsorted(dislikes, likes, "left") + np.searchsorted(dislikes, likes, "right")  # a tie counts once
+    return float(below.sum() / (2 * len(likes) * len(dislikes))) if len(likes) and len(dislikes) else float("nan")
 
 
 def like_dislike_pairs(
@@ -121,9 +115,7 @@ def auc_dialogue(score: np.ndarray, liked: np.ndarray, dialogue: np.ndarray) -> 
     return float(wins.mean()) if len(wins) else float("nan")
 
 
-def auc_batch(
-    score: np.ndarray, liked: np.ndarray, batch_size: int = 32, weight: np.ndarray | None = None
-) -> float:
+def auc_batch(score: np.ndarray, liked: np.ndarray, batch_size: int = 32) -> float:
     """The published AUC: within batches of consecutive targets, then the plain mean over batches with both classes.
 
     It depends on the order of the file and on the batch size; kept to compare with published numbers only.
@@ -132,21 +124,10 @@ def auc_batch(
       score: [n], in file order.
       liked: int [n].
       batch_size: targets a batch.
-      weight: [n] how often each target counts, 1 by default.
 
     Returns:
       The AUC; NaN if no batch has both classes.
     """
-    batch = np.arange(len(liked)) // batch_size
-    return auc_batch_of_pairs(*like_dislike_pairs(score, liked, batch), batch, weight)
-
-
-def auc_batch_of_pairs(
-    winner: np.ndarray, loser: np.ndarray, wins: np.ndarray, batch: np.ndarray, weight: np.ndarray | None = None
-) -> float:
-    """`auc_batch` from the pairs that `like_dislike_pairs` lists: they need listing once for many weights."""
-    weight = np.ones(len(batch)) if weight is None else weight
-    pair_weight = weight[winner] * weight[loser]
-    total = np.bincount(batch[winner], pair_weight)
-    won = np.bincount(batch[winner], pair_weight * wins)
-    return float((won[total > 0] / total[total > 0]).mean()) if (total > 0).any() else float("nan")
+    winner, _, wins = like_dislike_pairs(score, liked, np.arange(len(liked)) // batch_size)
+    pairs, won = np.bincount(winner // batch_size), np.bincount(winner // batch_size, wins)
+    return float((won[pairs > 0] / pairs[pairs > 0]).mean()) if len(winner) else float("nan")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import ecr_jax.demo
+import ecr_jax.evaluation.compare
 import ecr_jax.evaluation.run
 import ecr_jax.inference.chat
 import ecr_jax.prepare
@@ -27,12 +28,13 @@ def called(monkeypatch):
     record(ecr_jax.prepare, "prepare")
     record(ecr_jax.stages, "train")
     record(ecr_jax.evaluation.run, "evaluate")
+    record(ecr_jax.evaluation.compare, "compare")
     record(ecr_jax.inference.chat, "talk")
     record(ecr_jax.demo, "run")
     return calls
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["evaluate"], ["chat"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["evaluate"], ["compare"], ["chat"], ["demo"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
@@ -74,13 +76,22 @@ def test_the_config_may_come_last(called):
 
 
 def test_evaluate_chat_demo(called):
-    assert main(["evaluate", "--split", "valid"]) == 0
+    assert main(["evaluate", "--split", "valid", "--protocol", "published", "--force"]) == 0
     assert main(["chat", "runs/demo", "--explain", "--items", "2"]) == 0
     assert main(["demo", "--short"]) == 0
     (_, _, first), (_, second, named), (_, _, last) = called
-    assert first["split"] is Split.VALID
+    assert (first["split"], first["protocol"], first["force"]) == (Split.VALID, "published", True)
     assert second == (Path("runs/demo"),) and named["explain"] is True and named["items"] == 2
     assert last["short"] is True
+
+
+def test_compare(called):
+    arguments = ["runs/a,runs/b", "c=runs/c:kbrd", "--metrics", "recall@10", "mrr@10", "--every-pair", "--into", "here"]
+    assert main(["compare", *arguments]) == 0
+    ((_, (runs,), named),) = called
+    assert runs == ("runs/a,runs/b", "c=runs/c:kbrd")
+    assert named["metrics"] == ("recall@10", "mrr@10") and named["strata"] == () and named["every_pair"] is True
+    assert named["split"] is Split.TEST and named["into"] == Path("here") and named["resamples"] == 10_000
 
 
 def test_unknown_config(called, capsys):
@@ -94,6 +105,7 @@ def test_unknown_config(called, capsys):
     [
         (["train", "cooking"], "cooking"),
         (["train"], "fusion"),
+        (["evaluate", "--protocol", "mine"], "published"),
         (["fly"], "fly"),
         (["prepare", "--corpus.dialogues", "many"], "many"),
         (["prepare", "--corpus.colour", "red"], "colour"),

@@ -7,6 +7,7 @@ measured by the same rows as a model. All that is counted comes from the train s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -77,13 +78,19 @@ def cooccurrence(dialogues: Iterable[Sequence[int]], popular: Baseline, items: n
 
 
 def predict(
-    model: str, baseline: Baseline, targets: Sequence[Target], items: np.ndarray, chunk: int = 512
+    model: str,
+    baseline: Baseline,
+    targets: Sequence[Target],
+    items: np.ndarray,
+    *,
+    ties: Literal["mean", "first"] = "mean",
+    chunk: int = 512,
 ) -> list[Prediction]:
-    """Prediction rows of a baseline, made `chunk` targets at a time to bound memory."""
+    """Prediction rows of a baseline, made `chunk` targets at a time to bound memory; `ties` as in `predictions`."""
     rows = []
     for start in range(0, len(targets), chunk):
         part = targets[start : start + chunk]
-        rows += predictions(model, part, baseline([t.context for t in part]), items)
+        rows += predictions(model, part, baseline([t.context for t in part]), items, ties=ties)
     return rows
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ecr_jax import files, metrics
 from ecr_jax.corpus.schema import Feedback
+
+TOP = 50
+"""How many of the best items a row names: what coverage and popularity at the largest cut need."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class Prediction:
     Attributes:
       model: e.g. "ecr", "popularity".
       conversation, turn, target, feedback, repeated: as in `Target`.
-      rank: 1-based among the items; tied items share the mean of their places.
-      score: probability of the target over the items.
+      rank: 1-based among the items; tied items share the mean of their places (published protocol: they are in order).
+      score: probability of the target over the items (published protocol: over all entities, where a model has it).
       top: entity ids of the best items, best first.
     """
 
@@ -63,7 +67,12 @@ class Prediction:
 
 
 def predictions(
-    model: str, targets: Sequence[Target], probabilities: np.ndarray, items: np.ndarray, top: int = 10
+    model: str,
+    targets: Sequence[Target],
+    probabilities: np.ndarray,
+    items: np.ndarray,
+    top: int = TOP,
+    ties: Literal["mean", "first"] = "mean",
 ) -> list[Prediction]:
     """Ranks each target among the items.
 
@@ -73,6 +82,7 @@ def predictions(
       probabilities: [n, I] over the items, one row a target (a turn's targets share theirs).
       items: int [I], sorted entity ids.
       top: how many of the best items a row names.
+      ties: how tied items rank, see `metrics.ranks`.
 
     Raises:
       ValueError: if a target is not among the items.
@@ -87,7 +97,7 @@ def predictions(
         )
     if not targets:
         return []
-    rank = metrics.ranks(probabilities, columns)
+    rank = metrics.ranks(probabilities, columns, ties)
     score = probabilities[np.arange(len(targets)), columns]
     top = min(top, len(items))
     best = np.sort(np.argpartition(-probabilities, top - 1, axis=1)[:, :top], axis=1)
@@ -120,3 +130,34 @@ def read(path: Path) -> dict[str, list[Prediction]]:
             raise ValueError(f"{path}:{number} is no prediction row ({error}); evaluate the run again") from error
         models.setdefault(made.model, []).append(made)
     return models
+
+
+def align(models: Mapping[str, Sequence[Prediction]]) -> dict[str, list[Prediction]]:
+    """Every model's rows in the order of the first model's.
+
+    Raises:
+      ValueError: the models do not have the same targets, or say different things of one.
+    """
+    name, first = next(iter(models.items()))
+    places = sorted(range(len(first)), key=lambda place: first[place].key)
+    aligned = {}
+    for model, rows in models.items():
+        ordered = sorted(rows, key=lambda row: row.key)
+        if [row.key for row in ordered] != [first[place].key for place in places]:
+            strange = len({row.key for row in rows} ^ {row.key for row in first})
+            raise ValueError(
+                f"{model!r} ({len(rows)} rows) and {name!r} ({len(first)} rows) do not have the same targets "
+                f"({strange} are in one only); evaluate both on the same prepared corpus and split, by one protocol"
+            )
+        back: list[Prediction] = list(ordered)
+        for place, row in zip(places, ordered, strict=True):
+            known = first[place]
+            if (row.feedback, row.repeated) != (known.feedback, known.repeated):
+                raise ValueError(
+                    f"{model!r} and {name!r} disagree on target {row.target} of {row.conversation}:{row.turn} "
+                    f"({row.feedback}, repeated {row.repeated}; {known.feedback}, repeated {known.repeated}); "
+                    "evaluate both on the same prepared corpus"
+                )
+            back[place] = row
+        aligned[model] = back
+    return aligned

@@ -9,44 +9,30 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ecr_jax import files, metrics
-from ecr_jax.corpus.schema import Feedback
+from ecr_jax import files
+from ecr_jax.evaluation import ranking
+from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
-from ecr_jax.evaluation.significance import Resamples, interval, resample
+from ecr_jax.evaluation.ranking import PUBLISHED, Row
 
-CUTS = (1, 10, 50)
-STRATA = ("all", "new", "repeated", "like", "dislike")
 SHOWN = ("recall@1", "recall@10", "recall@50", "ndcg@10", "auc_pooled")
-"""Columns of the tables that people read; report.json has all."""
-
-_LIKED = {Feedback.LIKE: metrics.LIKE, Feedback.DISLIKE: metrics.DISLIKE, Feedback.UNSAID: metrics.UNSAID}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number. `low` and `high` bound its 95 % interval; None where it has none. `n` is what it is a mean over."""
-
-    model: str
-    corpus: str
-    split: str
-    stratum: str
-    metric: str
-    value: float
-    low: float | None
-    high: float | None
-    n: int
+REPETITION = ("all", "new", "repeated")
+KINDS = ("head", "tail", "cold", "like", "dislike", "unsaid")
+BESIDE = ("hit@10", "recall_true@10", "dislike@10", "coverage@10", "popularity_lift@10", "auc_batch", "auc_dialogue")
+AS_PUBLISHED = ("auc", "recall_true@1", "recall_true@10", "recall_true@50", "recall@1", "recall@10", "recall@50")
+"""What the tables that people read show; report.json has all."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +86,8 @@ def build(
     split: str,
     *,
     main: str = "ecr",
+    measure: Callable[[Sequence[Prediction], Catalogue | None, int], ranking.Measures] = ranking.measures,
+    catalogue: Catalogue | None = None,
     resamples: int = 1000,
     seed: int = 0,
     auc_batch: int = 32,
@@ -109,19 +97,18 @@ def build(
     replies: Iterable[Reply] = (),
     confusion: Mapping[str, Sequence[int]] | None = None,
 ) -> Report:
-    """Measures models on the same targets.
+    """Measures models on the same targets, and each difference `main` - other model, paired.
 
-    For each model, stratum (all, new, repeated; like and dislike without what needs both) and cut k in 1, 10, 50:
-    recall@k over all targets, recall_true@k over liked and dislike@k over disliked ones, mrr@k, ndcg@k; and the AUCs of
-    like against dislike, auc_batch (as published), auc_pooled and auc_dialogue. Then each difference `main` - other
-    model, paired. A number that is not defined (no target, a class without targets) has no row.
+    A number that is not defined (no target, a class without targets) has no row.
 
     Args:
       predictions: model -> its rows, of the same targets in any order; the first model's order is the file order that
-        auc_batch depends on.
+        the AUC within batches depends on.
       corpus: its name.
       split: its name.
       main: the model that the others are compared with, if it is among them.
+      measure: what is measured of the rows, see `protocol.Protocol`.
+      catalogue: what strata by training count, coverage and popularity need.
       resamples: bootstrap resamples of dialogues, the same for every model.
       seed: theirs.
       auc_batch: targets a batch of the published AUC.
@@ -134,111 +121,18 @@ def build(
     Raises:
       ValueError: the models do not have the same targets.
     """
-    rows: list[Row] = []
-    if predictions:
-        aligned = _align(predictions)
-        first = next(iter(aligned.values()))
-        draws = resample([row.conversation for row in first], resamples, seed)
-        measured = {model: _measure(of, draws, auc_batch) for model, of in aligned.items()}
-        for model, found in measured.items():
-            rows += [_row(model, corpus, split, *key, *number) for key, number in found.items()]
-        for other, found in measured.items():
-            if main not in measured or other == main:
-                continue
-            for key, (value, samples, n) in measured[main].items():
-                if key in found:
-                    difference = value - found[key][0], samples - found[key][1], n
-                    rows.append(_row(f"{main} - {other}", corpus, split, *key, *difference))
+    rows = ranking.table(
+        {model: [of] for model, of in predictions.items()},
+        corpus,
+        split,
+        pairs=[(main, other) for other in predictions if main in predictions and other != main],
+        catalogue=catalogue,
+        measure=measure,
+        resamples=resamples,
+        seed=seed,
+        auc_batch=auc_batch,
+    )
     return Report((*rows, *extra), dict(provenance or {}), dict(curves or {}), tuple(replies), dict(confusion or {}))
-
-
-def _align(predictions: Mapping[str, Sequence[Prediction]]) -> dict[str, list[Prediction]]:
-    """Every model's rows in the first model's order."""
-    name, first = next(iter(predictions.items()))
-    keys = [row.key for row in first]
-    places = sorted(range(len(keys)), key=keys.__getitem__)
-    aligned = {}
-    for model, rows in predictions.items():
-        ordered = sorted(rows, key=lambda row: row.key)
-        if [row.key for row in ordered] != [keys[place] for place in places]:
-            strange = len({row.key for row in rows} ^ set(keys))
-            raise ValueError(
-                f"{model!r} ({len(rows)} rows) and {name!r} ({len(first)} rows) do not have the same targets "
-                f"({strange} are in one only); evaluate both on the same prepared corpus and split"
-            )
-        back: list[Prediction] = list(ordered)
-        for place, row in zip(places, ordered, strict=True):
-            back[place] = row
-        aligned[model] = back
-    return aligned
-
-
-Number = tuple[float, np.ndarray, int]
-"""A value, its bootstrap samples [R], and what it is a mean over."""
-
-
-def _measure(rows: Sequence[Prediction], draws: Resamples, auc_batch: int) -> dict[tuple[str, str], Number]:
-    """(stratum, metric) -> number, of one model."""
-    rank = np.array([row.rank for row in rows])
-    score = np.array([row.score for row in rows])
-    liked = np.array([_LIKED[row.feedback] for row in rows])
-    repeated = np.array([row.repeated for row in rows])
-    strata = {
-        "all": np.ones(len(rows), bool),
-        "new": ~repeated,
-        "repeated": repeated,
-        "like": liked == metrics.LIKE,
-        "dislike": liked == metrics.DISLIKE,
-    }
-    found: dict[tuple[str, str], Number] = {}
-
-    def means(stratum: str, name: str, where: np.ndarray, of) -> None:
-        chosen = np.flatnonzero(where)
-        if len(chosen):
-            values = np.stack([of(rank[chosen], k) for k in CUTS], axis=1)  # [m, 3]
-            for k, value, samples in zip(CUTS, values.mean(axis=0), draws.means(values, chosen).T, strict=True):
-                found[stratum, f"{name}@{k}"] = float(value), samples, len(chosen)
-
-    for stratum, where in strata.items():
-        means(stratum, "recall", where, metrics.recall_at)
-        means(stratum, "mrr", where, metrics.mrr_at)
-        means(stratum, "ndcg", where, metrics.ndcg_at)
-        if stratum in ("like", "dislike"):
-            continue
-        means(stratum, "recall_true", where & strata["like"], metrics.recall_at)
-        means(stratum, "dislike", where & strata["dislike"], metrics.recall_at)
-        chosen = np.flatnonzero(where)
-        for name, number in _aucs(score[chosen], liked[chosen], chosen, draws, auc_batch).items():
-            if not np.isnan(number[0]):
-                found[stratum, name] = number
-    return found
-
-
-def _aucs(
-    score: np.ndarray, liked: np.ndarray, chosen: np.ndarray, draws: Resamples, batch_size: int
-) -> dict[str, Number]:
-    """The three AUCs of the targets `chosen` [m], whose scores and feedback are given [m]."""
-    said = np.flatnonzero(liked != metrics.UNSAID)
-    both = len(said)
-    pooled = draws.statistics(lambda w: metrics.auc_pooled(score[said], liked[said], w[chosen[said]]))
-    batch = np.arange(len(score)) // batch_size
-    pairs = metrics.like_dislike_pairs(score, liked, batch)
-    batched = draws.statistics(lambda w: metrics.auc_batch_of_pairs(*pairs, batch, w[chosen]))
-    # A dialogue's pairs come and go with it, so this one is a mean over pairs.
-    winner, _, wins = metrics.like_dislike_pairs(score, liked, draws.dialogue[chosen])
-    within = draws.means(wins[:, None], chosen[winner])[:, 0]
-    return {
-        "auc_batch": (metrics.auc_batch(score, liked, batch_size), batched, both),
-        "auc_pooled": (metrics.auc_pooled(score, liked), pooled, both),
-        "auc_dialogue": (metrics.auc_dialogue(score, liked, draws.dialogue[chosen]), within, len(wins)),
-    }
-
-
-def _row(
-    model: str, corpus: str, split: str, stratum: str, metric: str, value: float, samples: np.ndarray, n: int
-) -> Row:
-    low, high = interval(samples) or (None, None)
-    return Row(model, corpus, split, stratum, metric, value, low, high, n)
 
 
 def write(report: Report, folder: Path) -> None:
@@ -246,7 +140,7 @@ def write(report: Report, folder: Path) -> None:
     files.write_json(
         folder / "report.json",
         {
-            "rows": [dataclasses.asdict(row) for row in report.rows],
+            "rows": [row.plain() for row in report.rows],
             "provenance": report.provenance,
             "replies": [dataclasses.asdict(reply) for reply in report.replies],
             "confusion": report.confusion,
@@ -256,9 +150,19 @@ def write(report: Report, folder: Path) -> None:
         temporary.write_text(html(report), encoding="utf-8")
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a report.json."""
-    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+def read(path: Path) -> Report:
+    """A report.json as it was written; the learning curves stay with their stages."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    replies = [
+        Reply(tuple(map(tuple, row["context"])), tuple(row["items"]), *(row[name] for name in _SAID))
+        for row in kept["replies"]
+    ]
+    return Report(
+        tuple(Row.of(row) for row in kept["rows"]), kept["provenance"], {}, tuple(replies), kept["confusion"]
+    )
+
+
+_SAID = ("response", "emotional", "reference")
 
 
 def html(report: Report) -> str:
@@ -273,7 +177,8 @@ def html(report: Report) -> str:
     return environment.get_template("report.html.jinja").render(
         heading=", ".join(dict.fromkeys(f"{row.corpus} {row.split}" for row in report.rows)) or "no numbers",
         tables=_tables(report.rows),
-        others=[row for row in report.rows if not _is_ranking(row)],
+        others=_others(report.rows),
+        parts=parts,
         curves={stage: curves_svg(rows) for stage, rows in report.curves.items() if rows},
         replies=report.replies,
         confusion=report.confusion,
@@ -285,7 +190,7 @@ def html(report: Report) -> str:
 
 
 def print_tables(report: Report, console: Console) -> None:
-    """Prints the ranking tables of all, new and repeated targets, the differences, and the other numbers."""
+    """Prints the ranking tables, the differences, and the other numbers."""
     for title, columns, body in _tables(report.rows):
         table = Table(title=title, title_justify="left")
         table.add_column("model")
@@ -294,7 +199,7 @@ def print_tables(report: Report, console: Console) -> None:
         for model, cells in body:
             table.add_row(model, *(cell(row, "\n") for row in cells))
         console.print(table)
-    others = [row for row in report.rows if not _is_ranking(row)]
+    others = _others(report.rows)
     if others:
         table = Table("model", "stratum", "metric", title="other numbers", title_justify="left")
         table.add_column("value", justify="right")
@@ -304,34 +209,74 @@ def print_tables(report: Report, console: Console) -> None:
         console.print(table)
 
 
-def _is_ranking(row: Row) -> bool:
-    return row.metric.startswith(("recall", "dislike", "mrr", "ndcg", "auc"))
+_RANKING = ("recall", "dislike", "mrr", "ndcg", "hit", "auc", "coverage", "popularity_lift", PUBLISHED)
+
+
+def parts(row: Row | None) -> list[str]:
+    """A number, its interval, its adjusted p, how much runs differ, as far as it has them; differences are signed."""
+    if row is None:
+        return ["–"]
+    sign = "+" if row.is_difference or row.metric.startswith("popularity_lift") else ""
+    bounds = [] if row.low is None else [f"[{row.low:{sign}.3f}, {row.high:{sign}.3f}]"]
+    tested = [] if row.p_holm is None else [f"p {_small(row.p_holm)}"]
+    spread = [f"sd {statistics.stdev(row.seeds):.3f}, {len(row.seeds)} runs"] if row.seeds else []
+    return [f"{row.value:{sign}.3f}", *bounds, *tested, *spread]
 
 
 def cell(row: Row | None, gap: str = " ") -> str:
-    """A number with its interval behind `gap`; differences carry their sign."""
-    if row is None:
-        return "–"
-    sign = "+" if " - " in row.model else ""
-    bounds = "" if row.low is None else f"{gap}[{row.low:{sign}.3f}, {row.high:{sign}.3f}]"
-    return f"{row.value:{sign}.3f}{bounds}"
+    """`parts` of a number with gaps between."""
+    return gap.join(parts(row))
+
+
+def _small(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+Columns = dict[tuple[str, str], str]
+"""(stratum, metric) -> the head of its column."""
+
+
+def _layout(rows: Iterable[Row]) -> dict[str, Columns]:
+    """The tables that people read: title -> columns. `rows` say how many targets a stratum has."""
+    counted = ("recall@10", PUBLISHED + "recall@10")
+    size = {row.stratum: f", n = {row.n}" for row in rows if row.metric in counted}
+    return {
+        **{f"{kind} targets{size.get(kind, '')}": {(kind, name): name for name in SHOWN} for kind in REPETITION},
+        "recall@10 by kind of target": {(kind, "recall@10"): f"{kind}{size.get(kind, '')}" for kind in KINDS},
+        "all targets, beside their ranks": {("all", name): name for name in BESIDE},
+        f"published protocol{size.get('all', '')}": {("all", PUBLISHED + name): name for name in AS_PUBLISHED},
+    }
+
+
+def shown() -> list[tuple[str, str]]:
+    """(stratum, metric) of all numbers that the tables show."""
+    return [key for columns in _layout(()).values() for key in columns]
 
 
 def _tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[tuple[str, list[Row | None]]]]]:
     """Tables to read: title, columns, and (model, cells) for each row; models apart from differences."""
-    found = {(row.model, row.stratum, row.metric): row for row in rows if _is_ranking(row)}
+    found = {(row.model, row.stratum, row.metric): row for row in rows}
     tables = []
-    for stratum in STRATA[:3]:
-        here = [key for key in found if key[1] == stratum]
-        columns = [metric for metric in SHOWN if any(key[2] == metric for key in here)]
+    for title, columns in _layout(rows).items():
+        measured = {key: name for key, name in columns.items() if any(known[1:] == key for known in found)}
         for differences in (False, True):
-            models = dict.fromkeys(key[0] for key in here if (" - " in key[0]) == differences)
+            here = (row for row in rows if row.is_difference == differences and (row.stratum, row.metric) in measured)
+            models = dict.fromkeys(row.model for row in here)
             if models:
-                n = max(found[key].n for key in here)
-                title = f"{stratum} targets, n = {n}" + (": paired differences" if differences else "")
-                body = [(model, [found.get((model, stratum, column)) for column in columns]) for model in models]
-                tables.append((title, columns, body))
+                body = [(model, [found.get((model, *key)) for key in measured]) for model in models]
+                name = f"{title}: paired differences" if differences else title
+                tables.append((name, list(measured.values()), body))
     return tables
+
+
+def _others(rows: Sequence[Row]) -> list[Row]:
+    """Rows for a list of their own: what is no ranking, and tests that are in no table."""
+    tables = set(shown())
+    return [
+        row
+        for row in rows
+        if not row.metric.startswith(_RANKING) or (row.p is not None and (row.stratum, row.metric) not in tables)
+    ]
 
 
 def curves_svg(rows: Sequence[Mapping[str, Any]]) -> str:

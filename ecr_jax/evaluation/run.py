@@ -6,12 +6,12 @@ Everything else in this room is told what to measure; this file reads the run an
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import platform
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -20,72 +20,178 @@ from ecr_jax import host
 from ecr_jax.config import Config, read_recorded
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
-from ecr_jax.evaluation import baselines, predictions, report, text
+from ecr_jax.evaluation import baselines, predictions, provenance, report, text
+from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction, Target
+from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
 from ecr_jax.evaluation.significance import interval, resample
-from ecr_jax.features.examples import Dialogue, Row, conversation_rows, recommendation_rows, spread
-from ecr_jax.files import read_jsonl_rows
+from ecr_jax.features.examples import Dialogue, Examples, Row, conversation_rows, recommendation_rows, spread
+from ecr_jax.files import read_jsonl_rows, write_jsonl
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.inference.pipeline import Reply as Said
 from ecr_jax.prepare import Prepared
 from ecr_jax.stages import STAGES, recommender
 from ecr_jax.stages.ground import Ground
 
+NEEDED = ("emotion", "recommendation")
+"""The stages without which nothing can be measured."""
+
 _CHUNK = 8
 
 
-def evaluate(config: Config, *, split: Split, console: Console, partner: Partner | None = None) -> report.Report:
-    """Measures a run and writes `predictions.jsonl`, `report.json` and `report.html` into `runs/NAME/SPLIT`.
+def evaluate(
+    config: Config,
+    *,
+    split: Split,
+    console: Console,
+    protocol: str = "default",
+    force: bool = False,
+    partner: Partner | None = None,
+) -> report.Report:
+    """Measures a run and writes `runs/NAME/SPLIT`, or `runs/NAME/SPLIT/published` by that protocol.
+
+    Written: `predictions.jsonl` with `catalogue.json`, a line of `reads.jsonl` for each time the split was ranked, and
+    `report.json` and `report.html` last. Where they are complete for the same parameters and settings, nothing is
+    measured. What needs a stage that is not trained is left out, and the report says so.
 
     Args:
       config: the experiment.
       split: what is measured; nothing was selected on `test`.
       console: where the tables are printed.
+      protocol: a name of `protocol.PROTOCOLS`.
+      force: measure again even if it is complete.
       partner: the run as loaded already, or None.
 
     Raises:
-      ValueError: a stage is missing.
+      ValueError: the stage `emotion` or `recommendation` is not trained.
     """
+    trained = _trained(config)
     if partner is None:  # the run's own settings, and what this call wants measured
-        kept = read_recorded(config.runs / config.name, STAGES)
+        kept = read_recorded(config.runs / config.name, [stage for stage in STAGES if stage in trained], config)
         partner = Partner(Ground(dataclasses.replace(kept, evaluation=config.evaluation, prepared=config.prepared)))
-    ground, config = partner.ground, partner.config
-    folder = config.stage_folder(split.value)
+    ground, config, by = partner.ground, partner.config, PROTOCOLS[protocol]
+    home = config.stage_folder(split.value)
+    folder = home if protocol == "default" else home / protocol
+    made_of = _made_of(ground, split, by)
+    finished = _finished(folder, made_of)
+    if finished is not None and not force:
+        console.print(f"{folder} is complete for these parameters and settings; --force measures it again")
+        console.print(finished.provenance["readings"])
+        return finished
+
     spoken = ground.dialogues(split)
-    rows = recommendation_rows(spoken)
-    wanted = [target for row in rows for target in _targets(spoken, row)]
-    found = {"ecr": list(_model(partner, split))}
-    items = np.asarray(ground.prepared.graph.items)
+    wanted = [target for row in by.rows(spoken) for target in _targets(spoken, row)]
     training = ground.dialogues(Split.TRAIN)
     recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
-    popular = baselines.popularity(recommended, items)
-    said = [[entity for turn in dialogue.turns for entity in turn.entities] for dialogue in training]
-    for name, baseline in {
-        "popularity": popular,
-        "copy-last": baselines.copy_last(popular, items),
-        "co-occurrence": baselines.cooccurrence(said, popular, items),
-    }.items():
-        found[name] = baselines.predict(name, baseline, wanted, items)
+    found = {"ecr": list(_model(partner, split, by))} | _baselines(ground, training, recommended, wanted, by)
+    catalogue = Catalogue.of(config.corpus.name, split.value, protocol, ground.prepared.graph.items, recommended)
+    catalogue.save(folder)
     predictions.write(folder / "predictions.jsonl", (row for rows in found.values() for row in rows))
+    readings = _record(home, split, made_of)
 
-    extra, shown = _replies(partner, split, console)
+    extra, shown, left_out, confusion = [], [], {}, {}
+    if protocol == "default":
+        extra, shown, left_out = _replies(partner, split, trained, console)
+        extra += _classifier_rows(config, split)
+        confusion = dict(zip(EMOTIONS, _classifier(config, split)["confusion"], strict=True))
+    told = {"protocol": by.told, "readings": readings, "made_of": made_of}
+    told |= {"left out": left_out} if left_out else {}
     made = report.build(
         found,
         config.corpus.name,
         split.value,
+        measure=by.measure,
+        catalogue=catalogue,
         resamples=config.evaluation.resamples,
         seed=config.seed,
         auc_batch=config.evaluation.auc_batch,
-        extra=[*extra, *_classifier_rows(config, split)],
-        provenance=provenance(config, ground.prepared),
-        curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in STAGES},
+        extra=extra,
+        provenance=_provenance(config, ground.prepared) | told,
+        curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in trained},
         replies=shown,
-        confusion=dict(zip(EMOTIONS, _classifier(config, split)["confusion"], strict=True)),
+        confusion=confusion,
     )
     report.write(made, folder)
     report.print_tables(made, console)
-    console.print(f"written: {folder / 'report.json'}, {folder / 'report.html'}, {folder / 'predictions.jsonl'}")
+    for what, why in left_out.items():
+        console.print(f"left out: {what} ({why})")
+    console.print(f"{readings}\nwritten: {folder / 'report.json'}, {folder / 'report.html'}")
     return made
+
+
+def _trained(config: Config) -> list[str]:
+    """The stages of a run that are trained to their end.
+
+    Raises:
+      ValueError: one is not that nothing can be measured without.
+    """
+    trained = [stage for stage in STAGES if (config.stage_folder(stage) / "summary.json").is_file()]
+    for stage in NEEDED:
+        if stage not in trained:
+            folder = config.stage_folder(stage)
+            raise ValueError(f"{folder} is not trained to its end; run `ecr train {stage}` with this config first")
+    return trained
+
+
+def _made_of(ground: Ground, split: Split, by: Protocol) -> dict:
+    """What the numbers follow from, with digests of all that is trained: the same again gives the same report."""
+    config, manifest = ground.config, ground.prepared.manifest
+    run, parameters = config.runs / config.name, {}
+    for path in sorted(run.glob("**/params.safetensors")):
+        if (path.parent / "summary.json").is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            parameters[path.parent.relative_to(run).as_posix()] = digest
+    return {
+        "split": split.value,
+        "protocol": by.name,
+        "evaluation": dataclasses.asdict(config.evaluation),
+        "seed": config.seed,
+        "inputs": manifest["inputs"],
+        "parameters": parameters,
+    }
+
+
+def _finished(folder: Path, made_of: dict) -> report.Report | None:
+    """The report of these very things, if it is there."""
+    if not (folder / "report.json").is_file():
+        return None
+    found = report.read(folder / "report.json")
+    return found if found.provenance.get("made_of") == made_of else None
+
+
+def _record(home: Path, split: Split, made_of: dict) -> str:
+    """Notes that a split was ranked, and says how often it was by now."""
+    path = home / "reads.jsonl"
+    rows = read_jsonl_rows(path) if path.is_file() else []
+    rows.append(
+        {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "protocol": made_of["protocol"],
+            "parameters": made_of["parameters"]["recommendation"],
+            "commit": host.commit(),
+            "command": provenance.command(),
+        }
+    )
+    write_jsonl(path, rows)
+    sets = len({row["parameters"] for row in rows})
+    times = "once" if len(rows) == 1 else f"{len(rows)} times"
+    return f"{split.value} was read {times} by this run, with {sets} set{'s' if sets > 1 else ''} of parameters"
+
+
+def _baselines(
+    ground: Ground, training: list[Dialogue], recommended: list[int], wanted: list[Target], by: Protocol
+) -> dict[str, list[Prediction]]:
+    """The prediction rows of what anyone can do without learning, from the train split and its targets."""
+    items = np.asarray(ground.prepared.graph.items)
+    popular = baselines.popularity(recommended, items)
+    said = [[entity for turn in dialogue.turns for entity in turn.entities] for dialogue in training]
+    made = {
+        "popularity": popular,
+        "copy-last": baselines.copy_last(popular, items),
+        "co-occurrence": baselines.cooccurrence(said, popular, items),
+    }
+    return {name: baselines.predict(name, one, wanted, items, ties=by.ties) for name, one in made.items()}
 
 
 def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
@@ -97,33 +203,62 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
     ]
 
 
-def _model(partner: Partner, split: Split) -> Iterator[Prediction]:
+def _model(partner: Partner, split: Split, by: Protocol) -> Iterator[Prediction]:
     """The recommender's prediction rows."""
     ground, (made, scorer, params) = partner.ground, partner.ranker
-    examples = recommender.examples(ground, made, split, recommendation_rows)
+    columns = np.arange(len(made.items))
+    if by.all_entities:  # and the padding entity, which the released code scores with them
+        scorer = recommender.Scorer(made, np.arange(len(ground.prepared.graph) + 1), "recommendation")
+        columns = made.items
+    examples = recommender.examples(ground, made, split, by.rows)
     size = ground.config.recommendation.train.batch_size
     over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
+    yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items, columns, by)
+
+
+def _ranked(
+    model: str,
+    examples: Examples,
+    scored: Iterable[tuple[dict, np.ndarray]],
+    number: int,
+    items: np.ndarray,
+    columns: np.ndarray,
+    by: Protocol,
+) -> Iterator[Prediction]:
+    """Prediction rows of `number` batches with their scores [B, C], of which `columns` are the items', in order."""
     rows: dict[int, list[Prediction]] = {}
-    for batch, scores in track(scorer(params, over), total=len(over), description="rank"):
+    for batch, scores in track(scored, total=number, description=f"rank, {model}"):
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
+        shares = (shares / shares.sum(axis=1, keepdims=True))[:, columns]
         for place in np.flatnonzero(batch["example_mask"]):
             example = int(batch["example"][place])
             targets = _targets(examples.spoken, examples.rows[example])
             repeated = np.repeat(shares[place : place + 1], len(targets), axis=0)
-            rows[example] = predictions.predictions("ecr", targets, repeated, made.items)
+            rows[example] = predictions.predictions(model, targets, repeated, items, ties=by.ties)
     for example in sorted(rows):
         yield from rows[example]
 
 
-def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[report.Row], list[report.Reply]]:
-    """Text metrics of u^r over a sample of recommender turns, and replies to show."""
+def _replies(
+    partner: Partner, split: Split, trained: list[str], console: Console
+) -> tuple[list[report.Row], list[report.Reply], dict[str, str]]:
+    """Text metrics of u^r over a sample of recommender turns, replies to show, and what is left out and why."""
+    settings = partner.config.evaluation
+    missing = [stage for stage in ("conversation", "response") if stage not in trained]
+    why = f"not trained: {', '.join(missing)}"
+    left_out = {"text metrics of u^r": why} if "conversation" in missing and settings.replies else {}
+    left_out |= {"sample replies": why} if missing and settings.shown else {}
+    measured = [] if "conversation" in missing or not settings.replies else _responses(partner, split, console)
+    return measured, [] if missing or not settings.shown else _shown(partner, split), left_out
+
+
+def _responses(partner: Partner, split: Split, console: Console) -> list[report.Row]:
+    """Text metrics of u^r over a sample of recommender turns."""
     config, ground = partner.config, partner.ground
-    spoken, graph = ground.dialogues(split), ground.prepared.graph
-    rows = conversation_rows(spoken)
-    if not rows or not config.evaluation.replies:
-        return [], []
-    chosen = spread(rows, config.evaluation.replies)
+    spoken = ground.dialogues(split)
+    chosen = spread(conversation_rows(spoken), config.evaluation.replies)
+    if not chosen:
+        return []
     answers, references = [], []
     for start in track(range(0, len(chosen), _CHUNK), description="reply", console=console):
         part = chosen[start : start + _CHUNK]
@@ -134,19 +269,24 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
         references += [spoken[row.dialogue].turns[row.turn].masked for row in part]
     draws = resample([spoken[row.dialogue].id for row in chosen], config.evaluation.resamples, config.seed)
     bleus = text.bleus(answers, references)
-    measured = text.measure(answers, references)
     bounds = [interval(samples) for samples in draws.means(bleus).T]
     made = []
-    for name, value in measured.items():
+    for name, value in text.measure(answers, references).items():
         bound = bounds[int(name[-1]) - 1] if name.startswith("bleu") else None
         low, high = bound or (None, None)
         made.append(report.Row("ecr", config.corpus.name, split.value, "all", name, value, low, high, len(answers)))
+    return made
 
-    shown = [row for row in recommendation_rows(spoken) if len(spoken[row.dialogue].turns[: row.turn]) > 2]
-    shown = spread(shown, config.evaluation.shown)
-    contexts = [spoken[row.dialogue].turns[: row.turn] for row in shown]
-    replies: list[Said] = partner.replies(contexts, states=ground.turn_states) if shown else []
-    return made, [
+
+def _shown(partner: Partner, split: Split) -> list[report.Reply]:
+    """Replies to show."""
+    ground = partner.ground
+    spoken, graph = ground.dialogues(split), ground.prepared.graph
+    rows = [row for row in recommendation_rows(spoken) if len(spoken[row.dialogue].turns[: row.turn]) > 2]
+    rows = spread(rows, partner.config.evaluation.shown)
+    contexts = [spoken[row.dialogue].turns[: row.turn] for row in rows]
+    replies: list[Said] = partner.replies(contexts, states=ground.turn_states) if rows else []
+    return [
         report.Reply(
             tuple((turn.role.value, turn.text) for turn in context),
             tuple(graph.title(item) for item in reply.items),
@@ -154,7 +294,7 @@ def _replies(partner: Partner, split: Split, console: Console) -> tuple[list[rep
             reply.emotional,
             spoken[row.dialogue].turns[row.turn].text,
         )
-        for row, context, reply in zip(shown, contexts, replies, strict=True)
+        for row, context, reply in zip(rows, contexts, replies, strict=True)
     ]
 
 
@@ -179,19 +319,15 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
     ]
 
 
-def provenance(config: Config, prepared: Prepared) -> dict:
-    """What a report's numbers come from: commit, command, data, hardware, libraries, and what each stage cost."""
+def _provenance(config: Config, prepared: Prepared) -> dict:
+    """What a report's numbers come from: code, command, machine, data, and what each stage cost."""
     folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in STAGES}
-    costs = {name: json.loads((folder / "cost.json").read_text(encoding="utf-8")) for name, folder in folders.items()}
-    return {
-        "commit": host.commit(),
-        "command": " ".join(["ecr", *sys.argv[1:]]),
+    files = {name: folder / "cost.json" for name, folder in folders.items()}
+    costs = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items() if path.is_file()}
+    return provenance.machine() | {
         "config": config.name,
         "data": {name: digest[:16] for name, digest in prepared.manifest["inputs"].items()},
         "counts": prepared.manifest["counts"],
-        "hardware": host.hardware(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
         "stages": {
             name: f"{cost['seconds']:.0f} s, {cost['peak_memory_mb'] / 1024:.1f} GiB" for name, cost in costs.items()
         },

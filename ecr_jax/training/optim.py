@@ -32,6 +32,8 @@ class OptimConfig:
         schedule: after the warm-up, "linear" or "cosine" to 0 at the last step, or "constant".
         no_decay: regex of the parameters that do not decay (biases, norms' scales).
         groups: (regex, factor of the learning rate) pairs; the first that matches counts, each parameter needs one.
+        published: as the published code's library has it: eps is added to the root of the mean square before it is
+            corrected, decay acts on what the step has moved, and the first step's learning rate is 0.
     """
 
     learning_rate: float = 1e-4
@@ -44,6 +46,7 @@ class OptimConfig:
     schedule: str = "linear"
     no_decay: str = r"(?i)bias$|scale$|norm"
     groups: tuple[tuple[str, float], ...] = ((".*", 1.0),)
+    published: bool = False
 
     def __post_init__(self) -> None:
         def check(field: str, good: bool, remedy: str) -> None:
@@ -71,12 +74,12 @@ def learning_rate(config: OptimConfig, steps: int) -> Callable[[jax.Array], jax.
     """The schedule: step (0-based) → learning rate.
 
     The first step of w = round(warmup * steps) has 1/w of the highest rate, the w-th the whole of it, so no update
-    is lost to a rate of 0; the decay then reaches 0 just after the last step.
+    is lost to a rate of 0 (unless `published`); the decay then reaches 0 just after the last step.
     """
     warm = round(config.warmup * steps)
 
     def rate(step: jax.Array) -> jax.Array:
-        rising = (step + 1) / max(warm, 1)
+        rising = (step + (0 if config.published else 1)) / max(warm, 1)
         left = jnp.clip((steps - step) / max(steps - warm, 1), 0.0, 1.0)
         shape = {"linear": left, "cosine": 0.5 * (1 - jnp.cos(jnp.pi * left)), "constant": jnp.ones_like(left)}
         return config.learning_rate * jnp.where(step < warm, rising, shape[config.schedule])
@@ -99,8 +102,11 @@ def make_optimizer(config: OptimConfig, steps: int, params: Tree) -> optax.Gradi
     """
     factors = sharding.match(params, config.groups, "optim.groups")
     decays = jax.tree.map(lambda name: re.search(config.no_decay, name) is None, sharding.names(params))
+    clip = optax.identity() if config.clip is None else optax.clip_by_global_norm(config.clip)
+    if config.published:
+        return optax.chain(clip, _published_adamw(config, learning_rate(config, steps), decays, factors))
     return optax.chain(
-        optax.identity() if config.clip is None else optax.clip_by_global_norm(config.clip),
+        clip,
         optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
         # Written without optax's masks, whose state holds placeholder nodes that checkpoints need not know about.
         optax.stateless(
@@ -111,3 +117,28 @@ def make_optimizer(config: OptimConfig, steps: int, params: Tree) -> optax.Gradi
         ),
         optax.scale_by_learning_rate(learning_rate(config, steps)),
     )
+
+
+def _published_adamw(
+    config: OptimConfig, rate: Callable[[jax.Array], jax.Array], decays: Tree, factors: Tree
+) -> optax.GradientTransformation:
+    """AdamW in the arithmetic of transformers 4's own optimiser; see `OptimConfig.published`."""
+
+    def init(params: Tree) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(grads: Tree, state: optax.ScaleByAdamState, params: Tree) -> tuple[Tree, optax.ScaleByAdamState]:
+        count = state.count + 1
+        mu = optax.tree.update_moment(grads, state.mu, config.b1, 1)
+        nu = optax.tree.update_moment(grads, state.nu, config.b2, 2)
+        corrected = jnp.sqrt(1 - config.b2**count) / (1 - config.b1**count)
+
+        def move(m, v, p, decay, factor):
+            moved = -factor * rate(state.count) * corrected * m / (jnp.sqrt(v) + config.eps)
+            return moved - factor * rate(state.count) * config.weight_decay * (p + moved) if decay else moved
+
+        updates = jax.tree.map(move, mu, nu, params, decays, factors)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)

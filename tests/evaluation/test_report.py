@@ -55,7 +55,8 @@ def test_values_by_hand(built):
         assert found.low < found.value < found.high
     assert built.value("ecr", "recall@10", "like").value == built.value("ecr", "recall_true@10").value
     assert built.value("ecr", "recall@10", "dislike").value == built.value("ecr", "dislike@10").value
-    assert {r.metric for r in built.rows if r.metric.startswith("auc")} == {"auc_batch", "auc_pooled", "auc_dialogue"}
+    aucs = {r.metric for r in built.rows if r.metric.startswith("auc")}
+    assert aucs == {"auc_batch", "auc_pooled", "auc_dialogue"}
     assert built.value("ecr", "auc_pooled", "like") is None
 
 
@@ -93,7 +94,8 @@ def test_written(built, tmp_path):
     assert set(written["rows"][0]) == {
         "model", "corpus", "split", "stratum", "metric", "value", "low", "high", "n"
     }  # fmt: skip
-    assert report.read_rows(tmp_path / "report.json") == list(built.rows)
+    found = report.read(tmp_path / "report.json")
+    assert (found.rows, found.replies, found.provenance) == (built.rows, built.replies, built.provenance)
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page and "Heat (1995)" in page and "bleu@1" in page and "abc" in page
     assert "I &lt;b&gt;love&lt;/b&gt; heists" in page
@@ -108,3 +110,38 @@ def test_printed(built):
     text = console.export_text()
     console.file.close()
     assert "all targets, n = 120" in text and "ecr - popularity" in text and "bleu@1" in text
+    assert "recall@10 by kind of target" in text and "hit@10" in text
+
+
+def test_tables_show_strata_and_what_is_beside_the_ranks():
+    """Of every table the head of its columns, and its numbers where they are measured."""
+    rows = [
+        Row("ecr", "films", "test", "cold", "recall@10", 0.125, 0.1, 0.15, 8),
+        Row("ecr", "films", "test", "all", "coverage@10", 0.5, 0.4, 0.6, 50),
+        Row("ecr", "films", "test", "all", "popularity_lift@10", 0.25, None, None, 50),
+        Row("ecr", "films", "test", "all", "published/auc", 0.541, 0.5, 0.58, 40),
+        Row("ecr", "films", "test", "all", "published/recall@10", 0.22, 0.2, 0.24, 60, seeds=(0.21, 0.23)),
+        Row("ecr - unicrs", "films", "test", "all", "published/auc", 0.03, -0.01, 0.07, 40, p=0.01, p_holm=0.0004),
+        Row("ecr - unicrs", "films", "test", "head", "mrr@10", 0.02, 0.01, 0.03, 40, p=0.01, p_holm=0.02),
+        Row("ecr", "films", "test", "head", "mrr@10", 0.02, 0.01, 0.03, 40),
+    ]
+    page = report.html(report.Report(tuple(rows)))
+    for text in (
+        "<caption>recall@10 by kind of target</caption>", "<th>cold, n = 8</th>", "0.125<small>[0.100, 0.150]</small>",
+        "<caption>all targets, beside their ranks</caption>", "<td>+0.250</td>",
+        "<caption>published protocol, n = 60</caption>", "<small>sd 0.014, 2 runs</small>",
+        "<caption>published protocol, n = 60: paired differences</caption>",
+        "<td>+0.030<small>[-0.010, +0.070]</small><small>p 4e-04</small></td>",
+    ):  # fmt: skip
+        assert text in page, text
+    # a number that nobody tested and no table shows is in report.json only; one that was tested is listed
+    assert page.count("mrr@10") == 1 and "p 0.020" in page
+
+
+def test_reports_of_before_are_read(tmp_path):
+    row = {"model": "ecr", "corpus": "a", "split": "test", "stratum": "all", "metric": "recall@10", "value": 0.2,
+           "low": 0.1, "high": 0.3, "n": 9}  # fmt: skip
+    kept = {"rows": [row], "provenance": {"commit": "abc"}, "replies": [], "confusion": {}}
+    (tmp_path / "report.json").write_text(json.dumps(kept))
+    (found,) = report.read(tmp_path / "report.json").rows
+    assert found == Row(**row) and found.plain() == row

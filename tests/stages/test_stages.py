@@ -19,6 +19,8 @@ from ecr_jax import config as configs
 from ecr_jax.config import TrainConfig
 from ecr_jax.corpus.schema import Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
+from ecr_jax.evaluation.predictions import read as read_predictions
+from ecr_jax.evaluation.protocol import mention_rows
 from ecr_jax.evaluation.run import evaluate
 from ecr_jax.features.examples import recommendation_rows
 from ecr_jax.files import read_jsonl_rows
@@ -245,31 +247,92 @@ def test_a_reply_does_not_depend_on_its_company(partner):
     np.testing.assert_allclose([p for _, p in alone.ranked], [p for _, p in together.ranked], atol=1e-5)
 
 
+def quiet():
+    return Console(file=io.StringIO(), width=200)
+
+
 def test_evaluation(run, partner):
     spoken = partner.ground.dialogues(Split.TEST)
     targets = sum(len(row.targets) for row in recommendation_rows(spoken))
-    report = evaluate(run, split=Split.TEST, console=Console(file=io.StringIO(), width=200))
+    report = evaluate(run, split=Split.TEST, console=quiet())
     folder = run.stage_folder("test")
-    assert {path.name for path in folder.iterdir()} == {"predictions.jsonl", "report.html", "report.json"}
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"predictions.jsonl", "catalogue.json", "reads.jsonl", "report.html", "report.json"}
     predictions = read_jsonl_rows(folder / "predictions.jsonl")
     models = {"ecr", "popularity", "copy-last", "co-occurrence"}
     for model in models:
         rows = [row for row in predictions if row["model"] == model]
         assert len(rows) == targets
-        assert all(1 <= row["rank"] <= 6 and 0 <= row["score"] <= 1 for row in rows)
+        assert all(1 <= row["rank"] <= 6 and 0 <= row["score"] <= 1 and len(row["top"]) == 6 for row in rows)
     written = json.loads((folder / "report.json").read_text())["rows"]
     assert len(written) == len(report.rows) and models <= {row["model"] for row in written}
     assert all(math.isfinite(row["value"]) for row in written)
     recall = {row["model"]: row for row in written if row["metric"] == "recall@10" and row["stratum"] == "all"}
     assert recall["ecr"]["value"] == 1 and recall["ecr"]["n"] == targets  # six items, all among ten
     assert {"classifier", "majority"} <= {row["model"] for row in written}
-    assert len(report.replies) == 1
+    assert report.value("ecr", "coverage@10").value == 1 and report.value("ecr", "hit@10", "head") is not None
+    assert len(report.replies) == 1 and "left out" not in report.provenance
     # the recommender's ranks in the report are those of the chat
     first = next(row for row in predictions if row["model"] == "ecr")
     dialogue = next(d for d in spoken if d.id == first["conversation"])
     ((context, arrays),) = partner.contexts([dialogue.turns[: first["turn"]]])
     items = partner.ground.prepared.graph.items.tolist()
     np.testing.assert_allclose(partner.rank([arrays])[0][items.index(first["target"])], first["score"], atol=2e-3)
+
+
+def test_test_is_read_once(run, partner, monkeypatch):
+    report = evaluate(run, split=Split.TEST, console=quiet(), partner=partner)
+    folder = run.stage_folder("test")
+    before, console = contents(folder), quiet()
+    with monkeypatch.context() as patch:  # nothing is ranked
+        patch.setattr(Partner, "ranker", property(lambda self: pytest.fail("test was read again")))
+        again = evaluate(run, split=Split.TEST, console=console)
+    assert "is complete for these parameters and settings" in console.file.getvalue()
+    assert contents(folder) == before
+    assert (again.rows, again.replies, again.confusion) == (report.rows, report.replies, report.confusion)
+    assert again.provenance["readings"] == "test was read once by this run, with 1 set of parameters"
+
+    forced = evaluate(run, split=Split.TEST, console=quiet(), force=True, partner=partner)
+    assert forced.rows == report.rows
+    assert forced.provenance["readings"] == "test was read 2 times by this run, with 1 set of parameters"
+    reads = read_jsonl_rows(folder / "reads.jsonl")
+    assert [row["protocol"] for row in reads] == ["default", "default"]
+
+
+def test_published_protocol(run, partner):
+    report = evaluate(run, split=Split.VALID, protocol="published", console=quiet(), partner=partner)
+    folder = run.stage_folder("valid") / "published"
+    assert {path.name for path in folder.iterdir()} == {
+        "predictions.jsonl", "catalogue.json", "report.html", "report.json"
+    }  # fmt: skip
+    assert [row["protocol"] for row in read_jsonl_rows(run.stage_folder("valid") / "reads.jsonl")] == ["published"]
+    assert {row.stratum for row in report.rows} == {"all"}
+    assert all(row.metric.startswith("published/") for row in report.rows) and report.replies == ()
+    spoken = partner.ground.dialogues(Split.VALID)
+    assert report.value("ecr", "published/recall@10").n == sum(len(row.targets) for row in mention_rows(spoken))
+    # over all entities a target's share is less than over the items, and the items' order is the same
+    default = evaluate(run, split=Split.VALID, console=quiet(), partner=partner)
+    ours, theirs = (read_predictions(path / "predictions.jsonl")["ecr"] for path in (folder.parent, folder))
+    assert all(one.score > other.score for one, other in zip(ours, theirs, strict=True))
+    assert [row.top for row in ours] == [row.top for row in theirs]
+    assert default.value("ecr", "recall@1").value == report.value("ecr", "published/recall@1").value
+
+
+def test_ranking_needs_no_replies(run, tmp_path):
+    """Who trains the recommender alone gets its report, which says what is left out; who trains nothing is told."""
+    alone = dataclasses.replace(run, runs=tmp_path)
+    for stage in ("emotion", "fusion", "recommendation"):
+        shutil.copytree(run.stage_folder(stage), alone.stage_folder(stage))
+    console = quiet()
+    report = evaluate(alone, split=Split.VALID, console=console)
+    why = "not trained: conversation, response"
+    assert report.provenance["left out"] == {"text metrics of u^r": why, "sample replies": why}
+    assert f"left out: sample replies ({why})" in console.file.getvalue()
+    assert set(report.provenance["stages"]) == {"prepare", "emotion", "fusion", "recommendation"}
+    assert report.value("ecr", "recall@10").value == 1 and report.value("ecr", "bleu@1") is None
+    (alone.stage_folder("recommendation") / "summary.json").unlink()
+    with pytest.raises(ValueError, match="recommendation is not trained to its end; run `ecr train recommendation`"):
+        evaluate(alone, split=Split.VALID, console=console)
 
 
 def test_chat(run, partner, monkeypatch):

@@ -49,6 +49,21 @@ def test_equals_optax_adamw():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates(config, grads), expected)
 
 
+def test_published_arithmetic_by_hand():
+    config = OptimConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.5, clip=None, eps=1e-2, published=True)
+    found = updates(config, jax.tree.map(jnp.ones_like, PARAMS))
+    # m = 0.1, v = 0.001; eps beside the root of v itself; then decay of what has moved
+    moved = -0.1 * (0.001**0.5 / 0.1) * 0.1 / (0.001**0.5 + 0.01)
+    np.testing.assert_allclose(found["dense"]["bias"], moved, rtol=1e-5)
+    np.testing.assert_allclose(found["dense"]["kernel"], moved - 0.1 * 0.5 * (2.0 + moved), rtol=1e-5)
+    rate = learning_rate(OptimConfig(learning_rate=1.0, warmup=0.2, published=True), 10)
+    np.testing.assert_allclose([rate(step) for step in (0, 1, 2, 3, 10)], [0, 0.5, 1, 7 / 8, 0], rtol=1e-6)
+    # its state is sharded beside its parameters, as the other's is
+    optimizer = make_optimizer(config, 10, PARAMS)
+    marked = optax.tree_map_params(optimizer, lambda _: "p", optimizer.init(PARAMS), transform_non_params=lambda _: "x")
+    assert sorted(jax.tree.leaves(marked)) == ["p"] * 6 + ["x"]
+
+
 def test_clipping_bounds_what_adam_sees():
     optimizer = make_optimizer(OptimConfig(clip=1.0), 10, PARAMS)
     grads = jax.tree.map(lambda p: jnp.full_like(p, 100.0), PARAMS)

@@ -1,0 +1,35 @@
+"""Whose targets a protocol ranks for."""
+
+from ecr_jax.corpus.schema import Feedback, Role, Split
+from ecr_jax.evaluation.protocol import PROTOCOLS, mention_rows
+from ecr_jax.features.examples import Dialogue, Said, recommendation_rows
+
+LIKE, DISLIKE = Feedback.LIKE, Feedback.DISLIKE
+
+
+def spoken():
+    """A recommender opens, is answered, names 3 twice and 5, and later 3 again."""
+    turns = (
+        Said(Role.RECOMMENDER, "", "", (2,), ((2, LIKE),)),
+        Said(Role.SEEKER, "", "", (5,), ((5, LIKE),)),
+        Said(Role.RECOMMENDER, "", "", (3, 9, 5, 3), ((3, DISLIKE), (5, LIKE), (3, DISLIKE))),
+        Said(Role.SEEKER, "", ""),
+        Said(Role.RECOMMENDER, "", "", (3,), ((3, DISLIKE),)),
+    )
+    return [Dialogue("a", Split.TEST, turns)]
+
+
+def test_every_mention_is_an_instance():
+    found = [(row.turn, row.targets) for row in mention_rows(spoken())]
+    assert found == [
+        (2, ((3, DISLIKE, False), (5, LIKE, True), (3, DISLIKE, False))),
+        (4, ((3, DISLIKE, True),)),
+    ]
+
+
+def test_protocols_differ_in_doubles_only():
+    ours, theirs = recommendation_rows(spoken()), mention_rows(spoken())
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.dialogue, one.turn, set(one.targets)) == (other.dialogue, other.turn, set(other.targets))
+    assert [len(r.targets) for r in ours] == [2, 1]
+    assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {n: n for n in ("default", "published")}
