@@ -127,5 +127,7 @@ class Ground:
         return Reader(words, self.turn_states if states is None else states, related, together, sizes)
 
     def key(self, purpose: str) -> jax.Array:
-        """A random key for a purpose, from the experiment's seed."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), sum(purpose.encode()))
+        """A random key for a purpose, from the experiment's seed and, if the purpose is a stage, its own."""
+        stage = getattr(self.config, purpose, None)
+        seed = self.config.seed + (stage.train.seed if stage else 0)
+        return jax.random.fold_in(jax.random.key(seed), sum(purpose.encode()))

@@ -45,7 +45,8 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints, besides those after each evaluation; None leaves it to the clock.
         checkpoint_seconds: seconds between checkpoints at most.
         keep: latest checkpoints kept (the best parameters are kept beside them).
-        seed: of the data's order and of the step's random numbers.
+        seed: of the data's order, of the step's random numbers and, added to the experiment's, of what a stage begins
+            with.
         optim: the optimiser.
     """
 
