@@ -48,6 +48,27 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """Train a grid of losses, settings and seeds, and put them into one table; writes `runs/FOLDER/report.json`."""
+
+    settings: Settings
+    config: str = "demo"
+    """A name in configs/, or the path of a .py file that defines `config`."""
+    losses: tuple[str, ...] = ()
+    """Ranking losses as in --recommendation.loss, each in quotes if it has brackets or a sum."""
+    grid: tuple[str, ...] = ()
+    """Other settings, PATH=VALUE,VALUE each: all combinations are trained."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of each combination; the table has their mean."""
+    seed_from: Literal["emotion", "fusion", "recommendation"] = "recommendation"
+    """The first stage that a seed reaches; those before it are trained once."""
+    split: Literal["valid", "test"] = "valid"
+    """What is measured; settle everything on `valid` before you look at `test`."""
+    folder: str = "sweep"
+    """Where the trainings and the table go, under `runs`."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure a trained run beside the baselines; writes report.json and report.html to `runs/NAME/SPLIT`."""
 
@@ -92,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
+def _parse(arguments: list[str]) -> Prepare | Train | Sweep | Evaluate | Chat | Demo:
     # The named config is the default that the other flags change, so it is looked up first.
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
@@ -101,6 +122,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
     made = {
         "prepare": Prepare(settings, name),
         "train": Train(settings, tyro.MISSING, name),
+        "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
         "chat": Chat(tyro.MISSING),
         "demo": Demo(),
@@ -112,9 +134,9 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
     return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
 
 
-def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) -> None:
+def _run(command: Prepare | Train | Sweep | Evaluate | Chat | Demo, console: Console) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
-    from ecr_jax import demo
+    from ecr_jax import demo, sweep
     from ecr_jax.evaluation import run as evaluation
     from ecr_jax.inference import chat
     from ecr_jax.prepare import prepare
@@ -127,6 +149,17 @@ def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) ->
             prepare(settings, force=force, console=console)
         case Train(settings, stage, force=force):
             train(settings, stage, force=force)
+        case Sweep(settings, losses=losses, grid=grid, seeds=seeds, seed_from=seed_from, split=split, folder=folder):
+            sweep.run(
+                settings,
+                losses=losses,
+                grid=grid,
+                seeds=seeds,
+                seed_from=seed_from,
+                split=Split(split),
+                folder=folder,
+                console=console,
+            )
         case Evaluate(settings, split=split):
             evaluation.evaluate(settings, split=Split(split), console=console)
         case Chat(run, explain, items):

@@ -139,7 +139,7 @@ def build(
         aligned = _align(predictions)
         first = next(iter(aligned.values()))
         draws = resample([row.conversation for row in first], resamples, seed)
-        measured = {model: _measure(of, draws, auc_batch) for model, of in aligned.items()}
+        measured = {model: measure(of, draws, auc_batch) for model, of in aligned.items()}
         for model, found in measured.items():
             rows += [_row(model, corpus, split, *key, *number) for key, number in found.items()]
         for other, found in measured.items():
@@ -177,8 +177,8 @@ Number = tuple[float, np.ndarray, int]
 """A value, its bootstrap samples [R], and what it is a mean over."""
 
 
-def _measure(rows: Sequence[Prediction], draws: Resamples, auc_batch: int) -> dict[tuple[str, str], Number]:
-    """(stratum, metric) -> number, of one model."""
+def measure(rows: Sequence[Prediction], draws: Resamples, auc_batch: int) -> dict[tuple[str, str], Number]:
+    """(stratum, metric) -> number, of one model; `build` says which there are. `draws` are over these rows."""
     rank = np.array([row.rank for row in rows])
     score = np.array([row.score for row in rows])
     liked = np.array([_LIKED[row.feedback] for row in rows])

@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -57,7 +57,7 @@ def evaluate(config: Config, *, split: Split, console: Console, partner: Partner
     spoken = ground.dialogues(split)
     rows = recommendation_rows(spoken)
     wanted = [target for row in rows for target in _targets(spoken, row)]
-    found = {"ecr": list(_model(partner, split))}
+    found = {"ecr": list(ranked(partner, split))}
     items = np.asarray(ground.prepared.graph.items)
     training = ground.dialogues(Split.TRAIN)
     recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
@@ -100,8 +100,8 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
     ]
 
 
-def _model(partner: Partner, split: Split) -> Iterator[Prediction]:
-    """The recommender's prediction rows."""
+def ranked(partner: Partner, split: Split) -> Iterator[Prediction]:
+    """The recommender's prediction rows; needs no stage that makes replies."""
     ground, (made, scorer, params) = partner.ground, partner.ranker
     examples = recommender.examples(ground, made, split, recommendation_rows)
     size = ground.config.recommendation.train.batch_size
@@ -182,14 +182,14 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
     ]
 
 
-def provenance(config: Config, prepared: Prepared) -> dict:
+def provenance(config: Config, prepared: Prepared, stages: Iterable[str] = STAGES) -> dict:
     """What a report's numbers come from: commit, command, data, hardware, libraries, and what each stage cost."""
     here = Path(__file__).parent
     commit = ""
     if shutil.which("git"):
         asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
         commit = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-    folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in STAGES}
+    folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in stages}
     costs = {name: json.loads((folder / "cost.json").read_text(encoding="utf-8")) for name, folder in folders.items()}
     return {
         "commit": commit or "not a git checkout",

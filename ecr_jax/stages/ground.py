@@ -24,7 +24,10 @@ from ecr_jax.training.checkpoint import read_params
 
 
 class Ground:
-    """Lazily made parts that the stages, the evaluation and the chat share."""
+    """Lazily made parts that the stages, the evaluation and the chat share.
+
+    `config` may be set to another that differs only in what comes after the emotion stage: what is made stays.
+    """
 
     def __init__(self, config: Config):
         self.config = config
