@@ -87,12 +87,7 @@ def check(text: str) -> None:
 
 
 class Objective:
-    """What `recommendation.loss` says, as `training.step` wants it; made by its text.
-
-    Attributes:
-      terms: its summands.
-      inputs: names of the arrays that it reads, among `INPUTS`.
-    """
+    """What `recommendation.loss` says, as `training.step` wants it; made from its text, `terms` are its summands."""
 
     def __init__(self, text: str):
         """Finds the losses.
@@ -102,16 +97,15 @@ class Objective:
         """
         self.terms = parse(text)
         self._bound = [_bind(_find(term.name), term) for term in self.terms]
-        self.inputs = frozenset().union(*(inputs for _, inputs in self._bound))
 
     def __call__(self, **given: Any) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """Total and count, of which total / count over the batch is the objective.
 
-        The count is the first term's, so a loss of one term is divided once, over all micro-batches. The mean of a
-        further term is taken over each micro-batch, which counts as much as its count.
+        A loss of one term is divided once, over all micro-batches. In a sum every term has its own denominator: its
+        mean is taken over each micro-batch, and a micro-batch counts by its targets.
 
         Args:
-          given: `INPUTS`, at least those of `inputs`, `logits`, `targets` and `where`.
+          given: all `INPUTS`, or at least `logits`, `where` and those that its losses read.
 
         Returns:
           Scalars, and the terms of a sum apart, as metrics of `training.step`.
@@ -128,14 +122,13 @@ class Objective:
                     "rows: it must return one value a row, [B], or values [B] and counts [B]"
                 )
             sums.append((jnp.sum(values), jnp.sum(counts)))
-        (total, count), *others = sums
-        total *= self.terms[0].share
-        parts = {str(self.terms[0]): sums[0][0]}
-        for term, (value, number) in zip(self.terms[1:], others, strict=True):
-            mean = value / jnp.where(number > 0, number, 1) * count
-            parts[str(term)] = mean
-            total += term.share * mean
-        return total, count, parts if others else {}
+        if len(sums) == 1:
+            ((total, count),) = sums
+            return self.terms[0].share * total, count, {}
+        number = jnp.sum(targets)
+        means = [total / jnp.where(count > 0, count, 1) * number for total, count in sums]
+        parts = {str(term): mean for term, mean in zip(self.terms, means, strict=True)}
+        return sum(term.share * mean for term, mean in zip(self.terms, means, strict=True)), number, parts
 
 
 def _bind(loss: RankingLoss, term: Term) -> tuple[RankingLoss, tuple[str, ...]]:
