@@ -48,6 +48,27 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """Train a grid of losses, settings and seeds, and put them into one table; writes `runs/FOLDER/report.json`."""
+
+    settings: Settings
+    config: str = "demo"
+    """A name in configs/, or the path of a .py file that defines `config`."""
+    losses: tuple[str, ...] = ()
+    """Ranking losses as in --recommendation.loss, each in quotes if it has brackets or a sum."""
+    grid: tuple[str, ...] = ()
+    """Other settings, PATH=VALUE,VALUE each: all combinations are trained."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of each combination; the table has their mean."""
+    seed_from: Literal["emotion", "fusion", "recommendation"] = "recommendation"
+    """The first stage that a seed reaches; those before it are trained once."""
+    split: Literal["valid", "test"] = "valid"
+    """What is measured; settle everything on `valid` before you look at `test`."""
+    folder: str = "sweep"
+    """Where the trainings and the table go, under `runs`."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure a trained run beside the baselines, once; writes report.json and report.html to `runs/NAME/SPLIT`."""
 
@@ -117,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Compare | Chat | Demo:
+def _parse(arguments: list[str]) -> Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo:
     # The named config is the default that the other flags change, so it is looked up first.
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
@@ -126,6 +147,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Compare | Chat 
     made = {
         "prepare": Prepare(settings, name),
         "train": Train(settings, tyro.MISSING, name),
+        "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
         "compare": Compare(tyro.MISSING),
         "chat": Chat(tyro.MISSING),
@@ -138,9 +160,9 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Compare | Chat 
     return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
 
 
-def _run(command: Prepare | Train | Evaluate | Compare | Chat | Demo, console: Console) -> None:
+def _run(command: Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo, console: Console) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
-    from ecr_jax import demo
+    from ecr_jax import demo, sweep
     from ecr_jax.evaluation import compare
     from ecr_jax.evaluation import run as evaluation
     from ecr_jax.host import keep_freed_memory
@@ -161,6 +183,17 @@ def _run(command: Prepare | Train | Evaluate | Compare | Chat | Demo, console: C
         case Compare(runs, split, every_pair, metrics, strata, resamples, into):
             chosen = {"strata": strata, "metrics": metrics, "every_pair": every_pair, "resamples": resamples}
             compare.compare(runs, split=Split(split), into=into, console=console, **chosen)
+        case Sweep(settings, losses=losses, grid=grid, seeds=seeds, seed_from=seed_from, split=split, folder=folder):
+            sweep.run(
+                settings,
+                losses=losses,
+                grid=grid,
+                seeds=seeds,
+                seed_from=seed_from,
+                split=Split(split),
+                folder=folder,
+                console=console,
+            )
         case Chat(run, explain, items):
             chat.talk(run, explain=explain, items=items, console=console)
         case Demo(short):

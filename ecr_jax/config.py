@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ecr_jax.losses import RANKING
+from ecr_jax import objective
 from ecr_jax.models.language_model import Remat
 from ecr_jax.models.lora import LoraConfig
 from ecr_jax.models.quantized import Format
@@ -211,7 +211,7 @@ class RecommendationConfig:
 
     Attributes:
       train: how it is trained.
-      loss: a ranking loss of `ecr_jax.losses`, by name.
+      loss: a ranking loss by name, with options or as a sum: see `ecr_jax.objective`.
       weights: of the seeker's answers.
       valid_dialogues: most validation dialogues that selection looks at, None for all.
     """
@@ -223,7 +223,10 @@ class RecommendationConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "valid_dialogues")
-        _require(self, "loss", self.loss in RANKING, f"choose one of {', '.join(RANKING)}")
+        try:
+            objective.check(self.loss)
+        except ValueError as error:
+            raise ConfigError(self, "loss", str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def evaluate(
     wanted = [target for row in by.rows(spoken) for target in _targets(spoken, row)]
     training = ground.dialogues(Split.TRAIN)
     recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
-    found = {"ecr": list(_model(partner, split, by))} | _baselines(ground, training, recommended, wanted, by)
+    found = {"ecr": list(ranked(partner, split, by))} | _baselines(ground, training, recommended, wanted, by)
     catalogue = Catalogue.of(config.corpus.name, split.value, protocol, ground.prepared.graph.items, recommended)
     catalogue.save(folder)
     predictions.write(folder / "predictions.jsonl", (row for rows in found.values() for row in rows))
@@ -106,7 +106,7 @@ def evaluate(
         seed=config.seed,
         auc_batch=config.evaluation.auc_batch,
         extra=extra,
-        provenance=_provenance(config, ground.prepared) | told,
+        provenance=sources(config, ground.prepared) | told,
         curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in trained},
         replies=shown,
         confusion=confusion,
@@ -203,8 +203,8 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
     ]
 
 
-def _model(partner: Partner, split: Split, by: Protocol) -> Iterator[Prediction]:
-    """The recommender's prediction rows."""
+def ranked(partner: Partner, split: Split, by: Protocol = PROTOCOLS["default"]) -> Iterator[Prediction]:
+    """The recommender's prediction rows; needs no stage that makes replies."""
     ground, (made, scorer, params) = partner.ground, partner.ranker
     columns = np.arange(len(made.items))
     if by.all_entities:  # and the padding entity, which the released code scores with them
@@ -319,7 +319,7 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
     ]
 
 
-def _provenance(config: Config, prepared: Prepared) -> dict:
+def sources(config: Config, prepared: Prepared) -> dict:
     """What a report's numbers come from: code, command, machine, data, and what each stage cost."""
     folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in STAGES}
     files = {name: folder / "cost.json" for name, folder in folders.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecr_jax.corpus.schema import Conversation, Feedback, Role, Split
-from ecr_jax.emotion.labels import PAD
+from ecr_jax.emotion.labels import EMOTIONS, PAD
 from ecr_jax.features.batches import Field
 from ecr_jax.features.states import States
 from ecr_jax.features.text import ROLE_WORDS, Words, last_turns
@@ -171,6 +171,10 @@ def target_fields(pad_entity: int) -> dict[str, Field]:
     return fields(pad_entity) | {
         "targets": Field(pad_entity, ("M",), "target_mask"),
         "target_weight": Field(0, ("M",)),
+        "feedback": Field(0, ("M",)),
+        "answered": Field(pad_entity, ("F",)),
+        "answers": Field(0, ("F",)),
+        "reaction": Field(0, (None,)),
         "own_items": Field(pad_entity, ("P",)),
         "own_shift": Field(0, ("P",)),
     }
@@ -312,8 +316,29 @@ class Examples(Sequence):
         return self.reader.context(context, self.ids[row.dialogue][: row.turn], exclude)
 
 
+SIGNS = {Feedback.LIKE: 1, Feedback.DISLIKE: -1, Feedback.UNSAID: 0}
+"""The seeker's answer as a number that a loss can multiply by."""
+
+
+def answers(dialogue: Dialogue) -> dict[int, int]:
+    """The films that the seeker of a dialogue said like (1) or dislike (-1) of, whoever named them."""
+    return {item: SIGNS[feedback] for turn in dialogue.turns for item, feedback in turn.films if SIGNS[feedback]}
+
+
+def reaction(dialogue: Dialogue, turn: int) -> np.ndarray:
+    """What the seeker feels right after a turn: float32 [9]; neutral where nothing is said."""
+    after = dialogue.turns[turn + 1].emotions if turn + 1 < len(dialogue.turns) else ()
+    found = np.zeros(len(EMOTIONS), np.float32)
+    for label, probability in after or ((EMOTIONS.index("neutral"), 1.0),):
+        found[label] = probability
+    return found
+
+
 class TargetExamples(Examples):
     """Examples whose answer is entities: `targets` int32 [M] and `target_weight` float32 [M] (Eq. 7).
+
+    For the losses: `feedback` int32 [M], the sign of each target's answer; `answered` and `answers` int32 [F], as the
+    function `answers`; `reaction` float32 [9]. They are of the whole dialogue: no model reads them.
 
     `own_items` int32 [P] and `own_shift` float32 [P] take a training dialogue's own recommendations out of the items'
     log popularity: with them, what is to be predicted would stand in the input, as it never does at test time.
@@ -332,12 +357,18 @@ class TargetExamples(Examples):
 
     def __getitem__(self, index: int) -> dict:
         row = self.rows[index]
-        own_items, own_shift = self._own(self.spoken[row.dialogue])
+        dialogue = self.spoken[row.dialogue]
+        own_items, own_shift = self._own(dialogue)
+        given = answers(dialogue)
         return self.context(row) | {
             "own_items": own_items,
             "own_shift": own_shift,
             "targets": np.asarray([entity for entity, _, _ in row.targets], np.int32),
             "target_weight": np.asarray([self.weights[feedback] for _, feedback, _ in row.targets], np.float32),
+            "feedback": np.asarray([SIGNS[feedback] for _, feedback, _ in row.targets], np.int32),
+            "answered": np.asarray([*given], np.int32),
+            "answers": np.asarray([*given.values()], np.int32),
+            "reaction": reaction(dialogue, row.turn),
         }
 
 

@@ -31,7 +31,7 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
     folder, ground = config.stage_folder(stage), ground or Ground(config)
     if force and folder.exists():
         shutil.rmtree(folder)
-    if _complete(ground, stage):
+    if complete(ground, stage):
         rich.get_console().print(f"{folder} is complete; --force trains it again")
         return
     started, cost = time.monotonic(), folder / "cost.json"
@@ -45,7 +45,7 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
             write_json(cost, {"seconds": seconds, "peak_memory_mb": memory})
 
 
-def _complete(ground: Ground, stage: str) -> bool:
+def complete(ground: Ground, stage: str) -> bool:
     """Whether the stage's folder holds all that the stage writes, made with the same settings and corpus."""
     folder = ground.config.stage_folder(stage)
     last = {"emotion": "together.npz"}.get(stage, "summary.json")

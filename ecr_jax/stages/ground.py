@@ -25,7 +25,10 @@ from ecr_jax.training.checkpoint import read_params
 
 
 class Ground:
-    """Lazily made parts that the stages, the evaluation and the chat share."""
+    """Lazily made parts that the stages, the evaluation and the chat share.
+
+    `config` may be set to another that differs only in what comes after the emotion stage: what is made stays.
+    """
 
     def __init__(self, config: Config):
         self.config = config
@@ -138,5 +141,7 @@ class Ground:
         return Reader(words, self.turn_states if states is None else states, related, together, sizes)
 
     def key(self, purpose: str) -> jax.Array:
-        """A random key for a purpose, from the experiment's seed."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), sum(purpose.encode()))
+        """A random key for a purpose, from the experiment's seed and, if the purpose is a stage, its own."""
+        stage = getattr(self.config, purpose, None)
+        seed = self.config.seed + (stage.train.seed if stage else 0)
+        return jax.random.fold_in(jax.random.key(seed), sum(purpose.encode()))

@@ -46,7 +46,8 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints, besides those after each evaluation; None leaves it to the clock.
         checkpoint_seconds: seconds between checkpoints at most.
         keep: latest checkpoints kept (the best parameters are kept beside them).
-        seed: of the data's order and of the step's random numbers.
+        seed: of the data's order, of the step's random numbers and, added to the experiment's, of what a stage begins
+            with.
         optim: the optimiser.
         sharding: how parameters are spread over the devices. It changes nothing but rounding, so a run may go on with
             another one.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.corpus.schema import Conversation, Feedback, Mention, Role, Split, Turn
-from ecr_jax.emotion.labels import PAD
+from ecr_jax.emotion.labels import EMOTIONS, PAD
 from ecr_jax.features.examples import (
     Context,
     Dialogue,
@@ -16,11 +16,13 @@ from ecr_jax.features.examples import (
     Said,
     Sizes,
     TargetExamples,
+    answers,
     conversation_rows,
     dialogues,
     felt,
     fields,
     fusion_rows,
+    reaction,
     recommendation_rows,
     recommended,
     reply_fields,
@@ -218,8 +220,22 @@ def test_target_examples(reader):
     assert len(examples) == 2 and [examples.name(i) for i in range(2)] == ["one:1", "one:3"]
     example = examples[1]
     assert example["targets"].tolist() == [0, 4] and example["target_weight"].tolist() == [2.0, 0.5]
+    assert example["feedback"].tolist() == [1, 0] and examples[0]["feedback"].tolist() == [-1]
     assert example["entities"].tolist() == [1, 2, 3]  # of the turns before only
     assert set(example) == set(target_fields(N))
+
+
+def test_what_the_losses_read_of_the_whole_dialogue(reader):
+    asked, again = targets(reader, leave_out=False)
+    # films that were answered, whoever named them; the unsaid one is not among them
+    assert asked["answered"].tolist() == again["answered"].tolist() == [0, 2]
+    assert asked["answers"].tolist() == again["answers"].tolist() == [1, -1]
+    neutral = np.eye(9, dtype=np.float32)[EMOTIONS.index("neutral")]
+    np.testing.assert_allclose(asked["reaction"], 0.9 * np.eye(9)[8], rtol=1e-6)  # of the seeker's next turn
+    np.testing.assert_array_equal(again["reaction"], neutral)  # which felt nothing
+    np.testing.assert_array_equal(reaction(DIALOGUE, 4), neutral)  # nobody answers
+    unsure = Dialogue("d", Split.TRAIN, (seeker("a", [0], (), [(0, DISLIKE)]), recommender("b", [0], [(0, UNSAID)])))
+    assert answers(unsure) == {0: -1} and answers(Dialogue("d", Split.TRAIN, ())) == {}
 
 
 def test_own_dialogue_is_left_out_of_the_counts(reader):
@@ -263,8 +279,10 @@ def test_examples_do_not_know_the_future(words, reader):
         TargetExamples([dialogue, OTHER], rows, reader, True, weights=weights, counts=COUNTS)[0]
         for dialogue in (DIALOGUE, changed)
     )
-    # What a dialogue recommends is taken out of the popularity as a whole, so that none of it is seen.
-    assert all(np.array_equal(one[name], other[name]) for name in one if not name.startswith("own_"))
+    # What a dialogue recommends is taken out of the popularity as a whole, so that none of it is seen. The losses may
+    # read what was said afterwards.
+    answer = {"own_items", "own_shift", "answered", "answers", "reaction"}
+    assert all(np.array_equal(one[name], other[name]) for name in one if name not in answer)
 
 
 def test_own_recommendations_are_taken_out_of_the_popularity(reader):

@@ -1,0 +1,257 @@
+"""`ecr sweep`: a grid of losses, settings and seeds; trains what differs, measures it, and makes one table of it.
+
+A cell is a run of its own, `runs/FOLDER/CELL/NAME`, named by what it is and by a digest of all it rests on; the stages
+that it shares with the named run or with other cells are links. So a cell is trained once, whatever grid it is in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from ecr_jax import files
+from ecr_jax.config import Config
+from ecr_jax.corpus.schema import Split
+from ecr_jax.evaluation import predictions, ranking, report
+from ecr_jax.evaluation.catalogue import Catalogue
+from ecr_jax.evaluation.predictions import Prediction
+from ecr_jax.evaluation.report import Report
+from ecr_jax.evaluation.run import ranked, sources
+from ecr_jax.features.examples import recommendation_rows
+from ecr_jax.inference.pipeline import Partner
+from ecr_jax.objective import Objective
+from ecr_jax.stages import complete, train
+from ecr_jax.stages.ground import Ground
+
+CHAIN = ("emotion", "fusion", "recommendation")
+"""The stages that a ranking rests on, in their order."""
+
+VARIED = (*CHAIN, "recommender", "encoder")
+"""Sections of the config that reach the ranking and not the prepared corpus."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the grid.
+
+    Attributes:
+      label: what the table calls it; its seeds share it.
+      seed: of the stages that are seeded.
+      config: its settings, in the folder of the run that they change.
+    """
+
+    label: str
+    seed: int
+    config: Config
+
+
+Done = tuple[Cell, Config, list[Prediction]]
+"""A cell that is trained: its settings in its own folder, and its prediction rows."""
+
+
+def cells(
+    config: Config, losses: Sequence[str], grid: Sequence[str], seeds: Sequence[int], seed_from: str = CHAIN[-1]
+) -> list[Cell]:
+    """All combinations, seeds innermost.
+
+    Args:
+      config: what they change.
+      losses: values of `recommendation.loss`; where there are none, the config's own.
+      grid: "PATH=VALUE,VALUE" each, values as on the command line.
+      seeds: values of `train.seed` of the stages from `seed_from` on.
+      seed_from: the first stage that a seed reaches; those before it are shared by all seeds.
+
+    Raises:
+      ValueError: a loss or a setting that cannot be.
+    """
+    factors = [[("recommendation.loss", loss) for loss in dict.fromkeys(losses)]] if losses else []
+    for factor in grid:
+        path, _, values = factor.partition("=")
+        if not values or path.split(".")[0] not in VARIED or path.endswith(".seed"):
+            raise ValueError(
+                f"--grid {factor!r} cannot be: write PATH=VALUE,VALUE with a setting of {', '.join(VARIED)}, for "
+                "example recommender.dropout=0.1,0.3; seeds are given by --seeds"
+            )
+        factors.append([(path, value) for value in dict.fromkeys(values.split(","))])
+    made = []
+    for settings in itertools.product(*factors):
+        changed = config
+        for path, value in settings:
+            changed = override(changed, path, value)
+        Objective(changed.recommendation.loss)  # what cannot be imported is better known now than after hours
+        named = [value if path == "recommendation.loss" else f"{path}={value}" for path, value in settings]
+        label = ", ".join(named) or config.recommendation.loss
+        made += [Cell(label, seed, _seeded(changed, seed, seed_from)) for seed in dict.fromkeys(seeds)]
+    return made
+
+
+def override(config: Config, path: str, value: str) -> Config:
+    """The config with one field as the command line would set it, e.g. "recommender.dropout" to "0.1".
+
+    A path or value that cannot be ends the program with a message, as on the command line.
+    """
+    if path == "recommendation.loss":  # an expression, not words
+        return dataclasses.replace(config, recommendation=dataclasses.replace(config.recommendation, loss=value))
+    flags = [f"--{path.replace('_', '-')}", *value.split()]
+    return tyro.cli(tyro.conf.FlagConversionOff[Config], args=flags, default=config, prog="ecr sweep --grid")
+
+
+def _seeded(config: Config, seed: int, first: str) -> Config:
+    changed = {}
+    for stage in CHAIN[CHAIN.index(first) :]:
+        settings = getattr(config, stage)
+        changed[stage] = dataclasses.replace(settings, train=dataclasses.replace(settings.train, seed=seed))
+    return dataclasses.replace(config, **changed)
+
+
+class Trainer:
+    """Trains cells, each stage in the one folder where all that it rests on is the same."""
+
+    def __init__(self, config: Config, root: Path):
+        """`config`: the run that cells change; `root`: the folder of what only cells have."""
+        self.base, self.root, self.ground = config, root, Ground(config)
+        self.digests = {stage: self.digest(config, stage) for stage in CHAIN}
+
+    def digest(self, config: Config, stage: str) -> str:
+        """Of all that a stage rests on: settings, corpus, stages before it."""
+        manifest = self.ground.prepared.manifest
+        kept = [config.recorded(name) for name in CHAIN[: CHAIN.index(stage) + 1]]
+        kept.append({name: manifest[name] for name in ("corpus", "inputs")})
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+    def train(self, config: Config, stage: str, name: str) -> Ground:
+        """Trains a stage and what it rests on, unless it is done, and returns the ground with it.
+
+        Args:
+          config: settings; `runs` is left out of account.
+          stage: one of `CHAIN`.
+          name: begins the name of its folder.
+        """
+        digest = self.digest(config, stage)
+        shared = stage != CHAIN[-1] and digest == self.digests[stage]
+        placed = dataclasses.replace(config, runs=self.base.runs if shared else self.root / f"{name}-{digest}")
+        place = CHAIN.index(stage)
+        if place:
+            before = self.train(config, CHAIN[place - 1], CHAIN[place - 1]).config
+            for earlier in CHAIN[:place]:
+                _link(before.stage_folder(earlier), placed.stage_folder(earlier))
+        if self.digest(self.ground.config, CHAIN[0]) != self.digest(placed, CHAIN[0]):
+            self.ground = Ground(placed)
+        self.ground.config = placed
+        if not complete(self.ground, stage):
+            train(placed, stage, ground=self.ground)
+        return self.ground
+
+
+def _link(source: Path, target: Path) -> None:
+    """Makes `target` a relative link to `source`, unless it is the same place."""
+    if target.exists() and target.resolve() == source.resolve():
+        return
+    with files.replacing(target) as temporary:
+        temporary.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()), target_is_directory=True)
+
+
+def predicted(ground: Ground, split: Split) -> list[Prediction]:
+    """The prediction rows of a trained cell, made unless they are newer than what it learned."""
+    path = ground.config.stage_folder(split.value) / "predictions.jsonl"
+    learned = ground.config.stage_folder(CHAIN[-1]) / "summary.json"
+    if not path.is_file() or path.stat().st_mtime < learned.stat().st_mtime:
+        predictions.write(path, ranked(Partner(ground), split))
+    (rows,) = predictions.read(path).values()
+    return rows
+
+
+def run(
+    config: Config,
+    *,
+    losses: Sequence[str] = (),
+    grid: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    seed_from: str = CHAIN[-1],
+    split: Split = Split.VALID,
+    folder: str = "sweep",
+    console: Console,
+) -> Report:
+    """Trains and measures the cells that are not done; writes `runs/FOLDER/report.json` and .html, prints the table.
+
+    Args:
+      config: the run whose stages are shared; those that are missing are trained in its own folder.
+      losses, grid, seeds, seed_from: see `cells`.
+      split: what is measured; nothing was selected on `test`.
+      folder: of the cells and the table, under `config.runs`.
+      console: where it is told.
+
+    Raises:
+      ValueError: a setting that cannot be.
+      FloatingPointError: a cell's training was not finite; raised when the others are in the table.
+    """
+    planned = cells(config, losses, grid, seeds, seed_from)
+    trainer = Trainer(config, config.runs / folder)
+    done: list[Done] = []
+    failed: list[str] = []
+    for number, cell in enumerate(planned, start=1):
+        title = f"{cell.label}, seed {cell.seed}"
+        console.rule(f"{number} of {len(planned)}: {title}")
+        try:
+            ground = trainer.train(cell.config, CHAIN[-1], f"{_slug(cell.label)}-seed{cell.seed}")
+        except FloatingPointError as error:
+            console.print(f"{title}: {error}", style="red", highlight=False, markup=False)
+            failed.append(title)
+        else:
+            done.append((cell, ground.config, predicted(ground, split)))
+    failure = FloatingPointError(f"{len(failed)} of {len(planned)} cells are not in the table: {'; '.join(failed)}")
+    if not done:
+        raise failure
+    made = _report(done, trainer.ground, split, failed)
+    report.write(made, trainer.root)
+    report.print_tables(made, console)
+    console.print(f"written: {trainer.root / 'report.json'}, {trainer.root / 'report.html'}")
+    if failed:
+        raise failure
+    return made
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.=]+", "-", label).strip("-")
+
+
+def _report(done: Sequence[Done], ground: Ground, split: Split, failed: list[str]) -> Report:
+    """The table of the cells that are done, each label's difference to the first, and what each cell came to alone."""
+    settings, corpus = ground.config.evaluation, ground.config.corpus.name
+    runs: dict[str, list[list[Prediction]]] = {}
+    for cell, _, rows in done:
+        runs.setdefault(cell.label, []).append(rows)
+    first, *others = runs
+    training = ground.dialogues(Split.TRAIN)
+    recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
+    rows = ranking.table(
+        runs,
+        corpus,
+        split.value,
+        pairs=[(other, first) for other in others],
+        catalogue=Catalogue.of(corpus, split.value, "default", ground.prepared.graph.items, recommended),
+        resamples=settings.resamples,
+        seed=ground.config.seed,
+        auc_batch=settings.auc_batch,
+    )
+    told = []
+    for cell, config, _ in done:
+        summary = json.loads((config.stage_folder(CHAIN[-1]) / "summary.json").read_text(encoding="utf-8"))
+        told.append({
+            "model": cell.label,
+            "seed": cell.seed,
+            "folder": str(config.runs / config.name),
+            "train_seconds": summary["train_seconds"],
+            "best_step": summary["best"]["step"],
+        })  # fmt: skip
+    return Report(tuple(rows), sources(done[0][1], ground.prepared) | {"cells": told, "failed": failed})

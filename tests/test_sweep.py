@@ -1,0 +1,215 @@
+"""The sweep: which trainings a grid is, what they share, and the table by hand; slow: all of it on a small corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+import os
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ecr_jax import config as configs
+from ecr_jax import sweep
+from ecr_jax.cli import main
+from ecr_jax.corpus.schema import Split
+from ecr_jax.evaluation import ranking, report
+from ecr_jax.losses import feedback_cross_entropy
+from ecr_jax.prepare import prepare
+from ecr_jax.sweep import Cell, cells, override
+
+DEMO = configs.load("demo")
+
+
+def test_cells():
+    made = cells(DEMO, ["bpr", "focal(gamma=1)", "bpr"], ["recommender.dropout=0.1,0.2"], [0, 5])
+    assert [(cell.label, cell.seed) for cell in made] == [
+        (f"{loss}, recommender.dropout={dropout}", seed)
+        for loss in ("bpr", "focal(gamma=1)")
+        for dropout in ("0.1", "0.2")
+        for seed in (0, 5)
+    ]
+    assert {cell.config.recommender.dropout for cell in made} == {0.1, 0.2}
+    for cell in made:
+        back = dataclasses.replace(
+            cell.config,
+            recommender=DEMO.recommender,
+            recommendation=dataclasses.replace(
+                cell.config.recommendation, loss=DEMO.recommendation.loss, train=DEMO.recommendation.train
+            ),
+        )
+        assert back == DEMO  # nothing else differs
+        assert cell.config.recommendation.train == dataclasses.replace(DEMO.recommendation.train, seed=cell.seed)
+    assert cells(DEMO, [], [], [0]) == [Cell("feedback_cross_entropy", 0, DEMO)]
+
+
+@pytest.mark.parametrize(("first", "reached"), [("emotion", 3), ("fusion", 2), ("recommendation", 1)])
+def test_seeds_reach_the_stages_from_the_first_on(first, reached):
+    (cell,) = cells(DEMO, [], [], [7], first)
+    assert [getattr(cell.config, stage).train.seed for stage in sweep.CHAIN] == [0] * (3 - reached) + [7] * reached
+
+
+def test_override_is_typed_as_the_command_line():
+    assert override(DEMO, "recommender.emotions_used", "False").recommender.emotions_used is False
+    assert override(DEMO, "recommendation.weights.like", "3").recommendation.weights.like == 3.0
+    assert override(DEMO, "recommender.layers", "None").recommender.layers is None
+    assert override(DEMO, "fusion.train.optim.schedule", "cosine").fusion.train.optim.schedule == "cosine"
+    assert override(DEMO, "recommendation.loss", "bpr + 0.5*focal").recommendation.loss == "bpr + 0.5*focal"
+
+
+@pytest.mark.parametrize(("path", "value"), [("recommender.colour", "red"), ("recommender.dropout", "much")])
+def test_override_that_cannot_be(path, value, capsys):
+    with pytest.raises(SystemExit):
+        override(DEMO, path, value)
+    assert path.split(".")[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("losses", "grid", "said"),
+    [
+        (["vocal"], [], "there is no loss 'vocal'"),
+        (["nowhere:loss"], [], "No module named 'nowhere'"),
+        ([], ["recommender.dropout"], "--grid 'recommender.dropout' cannot be: write PATH=VALUE,VALUE"),
+        ([], ["corpus.dialogues=3"], "with a setting of emotion, fusion, recommendation, recommender, encoder"),
+        ([], ["recommendation.train.seed=1,2"], "seeds are given by --seeds"),
+    ],
+)
+def test_grids_that_cannot_be(losses, grid, said):
+    with pytest.raises(ValueError, match=said):
+        cells(DEMO, losses, grid, [0])
+
+
+def test_command_line(monkeypatch):
+    calls = []
+    monkeypatch.setattr(sweep, "run", lambda *args, **named: calls.append((*args, named)))
+    flags = ["--losses", "bpr", "focal(gamma=1) + 0.5*bpr", "--seeds", "3", "4", "--grid", "fusion.train.steps=1,2"]
+    assert main(["sweep", *flags, "--recommender.layers", "1", "--seed-from", "fusion"]) == 0
+    ((config, named),) = calls
+    assert named.pop("console") and config.recommender.layers == 1 and config.name == "demo"
+    assert named == {
+        "losses": ("bpr", "focal(gamma=1) + 0.5*bpr"), "seeds": (3, 4), "grid": ("fusion.train.steps=1,2",),
+        "seed_from": "fusion", "split": Split.VALID, "folder": "sweep",
+    }  # fmt: skip
+
+
+def squares(*, logits, targets, where, scale=1.0):
+    """A loss from outside the package."""
+    return scale * jnp.sum(jnp.where(where, jnp.take_along_axis(logits, targets, axis=1) ** 2, 0), axis=1)
+
+
+def broken(*, logits, targets, where):
+    return jnp.sum(jnp.where(where, jnp.nan, 0), axis=1) * feedback_cross_entropy(
+        logits=logits, targets=targets, where=where, weights=jnp.ones(targets.shape)
+    )
+
+
+SUM, OWN = "normalised_cross_entropy + 0.5*pairwise_dialogue", f"{__name__}:squares(scale=0.1)"
+LOSSES = ("feedback_cross_entropy", SUM, OWN)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A config whose corpus is prepared and which has no stage yet."""
+    from tests.stages.test_stages import tiny_config
+
+    config = tiny_config(tmp_path_factory.mktemp("sweep"))
+    prepare(config, console=Console(quiet=True))
+    return config
+
+
+def swept(config, **changes):
+    console = Console(file=io.StringIO(), width=250)
+    settings = {"losses": LOSSES, "seeds": (0, 1), "console": console} | changes
+    return sweep.run(config, **settings), console.file.getvalue()
+
+
+def times(folder):
+    """When each parameter file below was written."""
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("params.safetensors")}
+
+
+@pytest.mark.slow
+def test_sweep(base, monkeypatch):
+    made, said = swept(base)
+    root = base.runs / "sweep"
+    folders = [path for path in root.iterdir() if path.is_dir()]
+    assert len(folders) == 6
+    # the stages before are trained once, in the run itself
+    assert sorted(path.name for path in (base.runs / "tiny").iterdir()) == ["emotion", "fusion"]
+    for folder in folders:
+        for stage in ("emotion", "fusion"):
+            assert (folder / "tiny" / stage).is_symlink()
+            assert (folder / "tiny" / stage).resolve() == (base.runs / "tiny" / stage).resolve()
+        kept = configs.read_recorded(folder / "tiny", sweep.CHAIN[:2])  # a run as any other
+        assert kept.recommender == base.recommender
+    # one table: every loss, each but the first compared with it; as report.json, and printed
+    written = json.loads((root / "report.json").read_text())
+    assert [ranking.Row.of(row) for row in written["rows"]] == list(made.rows)
+    others = {f"{loss} - {LOSSES[0]}" for loss in LOSSES[1:]}
+    assert {row.model for row in made.rows} == {*LOSSES, *others}
+    assert all(np.isfinite(row.value) for row in made.rows) and {row.split for row in made.rows} == {"valid"}
+    told = written["provenance"]["cells"]
+    assert [(cell["model"], cell["seed"]) for cell in told] == [(loss, seed) for loss in LOSSES for seed in (0, 1)]
+    value = made.value(LOSSES[1], "auc_pooled") or made.value(LOSSES[1], "ndcg@10")
+    assert len(value.seeds) == 2 and value.value == pytest.approx(np.mean(value.seeds))
+    assert all(loss in said for loss in LOSSES)
+    # the parts of a sum are logged apart
+    log = next(root.glob("normalised*seed0*/tiny/recommendation/metrics.jsonl")).read_text()
+    assert {"pairwise_dialogue", "normalised_cross_entropy", "cross_entropy"} <= json.loads(log.split("\n")[0]).keys()
+    # losses and seeds end elsewhere
+    params = {path: path.read_bytes() for path in root.glob("*/tiny/recommendation/params.safetensors")}
+    assert len(set(params.values())) == 6
+
+    # again: nothing is trained, the same table; another cell is the only one that is
+    before = times(base.runs)
+    again, _ = swept(base)
+    assert times(base.runs) == before and again.rows == made.rows
+    more, _ = swept(base, losses=("bpr",), seeds=(1,))
+    new = times(base.runs).keys() - before.keys()
+    assert len(new) == 1 and "bpr-seed1" in str(*new) and {row.model for row in more.rows} == {"bpr"}
+
+    # what comes before is trained anew where it differs, once for all that share it
+    swept(base, losses=LOSSES[:2], seeds=(0,), grid=["fusion.train.batch_size=4"])
+    new = times(base.runs).keys() - before.keys() - new
+    assert sorted(path.parts[1].rsplit("-", 1)[0].split("-")[0] for path in new) == [
+        "feedback_cross_entropy", "fusion", "normalised_cross_entropy",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_leaves_the_others(base):
+    with pytest.raises(FloatingPointError, match="1 of 2 cells are not in the table: .*broken, seed 0"):
+        swept(base, losses=(f"{__name__}:broken", "bpr"), seeds=(0,), folder="failing")
+    written = json.loads((base.runs / "failing" / "report.json").read_text())
+    assert {row["model"] for row in written["rows"]} == {"bpr"}
+    assert written["provenance"]["failed"] == [f"{__name__}:broken, seed 0"]
+
+
+@pytest.mark.slow
+def test_interrupted_and_resumed_is_the_same(base, monkeypatch):
+    settings = {"losses": ("bpr",), "seeds": (0,)}
+    module = importlib.import_module("ecr_jax.stages.recommender")
+    measure = module.ranking_metrics
+
+    def kill(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return measure(*args)
+
+    short = dataclasses.replace(base.recommendation, train=dataclasses.replace(base.recommendation.train, eval_every=1))
+    config = dataclasses.replace(base, recommendation=short)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ranking_metrics", kill)
+        with pytest.raises(SystemExit):
+            swept(config, **settings, folder="cut")
+    assert not (base.runs / "cut" / "report.json").exists()
+    swept(config, **settings, folder="cut")
+    swept(config, **settings, folder="uncut")
+    cut, uncut = (base.runs / folder for folder in ("cut", "uncut"))
+    one, other = (next(root.glob("bpr*/tiny/recommendation/params.safetensors")) for root in (cut, uncut))
+    assert one.read_bytes() == other.read_bytes()
+    assert report.read(cut / "report.json").rows == report.read(uncut / "report.json").rows
