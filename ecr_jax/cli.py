@@ -18,6 +18,7 @@ from ecr_jax.corpus.schema import Split
 from ecr_jax.hub import HubError
 
 Stage = Literal["emotion", "fusion", "conversation", "recommendation", "response"]
+Rival = Literal["autorec", "ease", "kbrd", "kgsf", "language_model", "sasrec", "text_encoder"]
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 
 
@@ -48,8 +49,21 @@ class Train:
 
 
 @dataclass(frozen=True)
+class RivalTraining:
+    """Train a rival on what the recommender is trained on; writes `runs/NAME/rivals/RIVAL`, which `evaluate` finds."""
+
+    settings: Settings
+    rival: tyro.conf.Positional[Rival]
+    """Which. Its settings are `--rivals.RIVAL.…`."""
+    config: str = "demo"
+    """A name in configs/, or the path of a .py file that defines `config`."""
+    force: bool = False
+    """Remove what it wrote before and begin anew."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
-    """Measure a trained run beside the baselines; writes report.json and report.html to `runs/NAME/SPLIT`."""
+    """Measure a trained run beside the baselines and its rivals; writes report.json and report.html to `runs/NAME/SPLIT`."""
 
     settings: Settings
     config: str = "demo"
@@ -92,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
+def _parse(arguments: list[str]) -> Prepare | Train | RivalTraining | Evaluate | Chat | Demo:
     # The named config is the default that the other flags change, so it is looked up first.
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
@@ -101,6 +115,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
     made = {
         "prepare": Prepare(settings, name),
         "train": Train(settings, tyro.MISSING, name),
+        "rival": RivalTraining(settings, tyro.MISSING, name),
         "evaluate": Evaluate(settings, name),
         "chat": Chat(tyro.MISSING),
         "demo": Demo(),
@@ -112,7 +127,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | Evaluate | Chat | Demo:
     return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
 
 
-def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) -> None:
+def _run(command: Prepare | Train | RivalTraining | Evaluate | Chat | Demo, console: Console) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     from ecr_jax import demo
     from ecr_jax.evaluation import run as evaluation
@@ -127,6 +142,8 @@ def _run(command: Prepare | Train | Evaluate | Chat | Demo, console: Console) ->
             prepare(settings, force=force, console=console)
         case Train(settings, stage, force=force):
             train(settings, stage, force=force)
+        case RivalTraining(settings, rival, force=force):
+            train(settings, f"rivals/{rival}", force=force)
         case Evaluate(settings, split=split):
             evaluation.evaluate(settings, split=Split(split), console=console)
         case Chat(run, explain, items):

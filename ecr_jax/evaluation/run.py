@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -26,12 +26,13 @@ from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation import baselines, predictions, report, text
 from ecr_jax.evaluation.predictions import Prediction, Target
 from ecr_jax.evaluation.significance import interval, resample
-from ecr_jax.features.examples import Dialogue, Row, conversation_rows, recommendation_rows, spread
+from ecr_jax.features.contexts import ContextExamples
+from ecr_jax.features.examples import Dialogue, Examples, Row, conversation_rows, recommendation_rows, spread
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.inference.pipeline import Reply as Said
 from ecr_jax.prepare import Prepared
-from ecr_jax.stages import STAGES, recommender
+from ecr_jax.stages import STAGES, recommender, rivals
 from ecr_jax.stages.ground import Ground
 
 _CHUNK = 8
@@ -50,7 +51,8 @@ def evaluate(config: Config, *, split: Split, console: Console, partner: Partner
       ValueError: a stage is missing.
     """
     if partner is None:  # the run's own settings, and what this call wants measured
-        kept = read_recorded(config.runs / config.name, STAGES)
+        run = config.runs / config.name
+        kept = read_recorded(run, (*STAGES, *(f"rivals/{name}" for name in rivals.trained(run))))
         partner = Partner(Ground(dataclasses.replace(kept, evaluation=config.evaluation, prepared=config.prepared)))
     ground, config = partner.ground, partner.config
     folder = config.stage_folder(split.value)
@@ -69,6 +71,7 @@ def evaluate(config: Config, *, split: Split, console: Console, partner: Partner
         "co-occurrence": baselines.cooccurrence(said, popular, items),
     }.items():
         found[name] = baselines.predict(name, baseline, wanted, items)
+    found |= _rivals(ground, split)
     predictions.write(folder / "predictions.jsonl", (row for rows in found.values() for row in rows))
 
     extra, shown = _replies(partner, split, console)
@@ -106,15 +109,35 @@ def _model(partner: Partner, split: Split) -> Iterator[Prediction]:
     examples = recommender.examples(ground, made, split, recommendation_rows)
     size = ground.config.recommendation.train.batch_size
     over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
+    yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items)
+
+
+def _rivals(ground: Ground, split: Split) -> dict[str, list[Prediction]]:
+    """The prediction rows of every rival that was trained in the run's folder."""
+    items, found = np.asarray(ground.prepared.graph.items), {}
+    for name in rivals.trained(ground.config.runs / ground.config.name):
+        examples, over, scored = rivals.ranked(ground, name, split)
+        found[name] = list(_ranked(name, examples, scored, len(over), items))
+    return found
+
+
+def _ranked(
+    model: str,
+    examples: Examples | ContextExamples,
+    scored: Iterable[tuple[dict, np.ndarray]],
+    number: int,
+    items: np.ndarray,
+) -> Iterator[Prediction]:
+    """Prediction rows of `number` batches with their scores [B, I], in the order of the examples."""
     rows: dict[int, list[Prediction]] = {}
-    for batch, scores in track(scorer(params, over), total=len(over), description="rank"):
+    for batch, scores in track(scored, total=number, description=f"rank, {model}"):
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
         for place in np.flatnonzero(batch["example_mask"]):
             example = int(batch["example"][place])
             targets = _targets(examples.spoken, examples.rows[example])
             repeated = np.repeat(shares[place : place + 1], len(targets), axis=0)
-            rows[example] = predictions.predictions("ecr", targets, repeated, made.items)
+            rows[example] = predictions.predictions(model, targets, repeated, items)
     for example in sorted(rows):
         yield from rows[example]
 
