@@ -63,7 +63,7 @@ class RivalTraining:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a trained run beside the baselines and its rivals; writes report.json and report.html to `runs/NAME/SPLIT`."""
+    """Measure a run beside the baselines and its rivals; writes report.json and report.html to `runs/NAME/SPLIT`."""
 
     settings: Settings
     config: str = "demo"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import ecr_jax.evaluation.run
 import ecr_jax.inference.chat
 import ecr_jax.prepare
 import ecr_jax.stages
-from ecr_jax.cli import main
+from ecr_jax.cli import Rival, main
 from ecr_jax.corpus.schema import BadLine, CorpusError, Split
 
 
@@ -31,7 +32,7 @@ def called(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["evaluate"], ["chat"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["rival"], ["evaluate"], ["chat"], ["demo"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
@@ -53,6 +54,19 @@ def test_train_with_overrides(called):
     assert (name, stage, named) == ("train", "recommendation", {"force": False})
     assert config.recommendation.train.batch_size == 32 and config.recommender.layers == 3 and config.seed == 7
     assert config.fusion.train.batch_size != 32  # only what was named
+
+
+def test_rival(called):
+    assert main(["rival", "kbrd", "--force", "--rivals.kbrd.width", "32"]) == 0
+    ((name, (config, stage), named),) = called
+    assert (name, stage, named) == ("train", "rivals/kbrd", {"force": True})
+    assert config.rivals.kbrd.width == 32 and config.rivals.kgsf.width != 32
+
+
+def test_every_rival_can_be_named():
+    from ecr_jax.stages.rivals import RIVALS
+
+    assert typing.get_args(Rival) == RIVALS
 
 
 def test_the_config_may_come_last(called):
@@ -82,6 +96,7 @@ def test_unknown_config(called, capsys):
     [
         (["train", "cooking"], "cooking"),
         (["train"], "fusion"),
+        (["rival", "cooking"], "cooking"),
         (["fly"], "fly"),
         (["prepare", "--corpus.dialogues", "many"], "many"),
         (["prepare", "--corpus.colour", "red"], "colour"),

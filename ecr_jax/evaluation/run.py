@@ -116,8 +116,8 @@ def _rivals(ground: Ground, split: Split) -> dict[str, list[Prediction]]:
     """The prediction rows of every rival that was trained in the run's folder."""
     items, found = np.asarray(ground.prepared.graph.items), {}
     for name in rivals.trained(ground.config.runs / ground.config.name):
-        examples, over, scored = rivals.ranked(ground, name, split)
-        found[name] = list(_ranked(name, examples, scored, len(over), items))
+        examples, number, scored = rivals.ranked(ground, name, split)
+        found[name] = list(_ranked(name, examples, scored, number, items))
     return found
 
 

@@ -1,7 +1,7 @@
 """A graph of words that are said together, counted on training dialogues.
 
-It stands in for ConceptNet where a model wants words to know of each other (KGSF): ConceptNet's weights and files cannot
-be had offline, and what it is used for there, "scary" beside "horror", is also seen in how people talk about films.
+It stands in for ConceptNet where a model wants words to know of each other (KGSF): ConceptNet comes in no package that
+could be installed, and what it is used for there, "scary" beside "horror", is also seen in how people talk about films.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from ecr_jax.corpus.schema import MOVIE
 
 
 def _vectorizer(**settings) -> CountVectorizer:
-    """Lower-case words of two letters and more, without English function words."""
-    return CountVectorizer(
-        token_pattern=r"[a-z][a-z']+", stop_words="english", preprocessor=_plain, binary=True, **settings
-    )
+    """Lower-case words of two letters and more, without English function words and contractions."""
+    words = r"(?<![\w'])[a-z]{2,}(?![\w'])"
+    return CountVectorizer(preprocessor=_plain, token_pattern=words, stop_words="english", binary=True, **settings)
 
 
 def _plain(text: str) -> str:
@@ -84,7 +83,7 @@ def count(texts: Sequence[str], *, least: int = 5, together: int = 3, neighbours
     """
     vectorizer = _vectorizer(min_df=min(least, max(len(texts), 1)))
     try:
-        said = vectorizer.fit_transform(texts).astype(np.int64)  # [texts, V]
+        said = scipy.sparse.csr_array(vectorizer.fit_transform(texts)).astype(np.int64)  # [texts, V]
     except ValueError as error:
         raise ValueError(f"no word is said in {least} of the {len(texts)} training turns: {error}") from error
     words = tuple(vectorizer.get_feature_names_out().tolist())

@@ -286,10 +286,10 @@ def trained(run: Path) -> tuple[str, ...]:
     return tuple(name for name in RIVALS if (run / "rivals" / name / "summary.json").is_file())
 
 
-def ranked(ground: Ground, model: str, split: Split) -> tuple[ContextExamples, Batches, Iterator[tuple[dict, np.ndarray]]]:
-    """What a trained rival says of a split: its examples, their batches, and each batch with the scores [B, I]."""
+def ranked(ground: Ground, model: str, split: Split) -> tuple[ContextExamples, int, Iterator[tuple[dict, np.ndarray]]]:
+    """What a trained rival says of a split: the examples, the number of batches, and each batch with its scores."""
     rival = make(ground, model)
     made = examples(ground, rival, split)
     over = batches(ground, rival, made)
     params = read_params(ground.config.stage_folder(f"rivals/{model}") / "params.safetensors")
-    return made, over, Scorer(rival)(jax.device_put(params), over)
+    return made, len(over), Scorer(rival)(jax.device_put(params), over)

@@ -75,7 +75,7 @@ def run(tmp_path_factory):
     config = tiny_config(tmp_path_factory.mktemp("run"))
     prepare(config, console=Console(quiet=True))
     ground = Ground(config)
-    for stage in STAGES:
+    for stage in (*STAGES, "rivals/ease"):
         train(config, stage, ground=ground)
     return config
 
@@ -235,7 +235,7 @@ def test_evaluation(run, partner):
     folder = run.stage_folder("test")
     assert {path.name for path in folder.iterdir()} == {"predictions.jsonl", "report.html", "report.json"}
     predictions = read_jsonl_rows(folder / "predictions.jsonl")
-    models = {"ecr", "popularity", "copy-last", "co-occurrence"}
+    models = {"ecr", "popularity", "copy-last", "co-occurrence", "ease"}
     for model in models:
         rows = [row for row in predictions if row["model"] == model]
         assert len(rows) == targets

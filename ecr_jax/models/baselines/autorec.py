@@ -22,7 +22,8 @@ class AutoRec(nn.Module):
       width: of the hidden layer (published: 1000).
       dropout: rate on the hidden layer.
 
-    Reference: Sedhain et al. 2015, "AutoRec", Eq. 1; Li et al. 2018, "Towards Deep Conversational Recommendations", 5.2.
+    Reference: Sedhain et al. 2015, "AutoRec: Autoencoders Meet Collaborative Filtering", Eq. 1; Li et al. 2018,
+    "Towards Deep Conversational Recommendations".
     """
 
     entities: int

@@ -34,11 +34,13 @@ def solve(gram: np.ndarray, strength: float) -> np.ndarray:
 
     Reference: Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", Eqs. 2-8.
     """
-    regular = np.asarray(gram, np.float64) + strength * np.eye(len(gram))
-    inverse = scipy.linalg.cho_solve(scipy.linalg.cho_factor(regular, overwrite_a=True), np.eye(len(gram)))
-    weights = inverse / -np.diag(inverse)
+    seen = np.flatnonzero(np.diag(gram))  # a film that nobody mentions has neither row nor column
+    regular = np.asarray(gram, np.float64)[np.ix_(seen, seen)] + strength * np.eye(len(seen))
+    inverse = scipy.linalg.cho_solve(scipy.linalg.cho_factor(regular), np.eye(len(seen)))
+    weights = np.zeros(gram.shape, np.float32)
+    weights[np.ix_(seen, seen)] = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    return weights.astype(np.float32)
+    return weights
 
 
 def interactions(dialogues: list[np.ndarray], items: int) -> scipy.sparse.csr_array:

@@ -41,8 +41,8 @@ class Kgsf(nn.Module):
     entities and the 0/1 vector of those mentioned, added up and divided by the number mentioned; a row without
     entities has none.
 
-    Reads `entities` [B, E], `words` [B, K] and their masks; `graph`, `word_graph`, `items` int [I]. Published: width 128,
-    8 bases.
+    Reads `entities` [B, E], `words` [B, K] and their masks; `graph`, `word_graph`, `items` int [I]. Published: width
+    128, 8 bases.
 
     Attributes:
       information: weight of the mutual information term (published: 0.025).

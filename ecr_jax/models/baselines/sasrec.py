@@ -38,8 +38,8 @@ class SasRec(nn.Module):
     the first film, so that a context without films has a state too. As published every position learns to name the film
     after it; those losses go into "losses". All are cross-entropies over all items, where SASRec draws one negative.
 
-    Reads `films` int [B, F], positions among the items in the order mentioned, and `film_mask`. Published: width 50, two
-    blocks, one head, dropout 0.2 to 0.5.
+    Reads `films` int [B, F], positions among the items in the order mentioned, and `film_mask`. Published: width 50,
+    two blocks, one head, dropout 0.2 to 0.5.
 
     Attributes:
       items: I.

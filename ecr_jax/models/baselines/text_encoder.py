@@ -13,8 +13,8 @@ from ecr_jax.models.recommender import AttentionPool
 class TextEncoder(nn.Module):
     """Linear map of an attention pool over the context's token states to the items.
 
-    The published row tunes BERT and reads its [CLS] state; here the encoder is frozen (its states are computed once) and
-    the pool learns what it would.
+    The published row tunes BERT and reads its [CLS] state; here the encoder is frozen (its states are computed once)
+    and the pool learns what it would.
 
     Reads `text_states` [B, S, D] and `text_mask`.
 
