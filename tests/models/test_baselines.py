@@ -19,7 +19,7 @@ from ecr_jax.models.baselines.sasrec import SasRec
 from ecr_jax.models.baselines.text_encoder import TextEncoder
 from ecr_jax.models.rgcn import graphs_tuple
 
-ENTITIES, WORDS, RELATIONS, WIDTH = 12, 6, 3, 8
+ENTITIES, WORDS, RELATIONS, WIDTH = 12, 6, 2, 8
 ITEMS = np.array([0, 2, 3, 5, 8, 9, 10, 11], np.int32)
 COUNT = len(ITEMS)
 MODELS = {
@@ -28,7 +28,7 @@ MODELS = {
     "kbrd": Kbrd(ENTITIES, RELATIONS, COUNT, 16, 2, 0.0),
     "kgsf": Kgsf(ENTITIES, RELATIONS, WORDS, COUNT, 16, 2, 0.0, 0.025),
     "language_model": LanguageModel(COUNT, 0.0),
-    "sasrec": SasRec(COUNT, 5, 16, 2, 2, 0.0),
+    "sasrec": SasRec(COUNT, 5, 16, 1, 2, 0.0),
     "text_encoder": TextEncoder(COUNT, 0.0),
 }
 RANDOM = np.random.default_rng(0)
@@ -82,8 +82,8 @@ def parameters(name):
 
 
 @functools.cache
-def program(name):
-    return jax.jit(MODELS[name].apply)
+def program(name, **settings):
+    return jax.jit(functools.partial(MODELS[name].apply, **settings))
 
 
 def logits(name, batch, params=None):
@@ -135,7 +135,7 @@ def test_learns_a_rule(name):
         (params, _), curve = jax.lax.scan(step, (params, optimizer.init(params)), None, 200)
         return params, curve
 
-    params, curve = fit(jax.jit(module.init)(jax.random.key(0), batch, WORLD)["params"])
+    params, curve = fit(parameters(name))
     popularity = np.log(4)
     assert curve[0] > popularity and curve[-1] < 0.2 * popularity
     np.testing.assert_array_equal(logits(name, batch, params).argmax(1), targets[:, 0])
@@ -230,7 +230,7 @@ def test_kbrd_sees_a_neighbour_in_the_graph():
     nodes[1] += 1.0
     moved = params | {"graph": params["graph"] | {"nodes": nodes}}
     world, batch = WORLD | {"graph": graph}, make([[0], [7]])
-    one, other = (np.asarray(MODELS["kbrd"].apply({"params": p}, batch, world)) for p in (params, moved))
+    one, other = (np.asarray(program("kbrd")({"params": p}, batch, world)) for p in (params, moved))
     assert np.abs(one[0] - other[0]).max() > 1e-3
     unmoved = ITEMS > 1  # 0 and 1 are the ends of the one edge
     np.testing.assert_allclose(one[1][unmoved], other[1][unmoved], atol=1e-6)
@@ -252,7 +252,7 @@ def test_kgsf_information_by_hand():
     """With all parameters zero but the entities' biases, the words say 0.5 of each entity."""
     zeros = jax.tree.map(np.zeros_like, parameters("kgsf"))
     params = zeros | {"told_bias": np.full(ENTITIES, 0.5, np.float32)}
-    _, sown = MODELS["kgsf"].apply({"params": params}, make([[0, 4, 5], []]), WORLD, mutable=["losses"])
+    _, sown = program("kgsf", mutable="losses")({"params": params}, make([[0, 4, 5], []]), WORLD)
     # each of 12 squared errors is 0.25, over 3 mentions; no mention, no loss
     np.testing.assert_allclose(sown["losses"]["information"][0], [0.025 * 12 * 0.25 / 3, 0], rtol=1e-6)
 
@@ -269,14 +269,10 @@ def test_kgsf_gate_joins_both_sides():
 # SASRec
 
 
-_states = jax.jit(functools.partial(MODELS["sasrec"].apply, method=SasRec.states))
-
-
 def states(films, length=5):
     """States [B, 1 + length, 16] of the start and of each film."""
     ids, mask = padded(films, length, COUNT)
-    found, _ = _states({"params": parameters("sasrec")}, ids, mask)
-    return np.asarray(found)
+    return np.asarray(program("sasrec", method=SasRec.states)({"params": parameters("sasrec")}, ids, mask)[0])
 
 
 def test_sasrec_is_causal():
@@ -294,9 +290,8 @@ def test_sasrec_knows_the_order():
 def test_sasrec_learns_every_next_film():
     films = [[1, 5, 2]]
     ids, mask = padded(films, 5, COUNT)
-    _, sown = MODELS["sasrec"].apply(
-        {"params": parameters("sasrec")}, {"films": ids, "film_mask": mask}, WORLD, mutable=["losses"]
-    )
+    batch = {"films": ids, "film_mask": mask}
+    _, sown = program("sasrec", mutable="losses")({"params": parameters("sasrec")}, batch, WORLD)
     scores = states(films)[0, :3] @ parameters("sasrec")["table"][:COUNT].T
     expected = -np.asarray(jax.nn.log_softmax(scores))[np.arange(3), films[0]].sum()
     np.testing.assert_allclose(sown["losses"]["next"][0], [expected], rtol=1e-5)

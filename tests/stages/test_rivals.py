@@ -1,4 +1,4 @@
-"""Every rival through the loop: what it writes, what the evaluation makes of it, what it learns of the built-in corpus."""
+"""Every rival through the loop: what it writes, what the evaluation finds, that it learns the built-in corpus."""
 
 from __future__ import annotations
 
