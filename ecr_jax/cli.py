@@ -18,6 +18,7 @@ from ecr_jax.corpus.schema import Split
 from ecr_jax.hub import HubError
 
 Stage = Literal["emotion", "fusion", "conversation", "recommendation", "response"]
+Rival = Literal["autorec", "ease", "kbrd", "kgsf", "language_model", "sasrec", "text_encoder"]
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 
 
@@ -69,8 +70,21 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class RivalTraining:
+    """Train a rival on what the recommender is trained on; writes `runs/NAME/rivals/RIVAL`, which `evaluate` finds."""
+
+    settings: Settings
+    rival: tyro.conf.Positional[Rival]
+    """Which. Its settings are `--rivals.RIVAL.…`."""
+    config: str = "demo"
+    """A name in configs/, or the path of a .py file that defines `config`."""
+    force: bool = False
+    """Remove what it wrote before and begin anew."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
-    """Measure a trained run beside the baselines, once; writes report.json and report.html to `runs/NAME/SPLIT`."""
+    """Measure a run beside the baselines and its rivals, once; writes report.json and .html to `runs/NAME/SPLIT`."""
 
     settings: Settings
     config: str = "demo"
@@ -138,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo:
+def _parse(arguments: list[str]) -> Prepare | Train | RivalTraining | Sweep | Evaluate | Compare | Chat | Demo:
     # The named config is the default that the other flags change, so it is looked up first.
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
@@ -147,6 +161,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | Sweep | Evaluate | Compare
     made = {
         "prepare": Prepare(settings, name),
         "train": Train(settings, tyro.MISSING, name),
+        "rival": RivalTraining(settings, tyro.MISSING, name),
         "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
         "compare": Compare(tyro.MISSING),
@@ -160,7 +175,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | Sweep | Evaluate | Compare
     return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
 
 
-def _run(command: Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo, console: Console) -> None:
+def _run(command: Prepare | Train | RivalTraining | Sweep | Evaluate | Compare | Chat | Demo, console: Console) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     from ecr_jax import demo, sweep
     from ecr_jax.evaluation import compare
@@ -178,6 +193,8 @@ def _run(command: Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo, co
             prepare(settings, force=force, console=console)
         case Train(settings, stage, force=force):
             train(settings, stage, force=force)
+        case RivalTraining(settings, rival, force=force):
+            train(settings, f"rivals/{rival}", force=force)
         case Evaluate(settings, split=split, protocol=protocol, force=force):
             evaluation.evaluate(settings, split=Split(split), protocol=protocol, force=force, console=console)
         case Compare(runs, split, every_pair, metrics, strata, resamples, into):

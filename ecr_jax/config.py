@@ -27,16 +27,23 @@ __all__ = [
     "ConfigError",
     "ConversationConfig",
     "CorpusConfig",
+    "EaseConfig",
     "EmotionConfig",
     "EncoderConfig",
     "EvaluationConfig",
     "FeedbackWeights",
     "FusionConfig",
     "LoraConfig",
+    "GraphRivalConfig",
+    "KgsfConfig",
+    "LanguageModelRivalConfig",
     "OptimConfig",
     "RecommendationConfig",
     "RecommenderConfig",
     "ResponseConfig",
+    "RivalConfig",
+    "RivalsConfig",
+    "SasRecConfig",
     "TrainConfig",
     "load",
 ]
@@ -305,6 +312,104 @@ class EvaluationConfig:
         _at_least(self, 0, "replies", "shown")
 
 
+@dataclass(frozen=True)
+class RivalConfig:
+    """A model of `ecr_jax.models.baselines`.
+
+    Attributes:
+      train: how it is trained.
+      width: of its hidden layer, embeddings or states, where it has any.
+      dropout: rate, where the model says.
+    """
+
+    train: TrainConfig = TrainConfig(epochs=10, batch_size=128, optim=OptimConfig(learning_rate=1e-3))
+    width: int = 128
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "width")
+        _require(self, "dropout", 0 <= self.dropout < 1, "a rate lies in [0, 1)")
+
+
+@dataclass(frozen=True)
+class GraphRivalConfig(RivalConfig):
+    """A rival that reads the knowledge graph. `bases`: basis matrices of its convolution."""
+
+    bases: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "bases")
+
+
+@dataclass(frozen=True)
+class KgsfConfig(GraphRivalConfig):
+    """KGSF.
+
+    Attributes:
+      pretraining: how the mutual information of words and entities is trained, before the ranking is.
+      information: weight of the mutual information in the loss.
+      max_words: most distinct words of a context, the latest are kept.
+    """
+
+    pretraining: TrainConfig = TrainConfig(epochs=3, batch_size=128, optim=OptimConfig(learning_rate=1e-3))
+    information: float = 0.025
+    max_words: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0.0, "information")
+        _at_least(self, 1, "max_words")
+
+
+@dataclass(frozen=True)
+class SasRecConfig(RivalConfig):
+    """SASRec. `layers`: its blocks; `heads`: of each, they divide the width."""
+
+    layers: int = 2
+    heads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "layers", "heads")
+        _require(self, "heads", self.width % self.heads == 0, f"choose a divisor of the width {self.width}")
+
+
+@dataclass(frozen=True)
+class EaseConfig:
+    """EASE. `strengths`: the regularisers to choose from on validation (Steck's lambda)."""
+
+    strengths: tuple[float, ...] = (50.0, 100.0, 200.0, 500.0, 1000.0)
+
+    def __post_init__(self) -> None:
+        good = len(self.strengths) > 0 and all(strength > 0 for strength in self.strengths)
+        _require(self, "strengths", good, "give one or more numbers above 0")
+
+
+@dataclass(frozen=True)
+class LanguageModelRivalConfig(RivalConfig):
+    """A frozen language model's last state. `layers`: how many of its lowest layers are used, None for all."""
+
+    layers: int | None = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "layers")
+
+
+@dataclass(frozen=True)
+class RivalsConfig:
+    """The rivals by name; `ecr rival NAME` trains one."""
+
+    autorec: RivalConfig = RivalConfig()
+    ease: EaseConfig = EaseConfig()
+    kbrd: GraphRivalConfig = GraphRivalConfig()
+    kgsf: KgsfConfig = KgsfConfig()
+    language_model: LanguageModelRivalConfig = LanguageModelRivalConfig()
+    sasrec: SasRecConfig = SasRecConfig()
+    text_encoder: RivalConfig = RivalConfig()
+
+
 _SHARED = ("corpus", "encoder", "recommender", "seed")
 """Sections that all stages of a run must agree on."""
 
@@ -322,6 +427,7 @@ class Config:
     response: ResponseConfig
     encoder: EncoderConfig = EncoderConfig()
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
+    rivals: RivalsConfig = RivalsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     prepared: Path = Path("prepared")
     runs: Path = Path("runs")
@@ -341,12 +447,14 @@ class Config:
         return self.prepared / self.name
 
     def stage_folder(self, stage: str) -> Path:
-        """What `ecr train STAGE` writes."""
+        """What `ecr train STAGE` writes; the stage of a rival is `rivals/NAME`."""
         return self.runs / self.name / stage
 
     def recorded(self, stage: str) -> dict[str, Any]:
         """What a stage's folder keeps of the config: what the stage depends on; see `read_recorded`."""
-        return {name: self.as_json()[name] for name in ("name", "prepared", *_SHARED, stage)}
+        made, (room, _, rival) = self.as_json(), stage.partition("/")
+        own = {rival: made[room][rival]} if rival else made[room]
+        return {name: made[name] for name in ("name", "prepared", *_SHARED)} | {room: own}
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for manifests and run folders."""
@@ -374,7 +482,7 @@ def read_recorded(run: Path, stages: Iterable[str], otherwise: Config | None = N
         for name in ("inputs", *_SHARED):
             if name in value and name in kept and value[name] != kept[name]:
                 raise ValueError(f"{run}: {stage!r} has another {name!r} than the stages before it; train it again")
-        value |= kept
+        value |= kept | {"rivals": value.get("rivals", {}) | kept.get("rivals", {})}
     if value["name"] != run.name:
         raise ValueError(f"{run} is the run {value['name']!r} under another name; name the folder so again")
     return from_json(rest | value, runs=run.parent)

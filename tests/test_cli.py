@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import ecr_jax.evaluation.run
 import ecr_jax.inference.chat
 import ecr_jax.prepare
 import ecr_jax.stages
-from ecr_jax.cli import main
+from ecr_jax.cli import Rival, main
 from ecr_jax.corpus.schema import BadLine, CorpusError, Split
 from ecr_jax.training.sharding import ShardingConfig
 
@@ -34,10 +35,10 @@ def called(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["evaluate"], ["compare"], ["chat"], ["demo"]])
+@pytest.mark.parametrize("command", ["", "prepare", "train", "rival", "sweep", "evaluate", "compare", "chat", "demo"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--help"])
+        main([*command.split(), "--help"])
     assert ended.value.code == 0
     assert f"ecr {' '.join(command)}".strip() in capsys.readouterr().out
 
@@ -67,6 +68,19 @@ def test_train_split_over_devices(called, capsys):
     with pytest.raises(SystemExit):
         main(["train", "response", *flags[:2]])
     assert "needs 2 or more devices on `model`" in capsys.readouterr().err
+
+
+def test_rival(called):
+    assert main(["rival", "kbrd", "--force", "--rivals.kbrd.width", "32"]) == 0
+    ((name, (config, stage), named),) = called
+    assert (name, stage, named) == ("train", "rivals/kbrd", {"force": True})
+    assert config.rivals.kbrd.width == 32 and config.rivals.kgsf.width != 32
+
+
+def test_every_rival_can_be_named():
+    from ecr_jax.stages.rivals import RIVALS
+
+    assert typing.get_args(Rival) == RIVALS
 
 
 def test_the_config_may_come_last(called):
@@ -106,6 +120,7 @@ def test_unknown_config(called, capsys):
         (["train", "cooking"], "cooking"),
         (["train"], "fusion"),
         (["evaluate", "--protocol", "mine"], "published"),
+        (["rival", "cooking"], "cooking"),
         (["fly"], "fly"),
         (["prepare", "--corpus.dialogues", "many"], "many"),
         (["prepare", "--corpus.colour", "red"], "colour"),

@@ -15,13 +15,19 @@ from ecr_jax.config import (
     ConfigError,
     ConversationConfig,
     CorpusConfig,
+    EaseConfig,
     EmotionConfig,
     EncoderConfig,
     EvaluationConfig,
     FeedbackWeights,
+    GraphRivalConfig,
+    KgsfConfig,
+    LanguageModelRivalConfig,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
+    RivalConfig,
+    SasRecConfig,
     TrainConfig,
 )
 
@@ -56,6 +62,17 @@ WRONG = [
     (ResponseConfig, dict(train=TRAIN), "quantize", "int4", "choose one of None, int8, nf4"),
     (ResponseConfig, dict(train=TRAIN), "remat", "all", "choose one of none, dots, full"),
     (ResponseConfig, dict(train=TRAIN), "triples", -1, "at least 0"),
+    (RivalConfig, {}, "width", 0, "at least 1"),
+    (RivalConfig, {}, "dropout", 1.0, "[0, 1)"),
+    (GraphRivalConfig, {}, "bases", 0, "at least 1"),
+    (GraphRivalConfig, {}, "width", 0, "at least 1"),
+    (KgsfConfig, {}, "information", -0.1, "at least 0"),
+    (KgsfConfig, {}, "max_words", 0, "at least 1"),
+    (SasRecConfig, {}, "layers", 0, "at least 1"),
+    (SasRecConfig, {}, "heads", 3, "a divisor of the width 128"),
+    (EaseConfig, {}, "strengths", (), "one or more numbers above 0"),
+    (EaseConfig, {}, "strengths", (1.0, 0.0), "one or more numbers above 0"),
+    (LanguageModelRivalConfig, {}, "layers", 0, "at least 1"),
     (EvaluationConfig, {}, "resamples", 0, "at least 1"),
     (EvaluationConfig, {}, "auc_batch", 0, "at least 1"),
     (EvaluationConfig, {}, "replies", -1, "at least 0"),
@@ -126,3 +143,16 @@ def test_every_named_config_loads_under_its_own_name():
     assert {"demo", "redial"} <= set(names)
     for name in names:
         assert isinstance(configs.load(name), Config) and configs.load(name).name == name
+
+
+def test_rivals_of_a_run_are_put_together(tmp_path):
+    """What each rival's folder keeps of its own settings is read back, whatever the other rivals' are."""
+    config = dataclasses.replace(configs.load("demo"), runs=tmp_path)
+    width = dataclasses.replace(config.rivals.kbrd, width=7)
+    config = dataclasses.replace(config, rivals=dataclasses.replace(config.rivals, kbrd=width, ease=EaseConfig((3.0,))))
+    stages = ("emotion", "fusion", "conversation", "recommendation", "response", "rivals/kbrd", "rivals/ease")
+    for stage in stages:
+        config.stage_folder(stage).mkdir(parents=True)
+        (config.stage_folder(stage) / "config.json").write_text(json.dumps(config.recorded(stage)))
+    assert set(config.recorded("rivals/kbrd")["rivals"]) == {"kbrd"}
+    assert dataclasses.replace(configs.read_recorded(tmp_path / "demo", stages), evaluation=config.evaluation) == config

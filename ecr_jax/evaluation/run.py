@@ -25,12 +25,13 @@ from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction, Target
 from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
 from ecr_jax.evaluation.significance import interval, resample
+from ecr_jax.features.contexts import ContextExamples
 from ecr_jax.features.examples import Dialogue, Examples, Row, conversation_rows, recommendation_rows, spread
 from ecr_jax.files import read_jsonl_rows, write_jsonl
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.inference.pipeline import Reply as Said
 from ecr_jax.prepare import Prepared
-from ecr_jax.stages import STAGES, recommender
+from ecr_jax.stages import STAGES, recommender, rivals
 from ecr_jax.stages.ground import Ground
 
 NEEDED = ("emotion", "recommendation")
@@ -67,7 +68,9 @@ def evaluate(
     """
     trained = _trained(config)
     if partner is None:  # the run's own settings, and what this call wants measured
-        kept = read_recorded(config.runs / config.name, [stage for stage in STAGES if stage in trained], config)
+        run = config.runs / config.name
+        stages = [stage for stage in STAGES if stage in trained] + [f"rivals/{name}" for name in rivals.trained(run)]
+        kept = read_recorded(run, stages, config)
         partner = Partner(Ground(dataclasses.replace(kept, evaluation=config.evaluation, prepared=config.prepared)))
     ground, config, by = partner.ground, partner.config, PROTOCOLS[protocol]
     home = config.stage_folder(split.value)
@@ -84,6 +87,7 @@ def evaluate(
     training = ground.dialogues(Split.TRAIN)
     recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
     found = {"ecr": list(ranked(partner, split, by))} | _baselines(ground, training, recommended, wanted, by)
+    found |= _rivals(ground, split, by)
     catalogue = Catalogue.of(config.corpus.name, split.value, protocol, ground.prepared.graph.items, recommended)
     catalogue.save(folder)
     predictions.write(folder / "predictions.jsonl", (row for rows in found.values() for row in rows))
@@ -216,9 +220,18 @@ def ranked(partner: Partner, split: Split, by: Protocol = PROTOCOLS["default"]) 
     yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items, columns, by)
 
 
+def _rivals(ground: Ground, split: Split, by: Protocol) -> dict[str, list[Prediction]]:
+    """The prediction rows of every rival that was trained in the run's folder."""
+    items, found = np.asarray(ground.prepared.graph.items), {}
+    for name in rivals.trained(ground.config.runs / ground.config.name):
+        examples, number, scored = rivals.ranked(ground, name, split, by.rows)
+        found[name] = list(_ranked(name, examples, scored, number, items, np.arange(len(items)), by))
+    return found
+
+
 def _ranked(
     model: str,
-    examples: Examples,
+    examples: Examples | ContextExamples,
     scored: Iterable[tuple[dict, np.ndarray]],
     number: int,
     items: np.ndarray,

@@ -1,4 +1,4 @@
-"""The five trainings, one short file each; `train` runs one of them by name."""
+"""The five trainings and that of the rivals, one short file each; `train` runs one of them by name."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
 
     Args:
       config: the experiment.
-      stage: one of `STAGES`.
+      stage: one of `STAGES`, or `rivals/NAME`.
       force: removes what the stage wrote before.
       ground: shared by the stages of one process; a new one where None.
     """
-    if stage not in STAGES:
+    room, _, rival = stage.partition("/")
+    if stage not in STAGES and room != "rivals":
         raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
     folder, ground = config.stage_folder(stage), ground or Ground(config)
     if force and folder.exists():
@@ -37,7 +38,7 @@ def train(config: Config, stage: str, *, force: bool = False, ground: Ground | N
     started, cost = time.monotonic(), folder / "cost.json"
     kept = json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {"seconds": 0.0, "peak_memory_mb": 0.0}
     try:
-        importlib.import_module(f"ecr_jax.stages.{stage}").train(ground)
+        importlib.import_module(f"ecr_jax.stages.{room}").train(ground, *filter(None, [rival]))
     finally:
         if (folder / "config.json").is_file():
             seconds = kept["seconds"] + time.monotonic() - started

@@ -79,7 +79,7 @@ def run(tmp_path_factory):
     config = tiny_config(tmp_path_factory.mktemp("run"))
     prepare(config, console=Console(quiet=True))
     ground = Ground(config)
-    for stage in STAGES:
+    for stage in (*STAGES, "rivals/ease"):
         train(config, stage, ground=ground)
     return config
 
@@ -259,7 +259,7 @@ def test_evaluation(run, partner):
     written = {path.name for path in folder.iterdir()}
     assert written == {"predictions.jsonl", "catalogue.json", "reads.jsonl", "report.html", "report.json"}
     predictions = read_jsonl_rows(folder / "predictions.jsonl")
-    models = {"ecr", "popularity", "copy-last", "co-occurrence"}
+    models = {"ecr", "popularity", "copy-last", "co-occurrence", "ease"}
     for model in models:
         rows = [row for row in predictions if row["model"] == model]
         assert len(rows) == targets

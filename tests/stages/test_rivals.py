@@ -1,0 +1,132 @@
+"""Every rival through the loop: what it writes, what the evaluation finds, that it learns the built-in corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ecr_jax import config as configs
+from ecr_jax import metrics
+from ecr_jax.config import CorpusConfig, OptimConfig, TrainConfig
+from ecr_jax.corpus.schema import Split
+from ecr_jax.evaluation.run import _rivals
+from ecr_jax.features.examples import recommendation_rows, recommended
+from ecr_jax.files import read_jsonl_rows
+from ecr_jax.prepare import prepare
+from ecr_jax.stages import rivals, train
+from ecr_jax.stages.ground import Ground
+from tests.stages.test_stages import contents, tiny_config
+
+pytestmark = pytest.mark.slow
+
+
+def with_training(config, **settings):
+    """The config with the same training and sizes for every rival that is stepped."""
+    made = {
+        name: dataclasses.replace(getattr(config.rivals, name), **settings) for name in rivals.RIVALS if name != "ease"
+    }
+    return dataclasses.replace(config, rivals=dataclasses.replace(config.rivals, **made))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A prepared config with a stage that labels emotions and all rivals, two steps each."""
+    config = with_training(
+        tiny_config(tmp_path_factory.mktemp("run")), train=TrainConfig(steps=2, batch_size=8), width=8
+    )
+    short = dataclasses.replace(config.rivals.kgsf, pretraining=TrainConfig(steps=1, batch_size=8))
+    config = dataclasses.replace(config, rivals=dataclasses.replace(config.rivals, kgsf=short))
+    prepare(config, console=Console(quiet=True))
+    ground = Ground(config)
+    for stage in ("emotion", *(f"rivals/{name}" for name in rivals.RIVALS)):
+        train(config, stage, ground=ground)
+    return config
+
+
+@pytest.mark.parametrize("name", rivals.RIVALS)
+def test_each_rival_writes_its_run(run, name):
+    folder = run.stage_folder(f"rivals/{name}")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["best"]["metrics"].keys() >= {"recall@1", "recall@10", "recall@50"}
+    assert json.loads((folder / "config.json").read_text())["rivals"].keys() == {name}
+    assert (folder / "pretraining" / "summary.json").is_file() == (name == "kgsf")
+    if name == "ease":
+        rows = read_jsonl_rows(folder / "metrics.jsonl")
+        assert [row["strength"] for row in rows] == list(run.rivals.ease.strengths)
+        assert summary["best"]["value"] == max(row["recall@10"] for row in rows)
+
+
+def test_done_is_not_done_again(run):
+    before = contents(run.stage_folder("rivals/kgsf"))
+    train(run, "rivals/kgsf")
+    after = contents(run.stage_folder("rivals/kgsf"))
+    assert {path.name for path in after if after[path] != before.get(path)} <= {"cost.json"}
+
+
+def test_the_evaluation_finds_them(run):
+    ground = Ground(run)
+    assert rivals.trained(run.runs / run.name) == rivals.RIVALS
+    found = _rivals(ground, Split.TEST)
+    wanted = [
+        (ground.dialogues(Split.TEST)[row.dialogue].id, row.turn, item)
+        for row in recommendation_rows(ground.dialogues(Split.TEST))
+        for item, _, _ in row.targets
+    ]
+    assert tuple(found) == rivals.RIVALS
+    for name, rows in found.items():
+        assert [row.key for row in rows] == wanted and {row.model for row in rows} == {name}
+        assert all(1 <= row.rank <= 6 and 0 < row.score < 1 for row in rows)
+
+
+def test_validation_is_that_of_the_prediction_rows(run):
+    """What selection saw is what the evaluation measures."""
+    for name, rows in _rivals(Ground(run), Split.VALID).items():
+        best = json.loads((run.stage_folder(f"rivals/{name}") / "summary.json").read_text())["best"]["metrics"]
+        assert np.mean([row.rank <= 1 for row in rows]) == pytest.approx(best["recall@1"])
+
+
+def test_wrong_names_and_missing_stages(run, tmp_path):
+    with pytest.raises(ValueError, match="no rival 'cooking'; there are autorec, ease, kbrd"):
+        train(run, "rivals/cooking")
+    with pytest.raises(ValueError, match="run `ecr train emotion` with this config first"):
+        train(dataclasses.replace(run, runs=tmp_path), "rivals/kbrd")
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory, hub_model):
+    """The built-in corpus, small, with the models that packages ship; nobody is felt, for no rival asks."""
+    for name in ("wikidata-films", "minilm-l6", "smollm2-135m-instruct"):
+        hub_model(name)
+    folder = tmp_path_factory.mktemp("films")
+    config = dataclasses.replace(
+        configs.load("demo"), name="films", corpus=CorpusConfig(name="films", dialogues=400, film_reviews=20),
+        prepared=folder / "prepared", runs=folder / "runs",
+    )  # fmt: skip
+    config = with_training(
+        config, width=32, train=TrainConfig(epochs=12, batch_size=64, optim=OptimConfig(learning_rate=1e-2))
+    )
+    prepare(config, console=Console(quiet=True))
+    ground = Ground(config)
+    ground.emotions = {}
+    return ground
+
+
+@pytest.mark.parametrize("name", rivals.RIVALS)
+def test_learns_the_built_in_corpus(films, name):
+    """Better than popularity among the first ten, and its loss falls well below the start."""
+    counts = recommended(films.dialogues(Split.TRAIN))
+    popular = np.asarray([counts[item] for item in films.prepared.graph.items.tolist()], float)
+    targets = [item for row in recommendation_rows(films.dialogues(Split.VALID)) for item, _, _ in row.targets]
+    places = np.searchsorted(films.prepared.graph.items, targets)
+    known = metrics.recall_at(metrics.ranks(np.tile(popular, (len(places), 1)), places), 10).mean()
+    train(films.config, f"rivals/{name}", ground=films)
+    folder = films.config.stage_folder(f"rivals/{name}")
+    best = json.loads((folder / "summary.json").read_text())["best"]["metrics"]
+    assert best["recall@10"] > 1.5 * known
+    losses = [row["cross_entropy"] for row in read_jsonl_rows(folder / "metrics.jsonl") if row["split"] == "train"] \
+        if name != "ease" else [1.0, 0.0]
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
