@@ -26,7 +26,7 @@ from ecr_jax.evaluation import predictions, ranking, report
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
 from ecr_jax.evaluation.report import Report
-from ecr_jax.evaluation.run import ranked, sources
+from ecr_jax.evaluation.run import provenance, ranked
 from ecr_jax.features.examples import recommendation_rows
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.objective import Objective
@@ -254,4 +254,4 @@ def _report(done: Sequence[Done], ground: Ground, split: Split, failed: list[str
             "train_seconds": summary["train_seconds"],
             "best_step": summary["best"]["step"],
         })  # fmt: skip
-    return Report(tuple(rows), sources(done[0][1], ground.prepared) | {"cells": told, "failed": failed})
+    return Report(tuple(rows), provenance(done[0][1], ground.prepared) | {"cells": told, "failed": failed})

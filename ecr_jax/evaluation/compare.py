@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from ecr_jax.corpus.schema import Split
-from ecr_jax.evaluation import predictions, provenance, ranking, report
+from ecr_jax.evaluation import predictions, ranking, report
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
 from ecr_jax.evaluation.protocol import PROTOCOLS
@@ -152,7 +152,7 @@ def compare(
         "groups": {group.label: [_told(source) for source in group.runs] for group in parsed},
         "tests": f"{tests} paired randomisation tests, {resamples} permutations of dialogues, seed {seed}; p by Holm",
         **({"left out": missing} if missing else {}),
-        **provenance.machine(),
+        **report.made_by(),
     }
     made = report.Report(tuple(rows), told)
     report.write(made, into)

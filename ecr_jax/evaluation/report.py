@@ -9,19 +9,22 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import platform
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import jinja2
 import matplotlib
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ecr_jax import files
+from ecr_jax import files, host
 from ecr_jax.evaluation import ranking
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
@@ -78,6 +81,17 @@ class Report:
             if (row.model, row.metric, row.stratum) == (model, metric, stratum):
                 return row
         return None
+
+
+def made_by() -> dict[str, str]:
+    """What makes a report, for its provenance: commit, command, hardware and versions."""
+    return {
+        "commit": host.commit(),
+        "command": " ".join(["ecr", *sys.argv[1:]]),
+        "hardware": host.hardware(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
 
 
 def build(

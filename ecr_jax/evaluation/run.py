@@ -16,11 +16,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ecr_jax import host
 from ecr_jax.config import Config, read_recorded
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
-from ecr_jax.evaluation import baselines, predictions, provenance, report, text
+from ecr_jax.evaluation import baselines, predictions, report, text
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction, Target
 from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
@@ -110,7 +109,7 @@ def evaluate(
         seed=config.seed,
         auc_batch=config.evaluation.auc_batch,
         extra=extra,
-        provenance=sources(config, ground.prepared) | told,
+        provenance=provenance(config, ground.prepared) | told,
         curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in trained},
         replies=shown,
         confusion=confusion,
@@ -167,14 +166,14 @@ def _finished(folder: Path, made_of: dict) -> report.Report | None:
 def _record(home: Path, split: Split, made_of: dict) -> str:
     """Notes that a split was ranked, and says how often it was by now."""
     path = home / "reads.jsonl"
-    rows = read_jsonl_rows(path) if path.is_file() else []
+    rows, by = read_jsonl_rows(path) if path.is_file() else [], report.made_by()
     rows.append(
         {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "protocol": made_of["protocol"],
             "parameters": made_of["parameters"]["recommendation"],
-            "commit": host.commit(),
-            "command": provenance.command(),
+            "commit": by["commit"],
+            "command": by["command"],
         }
     )
     write_jsonl(path, rows)
@@ -210,14 +209,14 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
 def ranked(partner: Partner, split: Split, by: Protocol = PROTOCOLS["default"]) -> Iterator[Prediction]:
     """The recommender's prediction rows; needs no stage that makes replies."""
     ground, (made, scorer, params) = partner.ground, partner.ranker
-    columns = np.arange(len(made.items))
+    columns = None
     if by.all_entities:  # and the padding entity, which the released code scores with them
         scorer = recommender.Scorer(made, np.arange(len(ground.prepared.graph) + 1), "recommendation")
         columns = made.items
     examples = recommender.examples(ground, made, split, by.rows)
     size = ground.config.recommendation.train.batch_size
     over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
-    yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items, columns, by)
+    yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items, by, columns)
 
 
 def _rivals(ground: Ground, split: Split, by: Protocol) -> dict[str, list[Prediction]]:
@@ -225,7 +224,7 @@ def _rivals(ground: Ground, split: Split, by: Protocol) -> dict[str, list[Predic
     items, found = np.asarray(ground.prepared.graph.items), {}
     for name in rivals.trained(ground.config.runs / ground.config.name):
         examples, number, scored = rivals.ranked(ground, name, split, by.rows)
-        found[name] = list(_ranked(name, examples, scored, number, items, np.arange(len(items)), by))
+        found[name] = list(_ranked(name, examples, scored, number, items, by))
     return found
 
 
@@ -235,14 +234,15 @@ def _ranked(
     scored: Iterable[tuple[dict, np.ndarray]],
     number: int,
     items: np.ndarray,
-    columns: np.ndarray,
     by: Protocol,
+    columns: np.ndarray | None = None,
 ) -> Iterator[Prediction]:
-    """Prediction rows of `number` batches with their scores [B, C], of which `columns` are the items', in order."""
+    """Prediction rows of `number` batches with their scores [B, C]; `columns` are the items', by default all C."""
     rows: dict[int, list[Prediction]] = {}
     for batch, scores in track(scored, total=number, description=f"rank, {model}"):
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares = (shares / shares.sum(axis=1, keepdims=True))[:, columns]
+        shares /= shares.sum(axis=1, keepdims=True)
+        shares = shares if columns is None else shares[:, columns]
         for place in np.flatnonzero(batch["example_mask"]):
             example = int(batch["example"][place])
             targets = _targets(examples.spoken, examples.rows[example])
@@ -332,12 +332,12 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
     ]
 
 
-def sources(config: Config, prepared: Prepared) -> dict:
+def provenance(config: Config, prepared: Prepared) -> dict:
     """What a report's numbers come from: code, command, machine, data, and what each stage cost."""
     folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in STAGES}
     files = {name: folder / "cost.json" for name, folder in folders.items()}
     costs = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items() if path.is_file()}
-    return provenance.machine() | {
+    return report.made_by() | {
         "config": config.name,
         "data": {name: digest[:16] for name, digest in prepared.manifest["inputs"].items()},
         "counts": prepared.manifest["counts"],
