@@ -424,13 +424,13 @@ def language_model(
       chunk: about how many tokens are scored at once, over all rows.
 
     Returns:
-      The sum over all predicted tokens, float32 scalar (divide by `where[:, 1:].sum()` for the token mean), and how
-      many of them had the highest score, int32 scalar.
+      The sum over all predicted tokens, a scalar of float32 or more (divide by `where[:, 1:].sum()` for the token
+      mean), and how many of them had the highest score, int32 scalar.
 
     Reference: ECR Eqs. 1, 9.
     """
     batch, length = tokens.shape
-    weights = where[:, 1:].astype(jnp.float32)
+    weights = where[:, 1:].astype(jnp.promote_types(hidden.dtype, jnp.float32))
     labels = jnp.where(weights != 0, tokens[:, 1:], 0)
     size = max(1, min(length - 1, chunk // batch))
     spare = -(length - 1) % size
@@ -445,7 +445,7 @@ def language_model(
 
 def _score(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple:
     """Scores [n, V] of one chunk, their log-sum-exp, the weighted loss and the number of hits."""
-    scores = jnp.einsum("nd,vd->nv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    scores = jnp.einsum("nd,vd->nv", hidden, head.astype(hidden.dtype), preferred_element_type=weights.dtype)
     mass = jax.nn.logsumexp(scores, axis=-1)
     chosen = jnp.take_along_axis(scores, labels[..., None], axis=-1)[..., 0]
     hits = (chosen >= scores.max(axis=-1)) & (weights != 0)
@@ -460,12 +460,13 @@ def _scored(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.
         _, _, loss, hits = _score(part[0], head, *part[1:])
         return (sofar[0] + loss, sofar[1] + hits), None
 
-    return jax.lax.scan(add, (jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)), (hidden, labels, weights))[0]
+    start = jnp.zeros((), weights.dtype), jnp.zeros((), jnp.int32)
+    return jax.lax.scan(add, start, (hidden, labels, weights))[0]
 
 
 def _scored_forward(hidden: Any, head: Any, labels: Any, weights: Any) -> tuple:
     """The same with the gradients of the loss, which are linear in what comes from above: one number."""
-    table, trained = head.value, head.perturbed
+    table, trained, exact = head.value, head.perturbed, weights.value.dtype
 
     def add(sofar: tuple, part: tuple) -> tuple[tuple, jax.Array]:
         states, labels, weights = part
@@ -476,11 +477,11 @@ def _scored_forward(hidden: Any, head: Any, labels: Any, weights: Any) -> tuple:
         to_states = jnp.einsum("nv,vd->nd", change, table.astype(states.dtype))
         to_table = sofar[2]
         if trained:
-            to_table += jnp.einsum("nv,nd->vd", change, states, preferred_element_type=jnp.float32)
+            to_table += jnp.einsum("nv,nd->vd", change, states, preferred_element_type=exact)
         return (sofar[0] + loss, sofar[1] + hits, to_table), to_states
 
-    to_table = jnp.zeros(table.shape if trained else (), jnp.float32)
-    start = (jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), to_table)
+    to_table = jnp.zeros(table.shape if trained else (), exact)
+    start = (jnp.zeros((), exact), jnp.zeros((), jnp.int32), to_table)
     (loss, hits, to_table), to_states = jax.lax.scan(add, start, (hidden.value, labels.value, weights.value))
     return (loss, hits), (to_states, to_table.astype(table.dtype) if trained else None)
 

@@ -40,7 +40,7 @@ def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
     assert ended.value.code == 0
-    assert f"ecr {' '.join(command)}".strip() in capsys.readouterr().out
+    assert f"ecr {command}".strip() in capsys.readouterr().out
 
 
 def test_prepare(called):

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from ecr_jax import losses
-from ecr_jax.models import convert
+from ecr_jax.models import convert, language_model
 from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptEncoder
 from ecr_jax.models.recommender import HeadConfig, Recommender
@@ -50,8 +50,8 @@ def published_conversation(published, mode, dtype):
     def run(params):
         prefix = encoder.apply({"params": params}, published.graph, batch, "conversation")
         hidden = module.apply({"params": gpt2}, tokens, mask, prefix[:2], prefix.mask).hidden
-        logits = hidden @ gpt2["embed"]["embedding"].T  # as `language_model.logits`, which ends in float32
-        return losses.language_model(logits=logits, tokens=tokens, where=mask).sum() / mask[:, 1:].sum()
+        total, _ = losses.language_model(hidden=hidden, head=language_model.head(gpt2), tokens=tokens, where=mask)
+        return total / mask[:, 1:].sum()
 
     return run, fill(shapes, published.arrays, f"{model}/", dtype)
 
