@@ -47,7 +47,7 @@ READ, TRAINED = (8, 128), (4, 128)
 TOKENS = 4096
 ADAPTER = LoraConfig()
 OPTIMISER = optim.OptimConfig(learning_rate=1e-4, schedule="constant", warmup=0.0)
-WORDS = "\n".join(__doc__.split("\n\n")[2].splitlines()) + "\n\n" + __doc__.split("\n\n")[3].strip()
+WORDS = "\n\n".join(__doc__.strip().split("\n\n")[2:])
 
 
 def text(path: Path) -> np.ndarray:

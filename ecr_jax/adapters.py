@@ -76,14 +76,17 @@ def write(folder: Path, adapter: Adapter, config: LanguageConfig, base: str | No
     BertModel (RobertaModel), with a vocabulary that holds the trained tokens.
 
     Args:
-        folder: is replaced as a whole.
+        folder: where to; it must be new or empty.
         adapter: what is written; all its projections are the model's, every layer has all of them.
         config: sizes of the base.
         base: the base's name on the hub or path, for those who load the folder.
 
     Raises:
-        ValueError: an array that does not fit the sizes or the settings; all are listed.
+        ValueError: a folder with something in it; an array that does not fit the sizes or the settings, all are listed.
     """
+    folder = Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already; name a new folder, or remove it")
     family, settings = _FAMILIES[type(config)], adapter.config
     names = convert.projections(config)
     parts = lora.flat(adapter.params)

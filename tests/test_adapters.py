@@ -228,6 +228,10 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"tokens \[40\] with rows \(1, 16\) are not \[n, 16\] among 40"):
         adapters.write(tmp_path / "one", adapter._replace(tokens=(np.array([40]), np.ones((1, 16)))), LLAMA)
     assert not (tmp_path / "one").exists()
+    (tmp_path / "one").mkdir()
+    adapters.write(tmp_path / "one", adapter, LLAMA)
+    with pytest.raises(ValueError, match="one is there already; name a new folder, or remove it"):
+        adapters.write(tmp_path / "one", adapter, LLAMA)
 
 
 # ---------------------------------------------------------------------------------------------------- beside peft

@@ -14,6 +14,7 @@ import ecr_jax.inference.chat
 import ecr_jax.prepare
 import ecr_jax.stages
 from ecr_jax.cli import Rival, main
+from ecr_jax.config import LoraConfig
 from ecr_jax.corpus.schema import BadLine, CorpusError, Split
 from ecr_jax.training.sharding import ShardingConfig
 
@@ -81,6 +82,19 @@ def test_every_rival_can_be_named():
     from ecr_jax.stages.rivals import RIVALS
 
     assert typing.get_args(Rival) == RIVALS
+
+
+def test_an_adapter_on_a_quantised_base(called):
+    flags = ["--response.quantize", "nf4", "--response.dtype", "bfloat16", "--response.adapter.rank", "4"]
+    flags += ["--response.adapter.patterns", "layers/attention/q", "layers/mlp/.*"]
+    flags += ["--response.adapter.rank-pattern", "layers/mlp/.*", "2"]
+    assert main(["train", "response", *flags]) == 0
+    ((_, (config, _), _),) = called
+    assert (config.response.quantize, config.response.dtype) == ("nf4", "bfloat16")
+    assert config.response.adapter == LoraConfig(
+        ("layers/attention/q", "layers/mlp/.*"), rank=4, rank_pattern=(("layers/mlp/.*", 2),)
+    )
+    assert config.conversation.adapter == LoraConfig()
 
 
 def test_the_config_may_come_last(called):

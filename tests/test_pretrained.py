@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ecr_jax import pretrained
-from ecr_jax.models import convert, llama
+from ecr_jax.models import convert, llama, quantized
 from ecr_jax.models.bert import BertConfig
 from ecr_jax.models.gpt2 import Gpt2Config
 from tests import tiny
@@ -161,6 +161,13 @@ def test_the_lowest_layers_and_the_final_norm_are_kept(folder):
     for layers in (0, 4):
         with pytest.raises(ValueError, match=f"layers={layers}: .* has 3 layers; ask for 1 to 3"):
             pretrained.load(folder, layers=layers)
+
+
+def test_kernels_are_quantised_as_they_are_read(folder):
+    read = pretrained.load(folder, quantize="nf4")
+    assert_same(read.params, quantized.quantize(MODEL.params, quantized.KERNELS, "nf4"))
+    longer = pretrained.extend(read, jnp.ones((1, 16)))
+    assert longer.params["layers"] is read.params["layers"]
 
 
 def test_extended_models_read_the_new_tokens(folder):

@@ -186,14 +186,10 @@ def stack(params: Mapping[str, Any], adapters: Sequence[tuple[Adapter, LoraConfi
         rank = max(part[path]["a"].shape[-1] for part in parts if path in part)
         none = {"a": jnp.zeros((*layers, inputs, 0)), "b": jnp.zeros((*layers, 0, outputs))}
         chosen = [*(part.get(path, none) for part in parts), none]
-        filled = [
-            {
-                "a": _fill(part["a"], rank, axis=-1),
-                "b": _fill(part["b"], rank, axis=-2),
-            }
-            for part in chosen
-        ]
-        stacked[path] = {name: jnp.stack([part[name] for part in filled], axis=-3) for name in ("a", "b")}
+        stacked[path] = {
+            name: jnp.stack([_fill(part[name], rank, axis) for part in chosen], axis=-3)
+            for name, axis in (("a", -1), ("b", -2))
+        }
     return unflat(stacked)
 
 
@@ -202,13 +198,14 @@ def select(stacked: Adapter, rows: jax.Array) -> Adapter:
 
     Args:
         stacked: from `stack`.
-        rows: int [B], each row's place among the adapters stacked; -1 for the base alone.
+        rows: int [B], each row's place among the adapters stacked; -1 for the base alone. A place that there is not
+            makes the row NaN, so that it cannot pass for an answer.
 
     Returns:
         a [..., B, in, r] and b [..., B, r, out].
     """
-    # The zeros at the end are what -1 finds.
-    return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=-3), stacked)
+    places = jnp.maximum(jnp.asarray(rows), -1)  # the last place, of zeros, is what -1 finds
+    return jax.tree.map(lambda leaf: jnp.take(leaf, places, axis=-3, mode="fill"), stacked)
 
 
 def flat(adapter: Adapter) -> dict[str, dict[str, jax.Array]]:

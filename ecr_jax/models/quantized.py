@@ -10,6 +10,9 @@ int8 is symmetric over a whole column and takes 8 bits a weight. nf4 holds the i
 column in one byte and takes 4.25 bits a weight: its scales are rounded to bfloat16, before the codes are chosen, which
 saves most of what QLoRA's second quantisation of them saves (4.13 bits) and needs no further arrays.
 
+The library `qwix` (0.1.8) was tried first: it takes the layers of a stacked kernel for inputs, and a CPU holds its
+4-bit codes one in a byte.
+
 Reference: Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", 2023, section 3 and appendix E.
 """
 

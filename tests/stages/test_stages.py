@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from ecr_jax import config as configs
-from ecr_jax.config import TrainConfig
+from ecr_jax.config import LoraConfig, TrainConfig
 from ecr_jax.corpus.schema import Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation.predictions import read as read_predictions
@@ -63,10 +63,11 @@ def tiny_config(folder):
         ),
         emotion=few("emotion", hidden=8),
         fusion=few("fusion"),
-        conversation=few("conversation", language_model=language_model, layers=None, rank=2, max_reply=12,
-                         valid_examples=4),
+        conversation=few("conversation", language_model=language_model, layers=None, adapter=LoraConfig(rank=2),
+                         max_reply=12, valid_examples=4),
         recommendation=few("recommendation"),
-        response=few("response", language_model=language_model, rank=2, max_prompt=32, max_review=12, valid_examples=4),
+        response=few("response", language_model=language_model, adapter=LoraConfig(rank=2, dropout=0.1),
+                     quantize="int8", max_prompt=32, max_review=12, valid_examples=4),
         evaluation=dataclasses.replace(made.evaluation, resamples=20, replies=2, shown=1),
         prepared=folder / "prepared",
         runs=folder / "runs",
