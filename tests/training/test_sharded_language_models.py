@@ -109,8 +109,10 @@ class Outcome(NamedTuple):
     moments: dict
     metrics: dict
     text: str
-    split: set
+    kernels: set
     """Shapes [L, in, out] of the kernels that were split."""
+    split: set
+    """Those, and the shapes of the parts of adapters that were split and that no other array has."""
 
 
 @functools.cache
@@ -132,13 +134,18 @@ def train(family, strategy, adapter=False, *, devices=8, accumulation=1):
     given = state, jax.device_put(frozen, frozen_placement), make_batch(), jax.random.key(0)
     # To optimise machine code that runs for milliseconds would take most of the time.
     compiled = step.lower(*given).compile({"xla_backend_optimization_level": 0})
-    places = convert.flatten((placement["params"] | frozen_placement)["language_model"])
-    leaves = convert.flatten(base)
-    split = {leaves[name].shape for name, place in places.items()
-             if name.endswith("kernel") and not place.is_fully_replicated}
+    leaves, places = (
+        {f"{kind}/{name}": leaf for kind, part in tree.items() if kind != "prefix"
+         for name, leaf in convert.flatten(part).items()}
+        for tree in (params | frozen, placement["params"] | frozen_placement)
+    )  # fmt: skip
+    whole = {leaves[name].shape for name, place in places.items() if place.is_fully_replicated}
+    stacked = {name: leaf.shape for name, leaf in leaves.items() if leaf.ndim == 3 and leaf.shape not in whole}
+    kernels = {shape for name, shape in stacked.items() if name.endswith("kernel")}
     state, metrics = compiled(*given)
     state, metrics = jax.device_get((state, metrics))
-    return Outcome(state["params"], optax.tree.get(state["opt_state"], "mu"), metrics, compiled.as_text(), split)
+    moments = optax.tree.get(state["opt_state"], "mu")
+    return Outcome(state["params"], moments, metrics, compiled.as_text(), kernels, set(stacked.values()))
 
 
 def computed(text) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -174,13 +181,13 @@ def test_eight_devices_give_the_step_of_one(family, strategy, adapter):
 def test_micro_batches_over_devices_give_the_step_of_one():
     found, expected = train("llama", "fsdp", devices=4, accumulation=2), train("llama", "data", False, devices=1)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found.params, expected.params)
-    _no_kernel_in_one_piece(found)
+    _nothing_split_in_one_piece(found)
 
 
-def _no_kernel_in_one_piece(outcome):
-    """Nothing a device computes or is given (so no gradient, no moment either) has a split kernel's whole shape."""
+def _nothing_split_in_one_piece(outcome):
+    """Nothing a device computes or is given (so no gradient, no moment either) has a split array's whole shape."""
     shapes = {shape for _, shape in computed(outcome.text)}
-    assert outcome.split
+    assert outcome.kernels
     for layers, inputs, outputs in outcome.split:
         assert not shapes & {(layers, inputs, outputs), (layers, outputs, inputs)}
 
@@ -193,11 +200,11 @@ def test_no_device_holds_a_split_kernel_or_its_gradient_in_one_piece(family, str
     part of it before the next layer's turn. Under `tensor` no kernel is gathered at all.
     """
     outcome = train(family, strategy, adapter)
-    _no_kernel_in_one_piece(outcome)
+    _nothing_split_in_one_piece(outcome)
     operations = set(computed(outcome.text))
     gathered = {shape for operation, shape in operations if operation == "all-gather"}
     reduced = {shape for operation, shape in operations if operation in ("all-reduce", "reduce-scatter")}
-    ones = {shape[1:] for shape in outcome.split}
+    ones = {shape[1:] for shape in outcome.kernels}
     if strategy == "fsdp":
         assert ones <= gathered
         assert adapter or all(one in reduced or one[::-1] in reduced for one in ones)
@@ -261,7 +268,8 @@ def test_nine_heads_stay_whole_over_eight_devices():
 def test_a_7b_with_adapters_trains_on_eight_devices(strategy):
     """Compiled, not run: what a device of eight is given and needs for a step of Llama-2-7B with `<movie>`.
 
-    XLA for CPUs computes products of bfloat16 in float32, so an accelerator needs less for what is temporary.
+    XLA for CPUs computes products of bfloat16 in float32, and turns a device's whole share of the base into float32 for
+    that: most of what is temporary here, and nothing that an accelerator would need.
     """
     module = llama.Llama(LLAMA_7B, dtype=jnp.bfloat16, remat="full")
     base = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), shapes_of(module))
@@ -281,5 +289,6 @@ def test_a_7b_with_adapters_trains_on_eight_devices(strategy):
     rows = 8 * 512 * 5 / (8 // MODEL[strategy])
     assert abs(needs.argument_size_in_bytes - held - trained - rows) < 1e5
     assert needs.argument_size_in_bytes + needs.temp_size_in_bytes < whole * 2 / 3
-    outcome = Outcome({}, {}, {}, compiled.as_text(), {leaf.shape for leaf in jax.tree.leaves(base) if leaf.ndim == 3})
-    _no_kernel_in_one_piece(outcome)
+    kernels = {leaf.shape for leaf in jax.tree.leaves(base) if leaf.ndim == 3}
+    outcome = Outcome({}, {}, {}, compiled.as_text(), kernels, kernels)
+    _nothing_split_in_one_piece(outcome)
