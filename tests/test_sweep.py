@@ -18,7 +18,7 @@ from ecr_jax import config as configs
 from ecr_jax import sweep
 from ecr_jax.cli import main
 from ecr_jax.corpus.schema import Split
-from ecr_jax.evaluation import ranking, report
+from ecr_jax.evaluation import ranking
 from ecr_jax.losses import feedback_cross_entropy
 from ecr_jax.prepare import prepare
 from ecr_jax.sweep import Cell, cells, override
@@ -108,18 +108,18 @@ def broken(*, logits, targets, where):
     )
 
 
-SUM, OWN = "normalised_cross_entropy + 0.5*pairwise_dialogue", f"{__name__}:squares(scale=0.1)"
-LOSSES = ("feedback_cross_entropy", SUM, OWN)
+LOSSES = "normalised_cross_entropy + 0.5*pairwise_dialogue", f"{__name__}:squares(scale=0.1)"
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A config whose corpus is prepared and which has no stage yet."""
+    """A config whose corpus is prepared and which has no stage yet; two steps, each looked at."""
     from tests.stages.test_stages import tiny_config
 
     config = tiny_config(tmp_path_factory.mktemp("sweep"))
     prepare(config, console=Console(quiet=True))
-    return config
+    train = dataclasses.replace(config.recommendation.train, eval_every=1)
+    return dataclasses.replace(config, recommendation=dataclasses.replace(config.recommendation, train=train))
 
 
 def swept(config, **changes):
@@ -128,71 +128,76 @@ def swept(config, **changes):
     return sweep.run(config, **settings), console.file.getvalue()
 
 
-def times(folder):
-    """When each parameter file below was written."""
-    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("params.safetensors")}
+def trained(root):
+    """Every file of parameters under a folder, and when it was written."""
+    return {path.relative_to(root): path.stat().st_mtime_ns for path in root.rglob("params.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def made(base):
+    """Two losses, two seeds, nothing trained before."""
+    return swept(base)
 
 
 @pytest.mark.slow
-def test_sweep(base, monkeypatch):
-    made, said = swept(base)
+def test_one_table(base, made):
+    (table, said), root = made, base.runs / "sweep"
+    written = json.loads((root / "report.json").read_text())
+    assert [ranking.Row.of(row) for row in written["rows"]] == list(table.rows)
+    assert {row.model for row in table.rows} == {*LOSSES, f"{LOSSES[1]} - {LOSSES[0]}"}
+    assert all(np.isfinite(row.value) for row in table.rows) and {row.split for row in table.rows} == {"valid"}
+    assert all(loss in said for loss in LOSSES)
+    cells = written["provenance"]["cells"]
+    assert [(cell["model"], cell["seed"]) for cell in cells] == [(loss, seed) for loss in LOSSES for seed in (0, 1)]
+    found = table.value(LOSSES[0], "ndcg@10")
+    assert len(found.seeds) == 2 and found.value == pytest.approx(np.mean(found.seeds))
+
+
+@pytest.mark.slow
+def test_what_cells_share_is_trained_once(base, made):
     root = base.runs / "sweep"
-    folders = [path for path in root.iterdir() if path.is_dir()]
-    assert len(folders) == 6
-    # the stages before are trained once, in the run itself
     assert sorted(path.name for path in (base.runs / "tiny").iterdir()) == ["emotion", "fusion"]
+    folders = [path / "tiny" for path in root.iterdir() if path.is_dir()]
+    assert len(folders) == 4
     for folder in folders:
         for stage in ("emotion", "fusion"):
-            assert (folder / "tiny" / stage).is_symlink()
-            assert (folder / "tiny" / stage).resolve() == (base.runs / "tiny" / stage).resolve()
-        kept = configs.read_recorded(folder / "tiny", sweep.CHAIN[:2])  # a run as any other
-        assert kept.recommender == base.recommender
-    # one table: every loss, each but the first compared with it; as report.json, and printed
-    written = json.loads((root / "report.json").read_text())
-    assert [ranking.Row.of(row) for row in written["rows"]] == list(made.rows)
-    others = {f"{loss} - {LOSSES[0]}" for loss in LOSSES[1:]}
-    assert {row.model for row in made.rows} == {*LOSSES, *others}
-    assert all(np.isfinite(row.value) for row in made.rows) and {row.split for row in made.rows} == {"valid"}
-    told = written["provenance"]["cells"]
-    assert [(cell["model"], cell["seed"]) for cell in told] == [(loss, seed) for loss in LOSSES for seed in (0, 1)]
-    value = made.value(LOSSES[1], "auc_pooled") or made.value(LOSSES[1], "ndcg@10")
-    assert len(value.seeds) == 2 and value.value == pytest.approx(np.mean(value.seeds))
-    assert all(loss in said for loss in LOSSES)
-    # the parts of a sum are logged apart
-    log = next(root.glob("normalised*seed0*/tiny/recommendation/metrics.jsonl")).read_text()
-    assert {"pairwise_dialogue", "normalised_cross_entropy", "cross_entropy"} <= json.loads(log.split("\n")[0]).keys()
-    # losses and seeds end elsewhere
-    params = {path: path.read_bytes() for path in root.glob("*/tiny/recommendation/params.safetensors")}
-    assert len(set(params.values())) == 6
+            assert (folder / stage).is_symlink() and (folder / stage).samefile(base.runs / "tiny" / stage)
+        configs.read_recorded(folder, sweep.CHAIN)  # a run as any other
+    learned = [(folder / "recommendation" / "params.safetensors").read_bytes() for folder in folders]
+    assert len(set(learned)) == 4  # losses and seeds end elsewhere
+    log = next(root.glob("normalised*seed0*/tiny/recommendation/metrics.jsonl")).read_text().split("\n")[0]
+    assert {"pairwise_dialogue", "normalised_cross_entropy", "cross_entropy"} <= json.loads(log).keys()
 
-    # again: nothing is trained, the same table; another cell is the only one that is
-    before = times(base.runs)
+
+@pytest.mark.slow
+def test_swept_again_is_nothing_to_do(base, made):
+    before = trained(base.runs)
     again, _ = swept(base)
-    assert times(base.runs) == before and again.rows == made.rows
-    more, _ = swept(base, losses=("bpr",), seeds=(1,))
-    new = times(base.runs).keys() - before.keys()
-    assert len(new) == 1 and "bpr-seed1" in str(*new) and {row.model for row in more.rows} == {"bpr"}
-
-    # what comes before is trained anew where it differs, once for all that share it
-    swept(base, losses=LOSSES[:2], seeds=(0,), grid=["fusion.train.batch_size=4"])
-    new = times(base.runs).keys() - before.keys() - new
-    assert sorted(path.parts[1].rsplit("-", 1)[0].split("-")[0] for path in new) == [
-        "feedback_cross_entropy", "fusion", "normalised_cross_entropy",
-    ]  # fmt: skip
+    assert trained(base.runs) == before and again.rows == made[0].rows
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_leaves_the_others(base):
+def test_what_differs_before_is_trained_anew(base, made):
+    before = trained(base.runs)
+    swept(base, losses=LOSSES[:1], seeds=(0,), grid=["fusion.train.batch_size=4"])
+    new = trained(base.runs).keys() - before.keys()
+    assert sorted(path.parts[1][:6] for path in new) == ["fusion", "normal"]
+    assert before.items() <= trained(base.runs).items()
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_leaves_the_others(base, made):
+    before = json.loads((base.runs / "sweep" / "report.json").read_text())
     with pytest.raises(FloatingPointError, match="1 of 2 cells are not in the table: .*broken, seed 0"):
-        swept(base, losses=(f"{__name__}:broken", "bpr"), seeds=(0,), folder="failing")
-    written = json.loads((base.runs / "failing" / "report.json").read_text())
-    assert {row["model"] for row in written["rows"]} == {"bpr"}
+        swept(base, losses=(f"{__name__}:broken", LOSSES[0]), seeds=(0,))
+    written = json.loads((base.runs / "sweep" / "report.json").read_text())
+    assert {row["model"] for row in written["rows"]} == {LOSSES[0]}
     assert written["provenance"]["failed"] == [f"{__name__}:broken, seed 0"]
+    assert written["provenance"]["cells"][0]["values"] == before["provenance"]["cells"][0]["values"]
 
 
 @pytest.mark.slow
-def test_interrupted_and_resumed_is_the_same(base, monkeypatch):
-    settings = {"losses": ("bpr",), "seeds": (0,)}
+def test_interrupted_and_resumed_is_the_same(base, made, monkeypatch):
     module = importlib.import_module("ecr_jax.stages.recommender")
     measure = module.ranking_metrics
 
@@ -200,16 +205,15 @@ def test_interrupted_and_resumed_is_the_same(base, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         return measure(*args)
 
-    short = dataclasses.replace(base.recommendation, train=dataclasses.replace(base.recommendation.train, eval_every=1))
-    config = dataclasses.replace(base, recommendation=short)
+    one = {"losses": LOSSES[:1], "seeds": (1,), "folder": "cut"}
     with monkeypatch.context() as patch:
         patch.setattr(module, "ranking_metrics", kill)
         with pytest.raises(SystemExit):
-            swept(config, **settings, folder="cut")
+            swept(base, **one)
     assert not (base.runs / "cut" / "report.json").exists()
-    swept(config, **settings, folder="cut")
-    swept(config, **settings, folder="uncut")
-    cut, uncut = (base.runs / folder for folder in ("cut", "uncut"))
-    one, other = (next(root.glob("bpr*/tiny/recommendation/params.safetensors")) for root in (cut, uncut))
-    assert one.read_bytes() == other.read_bytes()
-    assert report.read(cut / "report.json").rows == report.read(uncut / "report.json").rows
+    swept(base, **one)
+    cut, whole = (
+        next((base.runs / folder).glob("normalised*seed1*/tiny/recommendation/params.safetensors"))
+        for folder in ("cut", "sweep")
+    )
+    assert cut.read_bytes() == whole.read_bytes()
