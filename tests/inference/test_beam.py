@@ -97,7 +97,7 @@ def test_padding_and_neighbours_change_nothing():
 def test_early_stopping_takes_the_first_to_end():
     """It ends a search no later, so with no penalty on length it finds nothing better."""
     soon, late = (search(early_stopping=early, length_penalty=0.0) for early in (True, "never"))
-    assert (soon.scores <= late.scores + 1e-6).all() and (soon.scores < late.scores - 1e-3).any()
+    assert (soon.scores <= late.scores + 1e-6).all()
 
 
 def test_layers_apart_are_searched_alike():

@@ -121,6 +121,11 @@ FAMILIES = [
     BertConfig(vocab_size=20, width=12, layers=3, heads=2, hidden=20, positions=16),
 ]
 families = pytest.mark.parametrize("config", FAMILIES, ids=["llama", "gpt2", "bert"])
+slow_but_first = pytest.mark.parametrize(
+    "config",
+    [FAMILIES[0], *(pytest.param(config, marks=pytest.mark.slow) for config in FAMILIES[1:])],
+    ids=["llama", "gpt2", "bert"],
+)
 
 
 def read(model, variables, cache=None, end=6):
@@ -134,7 +139,7 @@ def read(model, variables, cache=None, end=6):
     return model.module.apply(variables, tokens[:, :end], mask[:, :end], prefix, SEEN, cache)
 
 
-@families
+@slow_but_first
 def test_unstacked_layers_compute_the_same(config):
     model = tiny.random_model(config)
     apart = unstack(model.params)
@@ -153,6 +158,7 @@ def test_unstacked_layers_compute_the_same(config):
 
 
 @families
+@pytest.mark.slow
 def test_what_is_computed_again_changes_nothing(config):
     model = tiny.random_model(config)
     mask = batch()[1]

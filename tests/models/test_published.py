@@ -125,6 +125,7 @@ def test_prefix_lies_before_the_tokens_in_the_cache(published, mode):
             np.testing.assert_allclose(past, prompt[layer, place], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_optimiser(published):
     """Four updates on one batch: learning rates, losses, parameters."""
     config = OptimConfig(learning_rate=1e-2, warmup=0.2, weight_decay=0.01, clip=None, eps=1e-6, published=True)

@@ -105,7 +105,7 @@ def test_memory():
     assert sizes == {"int8": weights + 4 * 2 * 64, "nf4": weights * 4.25 / 8}
 
 
-@pytest.mark.parametrize("format", ["int8", "nf4"])
+@pytest.mark.parametrize("format", ["int8", pytest.param("nf4", marks=pytest.mark.slow)])
 def test_an_adapter_is_trained_on_a_quantised_base(format):
     """Values and the adapter's gradients are those of the whole kernels that the codes stand for."""
     model, config = tiny.random_model(CONFIG), LoraConfig((r"layers/.*",), rank=2)

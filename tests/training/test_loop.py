@@ -143,6 +143,7 @@ def test_goes_on_with_another_number_of_devices(whole, tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result.params, whole[1].params)
 
 
+@pytest.mark.slow
 def test_goes_on_split_over_devices_as_the_config_says(whole, tmp_path, capsys):
     rules = (("first/kernel", ("width", "hidden")), ("first/bias|last", ("hidden",)), *sharding.REPLICATED)
     split = dataclasses.replace(toy.CONFIG, sharding=sharding.ShardingConfig("tensor", 4))
