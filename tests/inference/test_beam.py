@@ -12,7 +12,7 @@ import pytest
 
 from ecr_jax.inference.beam import beam_search
 from ecr_jax.inference.decoding import Decoding, pad_left
-from ecr_jax.models.language_model import init_cache, logits, take_rows, unstack
+from ecr_jax.models.language_model import Output, init_cache, logits, take_rows, unstack
 from tests import tiny
 
 VOCAB, END, NEW = 5, 4, 3
@@ -94,10 +94,50 @@ def test_padding_and_neighbours_change_nothing():
     np.testing.assert_allclose(both.scores[1], alone.scores[0], rtol=1e-5)
 
 
-def test_early_stopping_takes_the_first_to_end():
-    """It ends a search no later, so with no penalty on length it finds nothing better."""
-    soon, late = (search(early_stopping=early, length_penalty=0.0) for early in (True, "never"))
-    assert (soon.scores <= late.scores + 1e-6).all()
+class Chain:
+    """A model whose next token depends on the last one only, so that searches can be followed by hand."""
+
+    config, dtype = MODEL.config, jnp.float32
+
+    def apply(self, variables, tokens, mask, prefix, prefix_mask, cache):
+        return Output(variables["params"]["embed"]["embedding"][tokens], cache)
+
+
+CHAIN = Chain()
+SHARES = np.array([
+    [0.69, 0.005, 0.005, 0.3],  # 0 likes to follow itself
+    [0.05, 0.05, 0.4, 0.5],  # 1 ends, or 2 follows
+    [0.04, 0.03, 0.03, 0.9],  # after 2 comes the end
+    [0.25, 0.25, 0.25, 0.25],
+])  # fmt: skip
+
+
+def chain(prompt, **given):
+    params = {"embed": {"embedding": jnp.eye(4)}, "head": jnp.asarray(np.log(SHARES.T), jnp.float32)}
+    found = beam_search(CHAIN, {"params": params}, [[prompt]], [[True]], end=3, **given)
+    return found.tokens[0].tolist(), found.scores[0].tolist()
+
+
+def test_early_stopping_by_hand():
+    """From 0 with two beams: after 3 and 03 two replies have ended, but 000 and 003 are to come."""
+    given = dict(beams=2, decoding=Decoding(max_new=3))
+    tokens, scores = chain(0, early_stopping=True, **given)
+    assert tokens == [[0, 3, 3], [3, 3, 3]]
+    assert scores == pytest.approx([np.log(0.69 * 0.3) / 2, np.log(0.3)], rel=1e-5)
+    for early in (False, "never"):
+        tokens, scores = chain(0, early_stopping=early, **given)
+        assert tokens == [[0, 0, 0], [0, 0, 3]]
+        assert scores == pytest.approx([np.log(0.69**3) / 3, np.log(0.69**2 * 0.3) / 3], rel=1e-5)
+
+
+def test_hope_for_a_longer_reply_by_hand():
+    """From 1 with one beam, length squared: 3 ended; 2 is worse at its length, yet 23 will be better."""
+    given = dict(beams=1, decoding=Decoding(max_new=4), length_penalty=2.0)
+    for early in (True, False):
+        tokens, scores = chain(1, early_stopping=early, **given)
+        assert tokens == [[3] * 4] and scores == pytest.approx([np.log(0.5)], rel=1e-5)
+    tokens, scores = chain(1, early_stopping="never", **given)
+    assert tokens == [[2, 3, 3, 3]] and scores == pytest.approx([np.log(0.4 * 0.9) / 4], rel=1e-5)
 
 
 def test_layers_apart_are_searched_alike():
