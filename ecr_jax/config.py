@@ -28,6 +28,7 @@ __all__ = [
     "ConversationConfig",
     "CorpusConfig",
     "EaseConfig",
+    "EmbeddingRivalConfig",
     "EmotionConfig",
     "EncoderConfig",
     "EvaluationConfig",
@@ -314,25 +315,28 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class RivalConfig:
-    """A model of `ecr_jax.models.baselines`.
+    """A model of `ecr_jax.models.baselines`. `train`: how it is trained; `dropout`: rate, where the model says."""
 
-    Attributes:
-      train: how it is trained.
-      width: of its hidden layer, embeddings or states, where it has any.
-      dropout: rate, where the model says.
-    """
-
-    train: TrainConfig = TrainConfig(epochs=10, batch_size=128, optim=OptimConfig(learning_rate=1e-3))
-    width: int = 128
+    train: TrainConfig = TrainConfig(epochs=10, batch_size=256, optim=OptimConfig(learning_rate=3e-3))
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "width")
         _require(self, "dropout", 0 <= self.dropout < 1, "a rate lies in [0, 1)")
 
 
 @dataclass(frozen=True)
-class GraphRivalConfig(RivalConfig):
+class EmbeddingRivalConfig(RivalConfig):
+    """A rival that learns embeddings of what is mentioned. `width`: theirs, and of what is made of them."""
+
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "width")
+
+
+@dataclass(frozen=True)
+class GraphRivalConfig(EmbeddingRivalConfig):
     """A rival that reads the knowledge graph. `bases`: basis matrices of its convolution."""
 
     bases: int = 8
@@ -352,7 +356,7 @@ class KgsfConfig(GraphRivalConfig):
       max_words: most distinct words of a context, the latest are kept.
     """
 
-    pretraining: TrainConfig = TrainConfig(epochs=3, batch_size=128, optim=OptimConfig(learning_rate=1e-3))
+    pretraining: TrainConfig = TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=3e-3))
     information: float = 0.025
     max_words: int = 64
 
@@ -363,7 +367,7 @@ class KgsfConfig(GraphRivalConfig):
 
 
 @dataclass(frozen=True)
-class SasRecConfig(RivalConfig):
+class SasRecConfig(EmbeddingRivalConfig):
     """SASRec. `layers`: its blocks; `heads`: of each, they divide the width."""
 
     layers: int = 2
@@ -401,7 +405,7 @@ class LanguageModelRivalConfig(RivalConfig):
 class RivalsConfig:
     """The rivals by name; `ecr rival NAME` trains one."""
 
-    autorec: RivalConfig = RivalConfig()
+    autorec: EmbeddingRivalConfig = EmbeddingRivalConfig()
     ease: EaseConfig = EaseConfig()
     kbrd: GraphRivalConfig = GraphRivalConfig()
     kgsf: KgsfConfig = KgsfConfig()

@@ -75,14 +75,16 @@ def _entities(ground: Ground) -> Read:
     return lambda turns: np.asarray(Context.of(turns, most).entities, np.int32)
 
 
-def _films(ground: Ground) -> Read:
-    """Positions among the items of the films mentioned, latest last."""
-    most = ground.config.recommender.max_entities
+def _films(ground: Ground, most: int) -> Read:
+    """Positions among the items of the latest `most` distinct films mentioned, latest last."""
     place = {item: number for number, item in enumerate(ground.prepared.graph.items.tolist())}
 
     def read(turns: Sequence[Said]) -> np.ndarray:
-        entities = Context.of(turns, sum(len(turn.entities) for turn in turns)).entities
-        return np.asarray([place[entity] for entity in entities if entity in place][-most:], np.int32)
+        latest: dict[int, None] = {}
+        for entity in (entity for turn in turns for entity in turn.entities if entity in place):
+            latest.pop(place[entity], None)
+            latest[place[entity]] = None
+        return np.asarray(list(latest)[-most:], np.int32)
 
     return read
 
@@ -158,7 +160,8 @@ def make(ground: Ground, model: str) -> Rival:
         case "sasrec":
             length = ground.config.recommender.max_entities
             module = SasRec(items, length, settings.width, settings.layers, settings.heads, settings.dropout)
-            return Rival(module, frozen, {"films": _films(ground)}, {"films": Field(items, ("E",), "film_mask")})
+            padded = {"films": Field(items, ("E",), "film_mask")}
+            return Rival(module, frozen, {"films": _films(ground, length)}, padded)
         case "text_encoder":
             module = TextEncoder(items, settings.dropout)
             padded = {"text_states": Field(0, ("S", None), "text_mask")}
@@ -178,18 +181,17 @@ def examples(
 
 
 def batches(ground: Ground, rival: Rival, made: ContextExamples, size: int = 128, seed: int | None = None) -> Batches:
-    """Batches of one shape; `seed` None: once, in order."""
+    """Batches of two shapes, for contexts up to half the longest and for all; `seed` None: once, in order."""
     settings = ground.config.recommender
     fields = {**rival.fields, "targets": Field(len(ground.prepared.graph), ("M",), "target_mask")}
-    shape = {
-        "E": settings.max_entities,
-        "S": settings.max_states,
-        "W": ground.config.rivals.kgsf.max_words,
-        "M": max((len(row.targets) for row in made.rows), default=1),
-    }
+    longest = {"E": settings.max_entities, "S": settings.max_states, "W": ground.config.rivals.kgsf.max_words}
+    most = max((len(row.targets) for row in made.rows), default=1)
+    # A program with the graph takes longer to compile than its few padded entities take to compute.
+    parts = (1,) if "graph" in rival.frozen else (2, 1)
+    shapes = tuple({name: -(-size // part) for name, size in longest.items()} | {"M": most} for part in parts)
     if seed is None:
-        return Batches(made, fields, (shape,), size, shuffle=False, epochs=1)
-    return Batches(made, fields, (shape,), size, seed=seed)
+        return Batches(made, fields, shapes, size, shuffle=False, epochs=1)
+    return Batches(made, fields, shapes, size, seed=seed)
 
 
 class Scorer:
@@ -255,7 +257,8 @@ def train(ground: Ground, model: str) -> None:
             record=record,
         ).params
 
-    params = jax.jit(rival.module.init)(ground.key(stage), looked_at[0], rival.frozen)["params"]
+    init = jax.jit(lambda key, frozen: rival.module.init(key, looked_at[0], frozen)["params"])
+    params = init(ground.key(stage), rival.frozen)
     if model == "kgsf":
         drawn = mean_loss(added, looked_at)
         params = fitted(folder / "pretraining", params, added, drawn, "loss", "min", settings.pretraining)
@@ -264,8 +267,9 @@ def train(ground: Ground, model: str) -> None:
 
 def _solve(ground: Ground, evaluate: Callable[[dict], dict[str, float]]) -> None:
     """Solves EASE for each regulariser and keeps the best, in a folder like that of a training."""
-    started, folder, films = time.monotonic(), ground.config.stage_folder("rivals/ease"), _films(ground)
+    started, folder = time.monotonic(), ground.config.stage_folder("rivals/ease")
     items = len(ground.prepared.graph.items)
+    films = _films(ground, items)
     seen = interactions([films(dialogue.turns) for dialogue in ground.dialogues(Split.TRAIN)], items)
     gram = (seen.T @ seen).toarray()
     files.write_json(folder / "config.json", ground.recorded("rivals/ease"))

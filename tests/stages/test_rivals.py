@@ -24,22 +24,18 @@ from tests.stages.test_stages import contents, tiny_config
 pytestmark = pytest.mark.slow
 
 
-def with_training(config, **settings):
-    """The config with the same training and sizes for every rival that is stepped."""
-    made = {
-        name: dataclasses.replace(getattr(config.rivals, name), **settings) for name in rivals.RIVALS if name != "ease"
-    }
+def with_training(config, train):
+    """The config with the same training for every rival that is stepped."""
+    stepped = [name for name in rivals.RIVALS if name != "ease"]
+    made = {name: dataclasses.replace(getattr(config.rivals, name), train=train) for name in stepped}
+    made["kgsf"] = dataclasses.replace(made["kgsf"], pretraining=dataclasses.replace(train, epochs=None, steps=1))
     return dataclasses.replace(config, rivals=dataclasses.replace(config.rivals, **made))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A prepared config with a stage that labels emotions and all rivals, two steps each."""
-    config = with_training(
-        tiny_config(tmp_path_factory.mktemp("run")), train=TrainConfig(steps=2, batch_size=8), width=8
-    )
-    short = dataclasses.replace(config.rivals.kgsf, pretraining=TrainConfig(steps=1, batch_size=8))
-    config = dataclasses.replace(config, rivals=dataclasses.replace(config.rivals, kgsf=short))
+    config = with_training(tiny_config(tmp_path_factory.mktemp("run")), TrainConfig(steps=2, batch_size=8))
     prepare(config, console=Console(quiet=True))
     ground = Ground(config)
     for stage in ("emotion", *(f"rivals/{name}" for name in rivals.RIVALS)):
@@ -106,9 +102,7 @@ def films(tmp_path_factory, hub_model):
         configs.load("demo"), name="films", corpus=CorpusConfig(name="films", dialogues=400, film_reviews=20),
         prepared=folder / "prepared", runs=folder / "runs",
     )  # fmt: skip
-    config = with_training(
-        config, width=32, train=TrainConfig(epochs=12, batch_size=64, optim=OptimConfig(learning_rate=1e-2))
-    )
+    config = with_training(config, TrainConfig(epochs=12, batch_size=64, optim=OptimConfig(learning_rate=1e-2)))
     prepare(config, console=Console(quiet=True))
     ground = Ground(config)
     ground.emotions = {}
