@@ -36,6 +36,8 @@ def with_training(config, train):
 def run(tmp_path_factory):
     """A prepared config with a stage that labels emotions and all rivals, two steps each."""
     config = with_training(tiny_config(tmp_path_factory.mktemp("run")), TrainConfig(steps=2, batch_size=8))
+    short = dataclasses.replace(config.rivals.language_model, layers=1)  # the tiny model has no more
+    config = dataclasses.replace(config, rivals=dataclasses.replace(config.rivals, language_model=short))
     prepare(config, console=Console(quiet=True))
     ground = Ground(config)
     for stage in ("emotion", *(f"rivals/{name}" for name in rivals.RIVALS)):
