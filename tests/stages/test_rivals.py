@@ -13,6 +13,7 @@ from ecr_jax import config as configs
 from ecr_jax import metrics
 from ecr_jax.config import CorpusConfig, OptimConfig, TrainConfig
 from ecr_jax.corpus.schema import Split
+from ecr_jax.evaluation.protocol import PROTOCOLS
 from ecr_jax.evaluation.run import _rivals
 from ecr_jax.features.examples import recommendation_rows, recommended
 from ecr_jax.files import read_jsonl_rows
@@ -68,7 +69,7 @@ def test_done_is_not_done_again(run):
 def test_the_evaluation_finds_them(run):
     ground = Ground(run)
     assert rivals.trained(run.runs / run.name) == rivals.RIVALS
-    found = _rivals(ground, Split.TEST)
+    found = _rivals(ground, Split.TEST, PROTOCOLS["default"])
     wanted = [
         (ground.dialogues(Split.TEST)[row.dialogue].id, row.turn, item)
         for row in recommendation_rows(ground.dialogues(Split.TEST))
@@ -82,7 +83,7 @@ def test_the_evaluation_finds_them(run):
 
 def test_validation_is_that_of_the_prediction_rows(run):
     """What selection saw is what the evaluation measures."""
-    for name, rows in _rivals(Ground(run), Split.VALID).items():
+    for name, rows in _rivals(Ground(run), Split.VALID, PROTOCOLS["default"]).items():
         best = json.loads((run.stage_folder(f"rivals/{name}") / "summary.json").read_text())["best"]["metrics"]
         assert np.mean([row.rank <= 1 for row in rows]) == pytest.approx(best["recall@1"])
 
