@@ -74,6 +74,8 @@ def random_batch(config: Config, made: Parts, token_width: int) -> dict[str, np.
         "token_mask": np.ones((rows, t), bool),
         "text_states": rng.standard_normal((rows, s, token_width), np.float32).astype(np.float16),
         "text_mask": np.ones((rows, s), bool),
+        "text_ages": 1 + ids(s, s),
+        "mood": rng.random((rows, len(EMOTIONS)), np.float32),
         "entities": ids(entities, e),
         "entity_mask": np.ones((rows, e), bool),
         "emotions": ids(len(EMOTIONS), e, settings.emotions),
@@ -111,7 +113,7 @@ def recommendation(ground: Ground, rounds: int, peak: Row) -> list[Row]:
     items = jnp.asarray(made.items)
 
     def loss(params, frozen, batch, key):
-        scores = recommender.logits(made, params, frozen, batch, items, "recommendation", key)
+        scores = recommender.scores(made, params, frozen, batch, items, "recommendation", key).logits
         targets, known = positions(batch["targets"], items)
         where = batch["target_mask"] & known
         values = losses.feedback_cross_entropy(

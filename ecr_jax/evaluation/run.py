@@ -208,15 +208,16 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
 
 def ranked(partner: Partner, split: Split, by: Protocol = PROTOCOLS["default"]) -> Iterator[Prediction]:
     """The recommender's prediction rows; needs no stage that makes replies."""
-    ground, (made, scorer, params) = partner.ground, partner.ranker
+    ground, (made, rank) = partner.ground, partner.ranker
     columns = None
     if by.all_entities:  # and the padding entity, which the released code scores with them
-        scorer = recommender.Scorer(made, np.arange(len(ground.prepared.graph) + 1), "recommendation")
+        everything = np.arange(len(ground.prepared.graph) + 1)
+        rank = recommender.Scorer(made, everything, "recommendation").of(partner.params("recommendation"))
         columns = made.items
     examples = recommender.examples(ground, made, split, by.rows)
     size = ground.config.recommendation.train.batch_size
     over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
-    yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items, by, columns)
+    yield from _ranked("ecr", examples, rank(over), len(over), made.items, by, columns)
 
 
 def _rivals(ground: Ground, split: Split, by: Protocol) -> dict[str, list[Prediction]]:
@@ -237,11 +238,10 @@ def _ranked(
     by: Protocol,
     columns: np.ndarray | None = None,
 ) -> Iterator[Prediction]:
-    """Prediction rows of `number` batches with their scores [B, C]; `columns` are the items', by default all C."""
+    """Prediction rows of `number` batches with log-probabilities [B, C]; `columns` are the items', by default all C."""
     rows: dict[int, list[Prediction]] = {}
     for batch, scores in track(scored, total=number, description=f"rank, {model}"):
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
+        shares = np.exp(scores)
         shares = shares if columns is None else shares[:, columns]
         for place in np.flatnonzero(batch["example_mask"]):
             example = int(batch["example"][place])

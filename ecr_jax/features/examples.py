@@ -155,12 +155,14 @@ def fields(pad_entity: int) -> dict[str, Field]:
     return {
         "tokens": Field(0, ("T",), "token_mask"),
         "text_states": Field(0, ("S", None), "text_mask"),
+        "text_ages": Field(0, ("S",)),
         "entities": Field(pad_entity, ("E",), "entity_mask"),
         "emotions": Field(PAD, ("E", None)),
         "emotion_probs": Field(0, ("E", None)),
         "mentions": Field(0, ("E", None)),
         "neighbours": Field(pad_entity, ("E", None)),
         "neighbour_weights": Field(0, ("E", None)),
+        "mood": Field(0, (None,)),
         "copies": Field(pad_entity, ("E", None)),
         "copy_weights": Field(0, ("E", None)),
     }
@@ -201,9 +203,11 @@ class Reader:
           exclude: index of the training dialogue whose own counts are left out of the neighbours (no leakage).
 
         Returns:
-          tokens int32 [T], text_states float16 [S, Dt], entities int32 [E], emotions int32 [E, F],
+          tokens int32 [T], text_states float16 [S, Dt], text_ages int32 [S] (how many turns ago each was said, 1 in
+          the last), entities int32 [E], emotions int32 [E, F],
           emotion_probs float32 [E, F], mentions int32 [E, 3] (see `Context`), neighbours int32 [E, K],
-          neighbour_weights float32 [E, K], copies int32 [E, C], copy_weights float32 [E, C].
+          neighbour_weights float32 [E, K], copies int32 [E, C], copy_weights float32 [E, C], mood float32 [9], how
+          much of each emotion the seeker's turns were met with, summed up.
         """
         sizes = self.sizes
         emotions = np.full((len(context.entities), sizes.emotions), PAD, np.int32)
@@ -211,15 +215,21 @@ class Reader:
         for row, known in enumerate(context.emotions):
             for column, (label, probability) in enumerate(known[: sizes.emotions]):
                 emotions[row, column], probs[row, column] = label, probability
+        mood = np.zeros(len(EMOTIONS), np.float32)
+        for label, probability in (felt for turn in context.turns for felt in turn.emotions):
+            mood[label] += probability
         entities = np.asarray(context.entities, np.int32)
+        said = [turn.unit for turn in context.turns]
         neighbours, weights = self.related.neighbours(entities, sizes.neighbours, exclude)
         copies, copy_weights = self.together.neighbours(entities, sizes.copies, exclude)
         return {
             "tokens": np.asarray(last_turns(tokens, sizes.tokens), np.int32),
-            "text_states": self.states.of([turn.unit for turn in context.turns], sizes.states),
+            "text_states": self.states.of(said, sizes.states),
+            "text_ages": self.states.ages(said, sizes.states),
             "entities": entities,
             "emotions": emotions,
             "emotion_probs": probs,
+            "mood": mood,
             "mentions": np.asarray(context.mentions, np.int32).reshape(-1, 3),
             "neighbours": neighbours,
             "neighbour_weights": weights,

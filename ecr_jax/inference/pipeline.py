@@ -82,7 +82,8 @@ class Partner:
                 raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
         return cls(Ground(read_recorded(run, STAGES)))
 
-    def _params(self, stage: str) -> dict:
+    def params(self, stage: str) -> dict:
+        """What a stage learned."""
         return jax.tree.map(jnp.asarray, read_params(self.config.stage_folder(stage) / "params.safetensors"))
 
     @cached_property
@@ -91,21 +92,21 @@ class Partner:
 
     @cached_property
     def _classifier(self):
-        model, params = emotion.classifier(self.ground), self._params("emotion")
+        model, params = emotion.classifier(self.ground), self.params("emotion")
         return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
 
     @cached_property
-    def ranker(self) -> tuple[recommender.Parts, recommender.Scorer, dict]:
-        """The recommender, what scores with it, and its trained parameters."""
+    def ranker(self) -> tuple[recommender.Parts, recommender.Rank]:
+        """The recommender, and what scores the items with its trained parameters."""
         made = recommender.parts(self.ground)
-        return made, recommender.Scorer(made, made.items, "recommendation"), self._params("recommendation")
+        return made, recommender.Scorer(made, made.items, "recommendation").of(self.params("recommendation"))
 
     @cached_property
     def _conversation(self):
         settings = self.config.conversation
         model, words = self.ground.language_model(settings.language_model, settings.layers)
         encoder = PromptEncoder(conversation.prompt_of(self.ground, model))
-        params = self._params("conversation")
+        params = self.params("conversation")
         frozen = {"language_model": model.params, **recommender.graph_arrays(self.ground)}
         variables = conversation.language_model(params, frozen, settings.adapter, serve=True)
         prefix = jax.jit(lambda frozen, batch: conversation.prefix(encoder, params, frozen, batch))
@@ -118,7 +119,7 @@ class Partner:
         model, words = self.ground.language_model(
             settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize
         )
-        variables = response.served(model.params, self._params("response")["adapter"], settings.adapter)
+        variables = response.served(model.params, self.params("response")["adapter"], settings.adapter)
         return model.module, words, variables
 
     def hear(self, turns: Sequence[Turn]) -> list[Said]:
@@ -161,12 +162,10 @@ class Partner:
         return made
 
     def rank(self, arrays: list[dict]) -> np.ndarray:
-        """Probabilities of the items for each context, float32 [B, I]."""
-        made, scorer, params = self.ranker
-        ((_, scores),) = scorer(params, [self._batch(arrays)])
-        scores = scores - scores.max(axis=1, keepdims=True)
-        shares = np.exp(scores)
-        return shares / shares.sum(axis=1, keepdims=True)
+        """Probabilities of the items, for each context, to be recommended and liked: float32 [B, I]."""
+        _, rank = self.ranker
+        ((_, scores),) = rank([self._batch(arrays)])
+        return np.exp(scores)
 
     def recommendation_responses(self, arrays: list[dict]) -> list[str]:
         """u^r of each context, `<movie>` slots open."""
@@ -208,7 +207,7 @@ class Partner:
           states: of their turns, where they are known already.
         """
         graph, store = self.ground.prepared.graph, self.ground.prepared.reviews
-        made, _, _ = self.ranker
+        made, _ = self.ranker
         contexts = self.contexts(said, states)
         arrays = [array for _, array in contexts]
         shares = self.rank(arrays)

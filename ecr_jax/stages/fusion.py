@@ -33,7 +33,7 @@ def train(ground: Ground) -> None:
     scorer = recommender.Scorer(made, everything, "fusion")
 
     def loss(params, frozen, batch, key):
-        scores = recommender.logits(made, params, frozen, batch, jnp.asarray(everything), "fusion", key)
+        scores = recommender.scores(made, params, frozen, batch, jnp.asarray(everything), "fusion", key).logits
         values = losses.cross_entropy(logits=scores, targets=batch["targets"], where=batch["target_mask"])
         return jnp.sum(values), jnp.sum(batch["target_mask"]), {}
 
@@ -43,7 +43,7 @@ def train(ground: Ground) -> None:
         frozen=made.frozen,
         loss=loss,
         batches=over,
-        evaluate=lambda params, _: recommender.ranking_metrics(scorer, params, looked_at, everything),
+        evaluate=lambda params, _: recommender.ranking_metrics(scorer.of(params), looked_at, everything),
         select="recall@10",
         mode="max",
         config=config.train,

@@ -42,12 +42,13 @@ def train(ground: Ground) -> None:
     counts = jnp.asarray(recommender.item_counts(ground)[made.items], jnp.float32)
 
     def loss(params, frozen, batch, key):
-        scores = recommender.logits(made, params, frozen, batch, items, "recommendation", key)
+        scores = recommender.scores(made, params, frozen, batch, items, "recommendation", key)
         targets, known = positions(batch["targets"], items)
         answered, candidate = positions(batch["answered"], items)
         where = batch["target_mask"] & known
         total, count, parts = objective(
-            logits=scores,
+            logits=scores.logits,
+            liking=scores.liking,
             targets=targets,
             where=where,
             weights=batch["target_weight"],
@@ -58,7 +59,7 @@ def train(ground: Ground) -> None:
             counts=counts,
             key=jax.random.fold_in(key, 1),  # the dropout's is the key itself
         )
-        plain = losses.cross_entropy(logits=scores, targets=targets, where=where)
+        plain = losses.cross_entropy(logits=scores.logits, targets=targets, where=where)
         # Whatever the loss is divided by, this one is a mean over targets.
         parts["cross_entropy"] = jnp.sum(plain) / jnp.maximum(jnp.sum(where), 1) * count
         return total, count, parts
@@ -67,10 +68,10 @@ def train(ground: Ground) -> None:
     fit(
         ground.config.stage_folder("recommendation"),
         params=recommender.transfer(params, ground.fused),
-        frozen=made.frozen,
+        frozen=made.frozen | recommender.graph_arrays(ground, recommender.met(ground)),
         loss=loss,
         batches=over,
-        evaluate=lambda params, _: recommender.ranking_metrics(scorer, params, looked_at, made.items),
+        evaluate=lambda params, _: recommender.ranking_metrics(scorer.of(params), looked_at, made.items),
         select="recall@10",
         mode="max",
         config=config.train,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ from ecr_jax.features.examples import Examples, TargetExamples, recommended, tar
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.models.language_model import Cache, context_cache, read_last
-from ecr_jax.models.prompt import Prefix, PromptConfig, Task
-from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, last_state
+from ecr_jax.models.prompt import EntityTable, Prefix, PromptConfig, Task
+from ecr_jax.models.recommender import HeadConfig, Recommender, Scores, facts_of, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.stages.ground import Ground
 
@@ -32,6 +33,9 @@ READ_LIMIT = 4 * 2**30
 
 MOST_FACTS = 24
 """Facts of an item that are walked over; of more the rarest are kept."""
+
+Rank = Callable[[Iterable[dict]], Iterator[tuple[dict, np.ndarray]]]
+"""Batches -> each with the log-probability of every item to be recommended and liked, float32 [B, I]."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,20 @@ def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, to
     )
 
 
-def graph_arrays(ground: Ground) -> dict:
-    """The frozen arrays of the graph: `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
+def graph_arrays(ground: Ground, wanted: np.ndarray | None = None) -> dict:
+    """The frozen arrays of the graph (see `graphs_tuple`): `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
     graph = ground.prepared.graph
-    arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1)}
+    arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, wanted)}
     if ground.config.recommender.entity_text and ground.config.recommender.fidelity == "fixed":
         arrays["entity_text"] = ground.entity_text
     return arrays
+
+
+def met(ground: Ground) -> np.ndarray:
+    """The entities that training dialogues mention, the items and the padding entity: all that a step may ask for."""
+    said = [entity for dialogue in ground.dialogues(Split.TRAIN) for turn in dialogue.turns for entity in turn.entities]
+    graph = ground.prepared.graph
+    return np.union1d(np.asarray([*said, len(graph)], np.int32), graph.items)
 
 
 def item_counts(ground: Ground) -> np.ndarray:
@@ -112,22 +123,30 @@ def parts(ground: Ground) -> Parts:
     return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32), reach)
 
 
-def logits(
-    made: Parts, params: dict, frozen: dict, batch: dict, items: jax.Array, task: Task, key: jax.Array | None = None
-) -> jax.Array:
-    """Scores of `items` [I] for each row: [B, I]. `key` turns dropout on."""
+def scores(
+    made: Parts,
+    params: dict,
+    frozen: dict,
+    batch: dict,
+    items: jax.Array,
+    task: Task,
+    key: jax.Array | None = None,
+    table: EntityTable | None = None,
+) -> Scores:
+    """Scores of `items` [I] for each row. `key` turns dropout on; `table`, where it is known."""
+    language_model = functools.partial(_read, made, frozen["language_model"])
+    given = batch, items, task, language_model, *_constants(frozen, task)
+    if table is not None:
+        return made.model.apply({"params": params}, table, *given, method="rank")
+    rngs = None if key is None else {"dropout": key}
     return made.model.apply(
-        {"params": params},
-        frozen["graph"],
-        batch,
-        items,
-        task,
-        lambda batch, prefix: _read(made, frozen["language_model"], batch, prefix),
-        frozen.get("entity_text"),
-        frozen["item_prior"],
-        frozen["facts"] if task == "recommendation" else None,
-        rngs=None if key is None else {"dropout": key},
+        {"params": params}, frozen["graph"], *given, entity_text=frozen.get("entity_text"), rngs=rngs
     )
+
+
+def _constants(frozen: dict, task: Task) -> tuple[Any, Any]:
+    """The items' prior and facts, as a task uses them."""
+    return frozen["item_prior"], frozen["facts"] if task == "recommendation" else None
 
 
 def _read(made: Parts, params: dict, batch: dict, prefix: Prefix) -> jax.Array:
@@ -157,9 +176,8 @@ def init(made: Parts, key: jax.Array, batch: dict, items: np.ndarray, task: Task
             items,
             task,
             None,
-            frozen.get("entity_text"),
-            frozen["item_prior"],
-            frozen["facts"] if task == "recommendation" else None,
+            *_constants(frozen, task),
+            entity_text=frozen.get("entity_text"),
         )["params"]
     )
     return build(key, {name: value for name, value in made.frozen.items() if name != "language_model"})
@@ -234,23 +252,35 @@ def batches(ground: Ground, made: TargetExamples | Read, buckets, size: int, *, 
 
 
 class Scorer:
-    """Scores the items for batches of examples, with one program for all parameters."""
+    """Scores the items for batches of examples, with the same programs for all parameters."""
 
     def __init__(self, made: Parts, items: np.ndarray, task: Task):
         self.frozen = jax.device_put(made.frozen)
         self.items = jnp.asarray(items)
-        self._logits = jax.jit(lambda params, frozen, batch, items: logits(made, params, frozen, batch, items, task))
+        self._table = jax.jit(
+            lambda params, graph, text: made.model.apply({"params": params}, graph, text, method="entity_table")
+        )
+        self._rank = jax.jit(
+            lambda params, frozen, table, batch, items: scores(
+                made, params, frozen, batch, items, task, table=table
+            ).log_probabilities
+        )
 
-    def __call__(self, params: dict, over: Batches) -> Iterator[tuple[dict, np.ndarray]]:
-        """Yields each batch with its scores, float32 [B, I]."""
-        for batch in over:
-            yield batch, np.asarray(self._logits(params, self.frozen, batch, self.items))
+    def of(self, params: dict) -> Rank:
+        """Encodes the graph, once; what is returned goes over batches."""
+        table = self._table(params, self.frozen["graph"], self.frozen.get("entity_text"))
+
+        def rank(over: Iterable[dict]) -> Iterator[tuple[dict, np.ndarray]]:
+            for batch in over:
+                yield batch, np.asarray(self._rank(params, self.frozen, table, batch, self.items))
+
+        return rank
 
 
-def ranking_metrics(scorer: Scorer, params: dict, over: Batches, items: np.ndarray) -> dict[str, float]:
+def ranking_metrics(rank: Rank, over: Batches, items: np.ndarray) -> dict[str, float]:
     """Validation metrics of all targets: recall@1/10/50 and mrr@50."""
     found = []
-    for batch, scores in scorer(params, over):
+    for batch, scores in rank(over):
         rows, slots = np.nonzero(batch["target_mask"])
         wanted = np.searchsorted(items, batch["targets"][rows, slots])
         found.append(metrics.ranks(scores[rows], wanted))
