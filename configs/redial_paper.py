@@ -66,7 +66,6 @@ config = Config(
     recommender=RecommenderConfig(
         language_model=DIALOGPT,
         fidelity="paper",
-        entity_text=False,
         max_tokens=200,
         max_states=200,
         max_entities=32,

@@ -140,11 +140,11 @@ def _made_of(ground: Ground, split: Split, by: Protocol) -> dict:
     """What the numbers follow from, with digests of all that is trained: the same again gives the same report."""
     config, manifest = ground.config, ground.prepared.manifest
     run, parameters = config.runs / config.name, {}
-    for path in sorted(run.glob("**/params.safetensors")):
-        if (path.parent / "summary.json").is_file():
+    for stage in (*STAGES, *(f"rivals/{name}" for name in rivals.RIVALS)):  # which may be links
+        path = run / stage / "params.safetensors"
+        if path.is_file() and (path.parent / "summary.json").is_file():
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            parameters[path.parent.relative_to(run).as_posix()] = digest
+                parameters[stage] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return {
         "split": split.value,
         "protocol": by.name,

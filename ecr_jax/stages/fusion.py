@@ -24,7 +24,7 @@ def train(ground: Ground) -> None:
     made = recommender.parts(ground)
     training = recommender.examples(ground, made, Split.TRAIN, fusion_rows)
     validation = recommender.examples(
-        ground, made, Split.VALID, fusion_rows, ground.config.recommendation.valid_dialogues
+        ground, made, Split.VALID, fusion_rows, config.valid_dialogues
     )
     buckets = recommender.shapes(ground, training, validation)
     over = recommender.batches(ground, training, buckets, config.train.batch_size, seed=config.train.seed)

@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from ecr_jax import metrics
-from ecr_jax.config import Config
+from ecr_jax.config import Config, HeadOptions, PromptOptions
 from ecr_jax.corpus.schema import Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.examples import Examples, TargetExamples, recommended, target_fields
@@ -23,9 +23,6 @@ from ecr_jax.models.prompt import Prefix, PromptConfig, Task
 from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.stages.ground import Ground
-
-REACH = {"fixed": "last", "paper": "all", "code": "all"}
-"""Which tokens of the context see the prefix, by fidelity preset."""
 
 READ_LIMIT = 4 * 2**30
 """Bytes of read contexts that are kept in memory; where they would be more, each step reads its own again."""
@@ -58,10 +55,8 @@ class Parts:
 
 def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
     """The prompt encoder for a graph and a language model (its config), by the experiment's settings."""
-    settings = config.recommender
-    chosen = {name: getattr(settings, name) for name in ("entity_width", "emotion_width", "dropout")}
     return PromptConfig.fidelity(
-        settings.fidelity,
+        config.recommender.fidelity,
         entities=len(graph),
         relations=len(graph.relations),
         width=language_model.width,
@@ -69,18 +64,25 @@ def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, to
         kv_heads=language_model.kv_heads,
         head_dim=language_model.head_dim,
         token_width=token_width,
-        bases=settings.bases,
-        emotions=settings.emotions_used,
-        global_entities=settings.global_entities,
-        **{name: value for name, value in chosen.items() if value is not None},
+        **_given(config.recommender.prompt),
     )
+
+
+def head_config(config: Config) -> HeadConfig:
+    """The scoring heads, by the experiment's settings."""
+    return HeadConfig.fidelity(config.recommender.fidelity, **_given(config.recommender.heads))
+
+
+def _given(options: PromptOptions | HeadOptions) -> dict[str, Any]:
+    """The options that are not left to the preset."""
+    return {name: value for name, value in vars(options).items() if value is not None}
 
 
 def graph_arrays(ground: Ground) -> dict:
     """The frozen arrays of the graph: `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
     graph = ground.prepared.graph
     arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1)}
-    if ground.config.recommender.entity_text and ground.config.recommender.fidelity == "fixed":
+    if ground.config.recommender.chosen("entity_text"):
         arrays["entity_text"] = ground.entity_text
     return arrays
 
@@ -100,7 +102,7 @@ def parts(ground: Ground) -> Parts:
     encoder, _ = ground.encoder
     model = Recommender(
         prompt_config(ground.config, graph, pretrained.config, encoder.config.width),
-        HeadConfig.fidelity(settings.fidelity),
+        head_config(ground.config),
     )
     frozen = {
         "language_model": pretrained.params,
@@ -108,8 +110,8 @@ def parts(ground: Ground) -> Parts:
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
         **graph_arrays(ground),
     }
-    reach = settings.reach or REACH[settings.fidelity]
-    return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32), reach)
+    items = np.asarray(graph.items, np.int32)
+    return Parts(model, pretrained.module, words, frozen, items, settings.chosen("reach"))
 
 
 def logits(
