@@ -271,10 +271,12 @@ class FusionConfig:
 
     Attributes:
       train: how it is trained.
+      reads_turn: the turn itself is read after the context, as the released code does, and not only what was before.
       valid_dialogues: most validation dialogues that selection looks at, None for all.
     """
 
     train: TrainConfig
+    reads_turn: bool = False
     valid_dialogues: int | None = None
 
     def __post_init__(self) -> None:
@@ -288,13 +290,19 @@ class RecommendationConfig:
     Attributes:
       train: how it is trained.
       loss: a ranking loss by name, with options or as a sum: see `ecr_jax.objective`.
+      candidates: what the loss scores: "items", what can be recommended, or all "entities", as released. What is
+        ranked afterwards is the items in either case.
       weights: of the seeker's answers.
+      use_resp: the reply that the stage `conversation` gives, u^r with `<movie>` slots, is read after the context (Eqs.
+        2 and 6), in training as afterwards. The published commands leave it out.
       valid_dialogues: most validation dialogues that selection looks at, None for all.
     """
 
     train: TrainConfig
     loss: str = "feedback_cross_entropy"
+    candidates: Literal["items", "entities"] = "items"
     weights: FeedbackWeights = FeedbackWeights()
+    use_resp: bool = False
     valid_dialogues: int | None = None
 
     def __post_init__(self) -> None:

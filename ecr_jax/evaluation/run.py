@@ -30,7 +30,7 @@ from ecr_jax.files import read_jsonl_rows, write_jsonl
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.inference.pipeline import Reply as Said
 from ecr_jax.prepare import Prepared
-from ecr_jax.stages import STAGES, recommender, rivals
+from ecr_jax.stages import STAGES, recommendation, recommender, rivals
 from ecr_jax.stages.ground import Ground
 
 NEEDED = ("emotion", "recommendation")
@@ -213,7 +213,7 @@ def ranked(partner: Partner, split: Split, by: Protocol = PROTOCOLS["default"]) 
     if by.all_entities:  # and the padding entity, which the released code scores with them
         scorer = recommender.Scorer(made, np.arange(len(ground.prepared.graph) + 1), "recommendation")
         columns = made.items
-    examples = recommender.examples(ground, made, split, by.rows)
+    examples = recommendation.examples(ground, split, by.rows)
     size = ground.config.recommendation.train.batch_size
     over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
     yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items, by, columns)

@@ -24,7 +24,8 @@ _NEEDS = {"fusion": ("emotion",), "conversation": ("emotion", "fusion"), "recomm
 
 def rests_on(config: Config, stage: str) -> tuple[str, ...]:
     """The stages whose outcome a stage reads, in the order they are trained."""
-    return _NEEDS.get(stage.partition("/")[0], ())
+    needed = _NEEDS.get(stage.partition("/")[0], ())
+    return (*needed, "conversation") if stage == "recommendation" and config.recommendation.use_resp else needed
 
 
 def train(config: Config, stage: str, *, force: bool = False, ground: Ground | None = None) -> None:

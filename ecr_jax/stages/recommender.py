@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,18 @@ from rich.progress import track
 from ecr_jax import metrics
 from ecr_jax.config import Config, HeadOptions, PromptOptions
 from ecr_jax.corpus.schema import Split
-from ecr_jax.features.batches import Batches, Field, bucket_shapes
-from ecr_jax.features.examples import Examples, TargetExamples, recommended, target_fields
+from ecr_jax.features.batches import Batches, Field, bucket_shapes, pad_batch
+from ecr_jax.features.examples import (
+    Dialogue,
+    Examples,
+    Row,
+    Said,
+    TargetExamples,
+    fields,
+    recommended,
+    target_fields,
+)
+from ecr_jax.features.states import States
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.models.language_model import Cache, context_cache, read_last
@@ -85,6 +95,11 @@ def graph_arrays(ground: Ground) -> dict:
     if ground.config.recommender.chosen("entity_text"):
         arrays["entity_text"] = ground.entity_text
     return arrays
+
+
+def all_entities(made: Parts) -> np.ndarray:
+    """The ids of all entities, rising; where nothing is masked, as released, the padding entity is one of them."""
+    return np.arange(made.model.prompt.entities + (not made.model.prompt.masked), dtype=np.int32)
 
 
 def item_counts(ground: Ground) -> np.ndarray:
@@ -174,15 +189,37 @@ def transfer(new: dict, old: dict) -> dict:
     return {name: transfer(value, old[name]) if name in old else value for name, value in new.items()}
 
 
-def examples(ground: Ground, made: Parts, split: Split, rows, limit: int | None = None) -> TargetExamples:
-    """The examples of a split; `rows` makes the rows from its dialogues, of which `limit` bounds the number."""
+def examples(
+    ground: Ground,
+    words: Words,
+    split: Split,
+    spoken: Sequence[Dialogue],
+    rows: Sequence[Row],
+    answer: Callable[[Dialogue, int], Said] | None = None,
+    states: States | None = None,
+) -> TargetExamples:
+    """The examples of rows of a split's first dialogues.
+
+    Args:
+      ground: the experiment.
+      words: the language model's tokenizer.
+      split: which.
+      spoken: its dialogues, as many as are wanted.
+      rows: theirs.
+      answer: a turn that is read after each context, see `Examples`.
+      states: of all that is read, where it is not the corpus alone.
+    """
     weights = ground.config.recommendation.weights
-    spoken = ground.dialogues(split)[:limit]
     by_feedback = {"like": weights.like, "dislike": weights.dislike, "unsaid": weights.unsaid}
-    reader = ground.reader(made.words)
-    return TargetExamples(
-        spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback, counts=item_counts(ground)
-    )
+    given = spoken, rows, ground.reader(words, states), split == Split.TRAIN, answer
+    return TargetExamples(*given, weights=by_feedback, counts=item_counts(ground))
+
+
+def context_batch(ground: Ground, contexts: Sequence[dict]) -> dict:
+    """One batch of contexts, all of them rows of the longest shape."""
+    settings, padding = ground.config.recommender, fields(len(ground.prepared.graph))
+    shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
+    return pad_batch(contexts, range(len(contexts)), padding, shape, len(contexts))
 
 
 def read_bytes(made: Parts, contexts: int, tokens: int) -> int:

@@ -206,3 +206,5 @@ def test_what_rests_on_what(first):
         (), ("emotion",), ("emotion", "fusion"), ("emotion", "fusion"), ()
     ]  # fmt: skip
     assert rests_on(first, "rivals/kbrd") == ("emotion",)
+    reads = dataclasses.replace(first, recommendation=dataclasses.replace(first.recommendation, use_resp=True))
+    assert rests_on(reads, "recommendation") == ("emotion", "fusion", "conversation")
