@@ -22,11 +22,11 @@ from ecr_jax import config as configs
 from ecr_jax import losses
 from ecr_jax.config import Config
 from ecr_jax.emotion.labels import EMOTIONS
-from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, positions
+from ecr_jax.models.recommender import Recommender, facts_of, positions
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.stages import recommender
 from ecr_jax.stages.ground import Ground
-from ecr_jax.stages.recommender import MOST_FACTS, REACH, Parts
+from ecr_jax.stages.recommender import MOST_FACTS, Parts
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
@@ -42,7 +42,7 @@ def random_parts(ground: Ground) -> Parts:
     token_width = ground.encoder[0].config.width
     model = Recommender(
         recommender.prompt_config(ground.config, graph, pretrained.config, token_width),
-        HeadConfig.fidelity(settings.fidelity),
+        recommender.head_config(ground.config),
     )
     frozen = {
         "language_model": pretrained.params,
@@ -50,10 +50,10 @@ def random_parts(ground: Ground) -> Parts:
         "item_prior": rng.random(len(graph) + 1, np.float32),
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
     }
-    if settings.entity_text:
+    if settings.chosen("entity_text"):
         frozen["entity_text"] = rng.standard_normal((len(graph) + 1, token_width), np.float32)
     items = np.asarray(graph.items, np.int32)
-    return Parts(model, pretrained.module, words, frozen, items, settings.reach or REACH[settings.fidelity])
+    return Parts(model, pretrained.module, words, frozen, items, settings.chosen("reach"))
 
 
 def random_batch(config: Config, made: Parts, token_width: int) -> dict[str, np.ndarray]:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +137,10 @@ class Context:
             latest[mention.entity] = emotions, (len(turns) - mention.turn, by_seeker, times + 1)
         kept = list(latest.items())[-max_entities:] if max_entities else []
         return cls(tuple(turns), tuple(e for e, _ in kept), *(tuple(v[i] for _, v in kept) for i in range(2)))
+
+    def followed_by(self, turn: Said) -> Context:
+        """The same entities, and one more turn in the text that is read."""
+        return dataclasses.replace(self, turns=(*self.turns, turn))
 
 
 @dataclass(frozen=True)
@@ -306,9 +311,24 @@ def spread(rows: Sequence[Row], most: int) -> list[Row]:
 class Examples(Sequence):
     """The examples of rows, made when asked for: a mapping of arrays each, `context` arrays plus the stage's own."""
 
-    def __init__(self, spoken: Sequence[Dialogue], rows: Sequence[Row], reader: Reader, leave_out: bool):
-        """`leave_out`: the dialogues are those the co-occurrence was counted on, in the same order."""
-        self.spoken, self.rows, self.reader, self.leave_out = spoken, rows, reader, leave_out
+    def __init__(
+        self,
+        spoken: Sequence[Dialogue],
+        rows: Sequence[Row],
+        reader: Reader,
+        leave_out: bool,
+        answer: Callable[[Dialogue, int], Said] | None = None,
+    ):
+        """Reads contexts of dialogues.
+
+        Args:
+          spoken: the dialogues.
+          rows: which of their turns are to be predicted.
+          reader: how contexts become arrays.
+          leave_out: the dialogues are those the co-occurrence was counted on, in the same order.
+          answer: (dialogue, index of the turn to be predicted) -> a turn that is read after the context.
+        """
+        self.spoken, self.rows, self.reader, self.leave_out, self.answer = spoken, rows, reader, leave_out, answer
         self.ids = [reader.words.turns([(t.role, t.text) for t in dialogue.turns]) for dialogue in spoken]
 
     def __len__(self) -> int:
@@ -321,9 +341,14 @@ class Examples(Sequence):
 
     def context(self, row: Row) -> dict:
         """The context arrays of a row."""
-        context = Context.of(self.spoken[row.dialogue].turns[: row.turn], self.reader.sizes.entities)
+        dialogue, tokens = self.spoken[row.dialogue], self.ids[row.dialogue][: row.turn]
+        context = Context.of(dialogue.turns[: row.turn], self.reader.sizes.entities)
+        if self.answer is not None:
+            turn = self.answer(dialogue, row.turn)
+            context = context.followed_by(turn)
+            tokens = tokens + self.reader.words.turns([(turn.role, turn.text)])
         exclude = row.dialogue if self.leave_out else None
-        return self.reader.context(context, self.ids[row.dialogue][: row.turn], exclude)
+        return self.reader.context(context, tokens, exclude)
 
 
 SIGNS = {Feedback.LIKE: 1, Feedback.DISLIKE: -1, Feedback.UNSAID: 0}

@@ -13,10 +13,20 @@ import numpy as np
 from rich.progress import track
 
 from ecr_jax import metrics
-from ecr_jax.config import Config
+from ecr_jax.config import Config, HeadOptions, PromptOptions
 from ecr_jax.corpus.schema import Split
-from ecr_jax.features.batches import Batches, Field, bucket_shapes
-from ecr_jax.features.examples import Examples, TargetExamples, recommended, target_fields
+from ecr_jax.features.batches import Batches, Field, bucket_shapes, pad_batch
+from ecr_jax.features.examples import (
+    Dialogue,
+    Examples,
+    Row,
+    Said,
+    TargetExamples,
+    fields,
+    recommended,
+    target_fields,
+)
+from ecr_jax.features.states import States
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.models.language_model import Cache, context_cache, read_last
@@ -24,9 +34,6 @@ from ecr_jax.models.prompt import EntityTable, Prefix, PromptConfig, Task
 from ecr_jax.models.recommender import HeadConfig, Recommender, Scores, facts_of, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.stages.ground import Ground
-
-REACH = {"fixed": "last", "paper": "all", "code": "all"}
-"""Which tokens of the context see the prefix, by fidelity preset."""
 
 READ_LIMIT = 4 * 2**30
 """Bytes of read contexts that are kept in memory; where they would be more, each step reads its own again."""
@@ -62,10 +69,8 @@ class Parts:
 
 def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
     """The prompt encoder for a graph and a language model (its config), by the experiment's settings."""
-    settings = config.recommender
-    chosen = {name: getattr(settings, name) for name in ("entity_width", "emotion_width", "dropout")}
     return PromptConfig.fidelity(
-        settings.fidelity,
+        config.recommender.fidelity,
         entities=len(graph),
         relations=len(graph.relations),
         width=language_model.width,
@@ -73,18 +78,25 @@ def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, to
         kv_heads=language_model.kv_heads,
         head_dim=language_model.head_dim,
         token_width=token_width,
-        bases=settings.bases,
-        emotions=settings.emotions_used,
-        global_entities=settings.global_entities,
-        **{name: value for name, value in chosen.items() if value is not None},
+        **_given(config.recommender.prompt),
     )
+
+
+def head_config(config: Config) -> HeadConfig:
+    """The scoring heads, by the experiment's settings."""
+    return HeadConfig.fidelity(config.recommender.fidelity, **_given(config.recommender.heads))
+
+
+def _given(options: PromptOptions | HeadOptions) -> dict[str, Any]:
+    """The options that are not left to the preset."""
+    return {name: value for name, value in vars(options).items() if value is not None}
 
 
 def graph_arrays(ground: Ground, wanted: np.ndarray | None = None) -> dict:
     """The frozen arrays of the graph (see `graphs_tuple`): `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
     graph = ground.prepared.graph
     arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, wanted)}
-    if ground.config.recommender.entity_text and ground.config.recommender.fidelity == "fixed":
+    if ground.config.recommender.chosen("entity_text"):
         arrays["entity_text"] = ground.entity_text
     return arrays
 
@@ -94,6 +106,11 @@ def met(ground: Ground) -> np.ndarray:
     said = [entity for dialogue in ground.dialogues(Split.TRAIN) for turn in dialogue.turns for entity in turn.entities]
     graph = ground.prepared.graph
     return np.union1d(np.asarray([*said, len(graph)], np.int32), graph.items)
+
+
+def all_entities(made: Parts) -> np.ndarray:
+    """The ids of all entities, rising; where nothing is masked, as released, the padding entity is one of them."""
+    return np.arange(made.model.prompt.entities + (not made.model.prompt.masked), dtype=np.int32)
 
 
 def item_counts(ground: Ground) -> np.ndarray:
@@ -111,7 +128,7 @@ def parts(ground: Ground) -> Parts:
     encoder, _ = ground.encoder
     model = Recommender(
         prompt_config(ground.config, graph, pretrained.config, encoder.config.width),
-        HeadConfig.fidelity(settings.fidelity),
+        head_config(ground.config),
     )
     frozen = {
         "language_model": pretrained.params,
@@ -119,8 +136,8 @@ def parts(ground: Ground) -> Parts:
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
         **graph_arrays(ground),
     }
-    reach = settings.reach or REACH[settings.fidelity]
-    return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32), reach)
+    items = np.asarray(graph.items, np.int32)
+    return Parts(model, pretrained.module, words, frozen, items, settings.chosen("reach"))
 
 
 def scores(
@@ -190,15 +207,37 @@ def transfer(new: dict, old: dict) -> dict:
     return {name: transfer(value, old[name]) if name in old else value for name, value in new.items()}
 
 
-def examples(ground: Ground, made: Parts, split: Split, rows, limit: int | None = None) -> TargetExamples:
-    """The examples of a split; `rows` makes the rows from its dialogues, of which `limit` bounds the number."""
+def examples(
+    ground: Ground,
+    words: Words,
+    split: Split,
+    spoken: Sequence[Dialogue],
+    rows: Sequence[Row],
+    answer: Callable[[Dialogue, int], Said] | None = None,
+    states: States | None = None,
+) -> TargetExamples:
+    """The examples of rows of a split's first dialogues.
+
+    Args:
+      ground: the experiment.
+      words: the language model's tokenizer.
+      split: which.
+      spoken: its dialogues, as many as are wanted.
+      rows: theirs.
+      answer: a turn that is read after each context, see `Examples`.
+      states: of all that is read, where it is not the corpus alone.
+    """
     weights = ground.config.recommendation.weights
-    spoken = ground.dialogues(split)[:limit]
     by_feedback = {"like": weights.like, "dislike": weights.dislike, "unsaid": weights.unsaid}
-    reader = ground.reader(made.words)
-    return TargetExamples(
-        spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback, counts=item_counts(ground)
-    )
+    given = spoken, rows, ground.reader(words, states), split == Split.TRAIN, answer
+    return TargetExamples(*given, weights=by_feedback, counts=item_counts(ground))
+
+
+def context_batch(ground: Ground, contexts: Sequence[dict]) -> dict:
+    """One batch of contexts, all of them rows of the longest shape."""
+    settings, padding = ground.config.recommender, fields(len(ground.prepared.graph))
+    shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
+    return pad_batch(contexts, range(len(contexts)), padding, shape, len(contexts))
 
 
 def read_bytes(made: Parts, contexts: int, tokens: int) -> int:

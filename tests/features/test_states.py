@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -111,3 +113,16 @@ def test_of(texts, limit, rows, ages):
 
 def test_mean():
     assert SMALL.mean(["b", "a"]).tolist() == [[3.0], [0.5]] and SMALL.mean(["b"]).dtype == np.float32
+
+
+def test_further_texts():
+    """A unit that is not known is looked for among `more`; what fits whole is kept, whoever knows it."""
+    more = States(np.arange(100, 104, dtype=np.float16)[:, None], np.array([0, 4]), {"d": 0})
+    joined = dataclasses.replace(SMALL, more=more)
+    assert joined.rows("d")[:, 0].tolist() == [100, 101, 102, 103]
+    assert joined.of(["b", "d"], 7)[:, 0].tolist() == [2, 3, 4, 100, 101, 102, 103]
+    assert joined.of(["b", "d"], 6)[:, 0].tolist() == [100, 101, 102, 103]
+    assert joined.of(["a", "d"], 2)[:, 0].tolist() == [102, 103]
+    assert joined.mean(["a", "d"])[:, 0].tolist() == [0.5, 101.5]
+    with pytest.raises(KeyError, match="nobody"):
+        joined.rows("nobody")
