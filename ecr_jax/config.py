@@ -171,8 +171,7 @@ class PromptOptions:
       bases: basis matrices of the graph convolution.
       recommendation_prefix, conversation_prefix: learned positions before a task's prompt.
       emotions, global_entities: False leaves them out (the paper's ablations).
-      masked, cross_exponent, emotion_table, emotion_fusion, node_init, normalise, ordered, prefix_scale: None: as the
-        preset.
+      masked, cross_exponent, emotion_table, emotion_fusion, node_init, normalise, prefix_scale: None: as the preset.
       dropout: rate in the prompt encoder and the heads; None: as the preset.
     """
 
@@ -189,7 +188,6 @@ class PromptOptions:
     emotion_fusion: Literal["published", "linear", "residual"] | None = None
     node_init: Literal["glorot", "unit"] | None = None
     normalise: bool | None = None
-    ordered: bool | None = None
     prefix_scale: float | None = None
     dropout: float | None = None
 

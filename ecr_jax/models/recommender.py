@@ -61,8 +61,9 @@ class HeadConfig:
         own. It depends on who named it, how long ago, how often (the batch's `mentions` [B, E, 3]), and on its state.
       prior: a learned multiple of a given prior of the items (log popularity), less what the batch's `own_items` and
         `own_shift` [B, P] say of a training dialogue's own share in it.
-      liking: whether the seeker would like what is recommended, as a logit beside that of its being recommended: from
-        what was said and felt, and from the film.
+      liking: whether the seeker would like what is recommended, as a logit beside that of its being recommended: linear
+        in what was said, in all and last (mean text states), in what was felt, and in the film. What is trained for it
+        (`losses.answer`) moves nothing else.
     """
 
     query: Literal["state", "pooled"] = "pooled"
@@ -180,6 +181,10 @@ def mention_kind(mentions: jax.Array) -> jax.Array:
     return (ago * 2 + by_seeker) * TIMES + times
 
 
+LIKING = 2.0
+"""What being liked counts for beside being recommended; of 0, 1, 2 the one with the best AUC on ReDial's validation."""
+
+
 class Scores(NamedTuple):
     """What the recommender says of candidates.
 
@@ -192,10 +197,10 @@ class Scores(NamedTuple):
     liking: jax.Array | None
 
     @property
-    def log_probabilities(self) -> jax.Array:
-        """Of being recommended and liked: [B, I]."""
+    def total(self) -> jax.Array:
+        """What candidates are ranked by, [B, I]: log p(recommended) + `LIKING` times the log odds of being liked."""
         found = jax.nn.log_softmax(self.logits)
-        return found if self.liking is None else found + jax.nn.log_sigmoid(self.liking)
+        return found if self.liking is None else found + LIKING * self.liking
 
 
 class AttentionPool(nn.Module):
@@ -269,7 +274,7 @@ class Heads(nn.Module):
         last = real & (batch["text_ages"] == 1)
         seen = [nn.LayerNorm(use_scale=False, use_bias=False)(mean(states, where)) for where in (real, last)]
         if self.emotions:
-            seen.append(jnp.log1p(batch["mood"]))
+            seen.append(jnp.log1p(batch["mood"].astype(states.dtype)))
         seeker = Linear(1, scale=0.0, name="like_seeker")(jnp.concatenate(seen, axis=-1))
         film = Linear(1, scale=0.0, name="like_film")(jax.lax.stop_gradient(candidates))
         return seeker + film[:, 0]

@@ -78,7 +78,8 @@ def test_the_loss_is_over_all_entities(base, unfused, monkeypatch, fidelity, ext
     everything = np.arange(len(ground.prepared.graph) + extra)
     np.testing.assert_array_equal(recommender.all_entities(made), everything)
     total, number, parts = jax.jit(asked["loss"])(asked["params"], asked["frozen"], batch, jax.random.key(0))
-    scores = np.asarray(recommender.logits(made, asked["params"], made.frozen, batch, everything, "recommendation"))
+    found = recommender.scores(made, asked["params"], made.frozen, batch, everything, "recommendation")
+    scores = np.asarray(found.logits)
     scores = scores - scores.max(axis=1, keepdims=True)
     logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     rows, slots = np.nonzero(batch["target_mask"])
@@ -173,7 +174,7 @@ def test_trained_and_ranked_with_replies(base, unfused, monkeypatch):
     made = recommendation.examples(ground, Split.TEST)
     parts, params = recommender.parts(ground), read_params(config.stage_folder("recommendation") / "params.safetensors")
     over = recommender.batches(ground, made, recommender.shapes(ground, made), 8, seed=None)
-    ((batch, scores),) = recommender.Scorer(parts, parts.items, "recommendation")(params, over)
+    ((batch, scores),) = recommender.Scorer(parts, parts.items, "recommendation").of(params)(over)
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
 
