@@ -634,6 +634,11 @@ def folder() -> Path:
     return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
 
 
+def names() -> list[str]:
+    """The named configs, in the order of the alphabet."""
+    return sorted(path.stem for path in folder().glob("*.py"))
+
+
 def load(name: str) -> Config:
     """The config of an experiment.
 
@@ -645,7 +650,7 @@ def load(name: str) -> Config:
     """
     path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder().glob("*.py")))
+        known = ", ".join(names())
         raise ValueError(f"no config {name!r}: give one of {known}, or the path of a .py file that defines `config`")
     spec = importlib.util.spec_from_file_location(f"ecr_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
