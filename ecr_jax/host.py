@@ -28,7 +28,7 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     # One arena: freed memory serves all threads. None of it mapped on its own, none of it trimmed.
-    return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, 2**31 - 1)])
+    return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
 
 
 def commit() -> str:
