@@ -30,7 +30,7 @@ from ecr_jax.config import (
 
 # The heads' few scalars, and what is linear in frozen states, learn faster than the prompt encoder.
 SCALARS = (
-    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like_.*)", 10.0),
+    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like/.*)", 10.0),
     (".*", 1.0),
 )
 
