@@ -66,8 +66,7 @@ class States:
 
     def ages(self, texts: Sequence[str], limit: int) -> np.ndarray:
         """Of which text each row of `of` is, counted from the end: 1 for the last. int32 [<= limit]."""
-        units = [self.index[text] for text in reversed(texts)]
-        lengths = np.asarray([self.offsets[unit + 1] - self.offsets[unit] for unit in units], np.int64)
+        lengths = np.asarray([len(self.rows(text)) for text in reversed(texts)], np.int64)
         whole = int(np.searchsorted(np.cumsum(lengths), limit, side="right"))  # texts that fit; of the last, what does
         lengths = np.minimum(lengths[: max(whole, 1)], limit)
         return np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)[::-1]
