@@ -39,11 +39,11 @@ from ecr_jax.host import keep_freed_memory
 from ecr_jax.knowledge.graph import SELF_LOOP, KnowledgeGraph
 from ecr_jax.models.bert import BertConfig
 from ecr_jax.models.convert import LanguageConfig
-from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, positions
+from ecr_jax.models.recommender import Recommender, facts_of, positions
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.prepare import Prepared
 from ecr_jax.stages import recommender
-from ecr_jax.stages.recommender import MOST_FACTS, REACH, Parts
+from ecr_jax.stages.recommender import MOST_FACTS, Parts
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
@@ -142,21 +142,29 @@ def random_parts(case: Case, graph: KnowledgeGraph) -> Parts:
     shape = dataclasses.replace(case.language_model, layers=settings.layers or case.language_model.layers)
     module, params = made_up(shape, jnp.float32)
     model = Recommender(
-        recommender.prompt_config(case.config, graph, shape, case.token_width), HeadConfig.fidelity(settings.fidelity)
+        recommender.prompt_config(case.config, graph, shape, case.token_width), recommender.head_config(case.config)
     )
+    every = case.config.recommendation.candidates == "entities"
     frozen = {
         "language_model": params,
-        "graph": graphs_tuple(*graph.message_edges(), len(graph) + 1),
+        "graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, None if every else met(graph)),
         "item_prior": rng.random(len(graph) + 1, np.float32),
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
     }
-    if settings.entity_text and settings.fidelity == "fixed":
+    if settings.chosen("entity_text"):
         frozen["entity_text"] = rng.standard_normal((len(graph) + 1, case.token_width), np.float32)
     items = np.asarray(graph.items, np.int32)
-    return Parts(model, module, None, frozen, items, settings.reach or REACH[settings.fidelity])
+    return Parts(model, module, None, frozen, items, settings.chosen("reach"))
 
 
-def random_batch(case: Case, made: Parts) -> dict[str, np.ndarray]:
+def met(graph: KnowledgeGraph) -> np.ndarray:
+    """What stands for the entities that training dialogues mention: the items, a tenth more, the padding entity."""
+    others = np.setdiff1d(np.arange(len(graph)), graph.items)
+    chosen = np.random.default_rng(2).permutation(others)[: len(graph.items) // 10]
+    return np.union1d(graph.items, [*chosen, len(graph)]).astype(np.int32)
+
+
+def random_batch(case: Case, graph: KnowledgeGraph, made: Parts) -> dict[str, np.ndarray]:
     """A full batch of the largest shapes, without padding."""
     settings, model = case.config.recommender, made.language_model.config
     rng, rows = np.random.default_rng(1), case.config.recommendation.train.batch_size
@@ -171,16 +179,19 @@ def random_batch(case: Case, made: Parts) -> dict[str, np.ndarray]:
     def items(*shape: int) -> np.ndarray:
         return made.items[ids(len(made.items), *shape)]
 
+    mentioned = met(graph)[:-1]
     batch = {
         "tokens": ids(model.vocab_size, t),
         "token_mask": np.ones((rows, t), bool),
         "text_mask": np.ones((rows, s), bool),
-        "entities": ids(made.model.prompt.entities, e),
+        "text_ages": 1 + ids(s, s),
+        "mood": rng.random((rows, len(EMOTIONS)), np.float32),
+        "entities": mentioned[ids(len(mentioned), e)],
         "entity_mask": np.ones((rows, e), bool),
         "emotions": ids(len(EMOTIONS), e, settings.emotions),
         "emotion_probs": shares(e, settings.emotions),
         "mentions": ids(2, e, 3),
-        "neighbours": items(e, settings.neighbours),
+        "neighbours": mentioned[ids(len(mentioned), e, settings.neighbours)],
         "neighbour_weights": shares(e, settings.neighbours),
         "copies": items(e, settings.copies),
         "copy_weights": shares(e, settings.copies),
@@ -204,7 +215,7 @@ class Training:
     def __init__(self, case: Case, graph: KnowledgeGraph):
         self.case, config = case, case.config.recommendation.train
         made = random_parts(case, graph)
-        self.batch, self.key = random_batch(case, made), jax.random.key(0)
+        self.batch, self.key = random_batch(case, graph, made), jax.random.key(0)
         frozen = dict(made.frozen)
         encoder = None
         if case.encoder is not None:
@@ -221,7 +232,7 @@ class Training:
 
         def build(made: Parts, encoder: Any):
             return make_step(
-                loss_of(made, encoder),
+                loss_of(case, made, encoder),
                 optimizer,
                 mesh,
                 state_placement=placement,
@@ -243,16 +254,17 @@ class Training:
         return metrics
 
 
-def loss_of(made: Parts, encoder: Any):
+def loss_of(case: Case, made: Parts, encoder: Any):
     """The stage's loss, for a text that is read here if there is an encoder."""
-    items = jnp.asarray(made.items)
+    every = case.config.recommendation.candidates == "entities"
+    candidates = jnp.asarray(recommender.all_entities(made) if every else made.items)
 
     def loss(params, frozen, batch, key):
         if encoder is not None:
             read = encoder.apply({"params": frozen["encoder"]}, batch["text_tokens"], batch["text_mask"])
             batch = batch | {"text_states": read.hidden}
-        scores = recommender.logits(made, params, frozen, batch, items, "recommendation", key)
-        targets, known = positions(batch["targets"], items)
+        scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key).logits
+        targets, known = positions(batch["targets"], candidates)
         where = batch["target_mask"] & known
         values = losses.feedback_cross_entropy(
             logits=scores, targets=targets, weights=batch["target_weight"], where=where

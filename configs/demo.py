@@ -15,6 +15,7 @@ from ecr_jax.config import (
     EvaluationConfig,
     FusionConfig,
     OptimConfig,
+    PromptOptions,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
@@ -32,7 +33,7 @@ config = Config(
     corpus=CorpusConfig(name="films", dialogues=800),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
     recommender=RecommenderConfig(
-        layers=2, entity_width=64, dropout=0.3, max_tokens=48, max_states=64, max_entities=12
+        layers=2, prompt=PromptOptions(entity_width=64, dropout=0.3), max_tokens=48, max_states=64, max_entities=12
     ),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=8, batch_size=128, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),

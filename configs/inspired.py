@@ -21,6 +21,7 @@ from ecr_jax.config import (
     FeedbackWeights,
     FusionConfig,
     OptimConfig,
+    PromptOptions,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
@@ -47,7 +48,7 @@ config = Config(
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
     recommender=RecommenderConfig(
-        layers=2, entity_width=64, dropout=0.3, max_tokens=96, max_states=96, max_entities=16
+        layers=2, prompt=PromptOptions(entity_width=64, dropout=0.3), max_tokens=96, max_states=96, max_entities=16
     ),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=12, batch_size=256, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),

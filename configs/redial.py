@@ -17,6 +17,7 @@ from ecr_jax.config import (
     EvaluationConfig,
     FusionConfig,
     OptimConfig,
+    PromptOptions,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
@@ -43,13 +44,14 @@ config = Config(
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
     recommender=RecommenderConfig(
-        layers=2, entity_width=128, dropout=0.2, max_tokens=96, max_states=96, max_entities=16
+        layers=2, prompt=PromptOptions(entity_width=128, dropout=0.2), max_tokens=96, max_states=96, max_entities=16
     ),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     fusion=FusionConfig(
         train=TrainConfig(steps=150, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_dialogues=400,
     ),
     conversation=ConversationConfig(
         train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=PROMPT)),

@@ -66,7 +66,6 @@ config = Config(
     recommender=RecommenderConfig(
         language_model=DIALOGPT,
         fidelity="paper",
-        entity_text=False,
         max_tokens=200,
         max_states=200,
         max_entities=32,
@@ -88,6 +87,7 @@ config = Config(
     recommendation=RecommendationConfig(
         # 530 of 1,325 updates warm up
         train=TrainConfig(epochs=5, batch_size=128, accumulation=8, seed=8, optim=adamw(1e-4, 0.4)),
+        candidates="entities",
     ),
     response=ResponseConfig(
         train=TrainConfig(epochs=3, batch_size=16, accumulation=4, seed=42, optim=adamw(5e-5, 0.1)),

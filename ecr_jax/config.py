@@ -34,11 +34,13 @@ __all__ = [
     "EvaluationConfig",
     "FeedbackWeights",
     "FusionConfig",
-    "LoraConfig",
     "GraphRivalConfig",
+    "HeadOptions",
     "KgsfConfig",
     "LanguageModelRivalConfig",
+    "LoraConfig",
     "OptimConfig",
+    "PromptOptions",
     "RecommendationConfig",
     "RecommenderConfig",
     "ResponseConfig",
@@ -161,38 +163,92 @@ class FeedbackWeights:
 
 
 @dataclass(frozen=True)
+class PromptOptions:
+    """The knowledge prompt: fields of `models.prompt.PromptConfig`, which says what they mean.
+
+    Attributes:
+      entity_width, emotion_width: widths of the graph convolution and of a fused emotion; None: D / 2 and D / 16.
+      bases: basis matrices of the graph convolution.
+      recommendation_prefix, conversation_prefix: learned positions before a task's prompt.
+      emotions, global_entities: False leaves them out (the paper's ablations).
+      masked, cross_exponent, emotion_table, emotion_fusion, node_init, normalise, ordered, prefix_scale: None: as the
+        preset.
+      dropout: rate in the prompt encoder and the heads; None: as the preset.
+    """
+
+    entity_width: int | None = None
+    emotion_width: int | None = None
+    bases: int = 8
+    recommendation_prefix: int = 10
+    conversation_prefix: int = 20
+    emotions: bool = True
+    global_entities: bool = True
+    masked: bool | None = None
+    cross_exponent: float | None = None
+    emotion_table: Literal["tower", "direct"] | None = None
+    emotion_fusion: Literal["published", "linear", "residual"] | None = None
+    node_init: Literal["glorot", "unit"] | None = None
+    normalise: bool | None = None
+    ordered: bool | None = None
+    prefix_scale: float | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "entity_width", "emotion_width", "bases", "recommendation_prefix", "conversation_prefix")
+        _at_least(self, 0.0, "cross_exponent", "prefix_scale")
+        _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "a rate lies in [0, 1)")
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How items are scored: the fields of `models.recommender.HeadConfig`; None: as the preset."""
+
+    query: Literal["state", "pooled"] | None = None
+    copy: Literal["none", "published", "mass"] | None = None
+    walk: bool | None = None
+    mentions: bool | None = None
+    prior: bool | None = None
+    liking: bool | None = None
+
+
+FIDELITY: dict[str, dict[str, Any]] = {
+    "code": dict(reach="all", entity_text=False, directional=True),
+    "paper": dict(reach="all", entity_text=False, directional=False),
+    "fixed": dict(reach="last", entity_text=True, directional=False),
+}
+"""What each preset says of the fields of `RecommenderConfig`; of its prompt and heads: `FIDELITY` of their modules."""
+
+
+@dataclass(frozen=True)
 class RecommenderConfig:
     """What the recommender is made of and how much it reads.
 
     Attributes:
       language_model: name for `ecr_jax.hub` of the frozen language model.
       layers: how many of its lowest layers are used, None for all.
-      fidelity: `fixed`, or `paper` or `code` to do what the text or the published code does; the fields below that are
-        None take what this preset says.
-      max_tokens, max_states, max_entities: most context tokens, text-encoder states and entities.
-      entity_width, emotion_width: widths of the graph convolution and of a fused emotion; None: D / 2 and D / 16.
-      bases: basis matrices of the graph convolution.
-      emotions_used, global_entities: False leaves them out (the paper's ablations).
-      dropout: rate in the prompt encoder.
+      fidelity: `fixed`, or `paper` or `code` to do what the text or the published code does. A field that is None,
+        here, in `prompt` or in `heads`, takes what this preset says.
+      prompt: the knowledge prompt.
+      heads: how items are scored.
       reach: "all" tokens of the context see the prefix, as published, or only the "last" one, whose state is the query:
         then nothing before it is differentiated.
-      entity_text: in `fixed`, adds what the text encoder reads in an entity's description to its node.
-      emotions: most emotions of an entity (n_f = 3).
+      entity_text: adds what the text encoder reads in an entity's description to its node.
+      directional: co-occurrence by emotion is counted from the earlier entity to the later one, and of an entity named
+        again with itself, as released; or both ways between different entities.
+      max_tokens, max_states, max_entities: most context tokens, text-encoder states and entities.
+      emotions: most emotions of an entity, in the prompt and for the co-occurrence (n_f = 3).
       neighbours: most global entities of an entity.
-      copies: most items of an entity that the copy head of `fixed` reads.
+      copies: most items of an entity that the copy head "mass" reads.
     """
 
     language_model: str = "smollm2-135m-instruct"
     layers: int | None = None
     fidelity: Literal["fixed", "paper", "code"] = "fixed"
-    entity_width: int | None = None
-    emotion_width: int | None = None
-    bases: int = 8
-    emotions_used: bool = True
-    global_entities: bool = True
-    dropout: float | None = None
+    prompt: PromptOptions = PromptOptions()
+    heads: HeadOptions = HeadOptions()
     reach: Literal["all", "last"] | None = None
-    entity_text: bool = True
+    entity_text: bool | None = None
+    directional: bool | None = None
     max_tokens: int = 128
     max_states: int = 128
     max_entities: int = 16
@@ -201,16 +257,33 @@ class RecommenderConfig:
     copies: int = 128
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states")
-        _at_least(self, 1, "max_entities", "emotions", "neighbours", "copies")
-        _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "a rate lies in [0, 1)")
+        _at_least(self, 1, "layers", "max_tokens", "max_states", "max_entities", "emotions", "neighbours", "copies")
+        if self.heads.copy == "published" and not self.prompt.emotions:
+            remedy = "it weighs by emotion: choose 'mass', or turn recommender.prompt.emotions on"
+            raise ConfigError(self.heads, "copy", remedy)
+
+    def chosen(self, name: str) -> Any:
+        """The field `reach`, `entity_text` or `directional`: its value, or where it is None the preset's."""
+        value = getattr(self, name)
+        return FIDELITY[self.fidelity][name] if value is None else value
 
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Pre-training of the knowledge prompt on the entities of the next turn."""
+    """Pre-training of the knowledge prompt on the entities of the next turn.
+
+    Attributes:
+      train: how it is trained.
+      reads_turn: the turn itself is read after the context, as the released code does, and not only what was before.
+      valid_dialogues: most validation dialogues that selection looks at, None for all.
+    """
 
     train: TrainConfig
+    reads_turn: bool = False
+    valid_dialogues: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "valid_dialogues")
 
 
 @dataclass(frozen=True)
@@ -220,13 +293,19 @@ class RecommendationConfig:
     Attributes:
       train: how it is trained.
       loss: a ranking loss by name, with options or as a sum: see `ecr_jax.objective`.
+      candidates: what the loss scores: "items", what can be recommended, or all "entities", as released. What is
+        ranked afterwards is the items in either case.
       weights: of the seeker's answers.
+      use_resp: the reply that the stage `conversation` gives, u^r with `<movie>` slots, is read after the context (Eqs.
+        2 and 6), in training as afterwards. The published commands leave it out.
       valid_dialogues: most validation dialogues that selection looks at, None for all.
     """
 
     train: TrainConfig
     loss: str = "feedback_cross_entropy"
+    candidates: Literal["items", "entities"] = "items"
     weights: FeedbackWeights = FeedbackWeights()
+    use_resp: bool = False
     valid_dialogues: int | None = None
 
     def __post_init__(self) -> None:
@@ -414,13 +493,37 @@ class RivalsConfig:
     text_encoder: RivalConfig = RivalConfig()
 
 
-_SHARED = ("corpus", "encoder", "recommender", "seed")
-"""Sections that all stages of a run must agree on."""
+_RECOMMENDER = ("corpus", "encoder", "recommender", "seed")
+_FOLLOWS_FROM = {
+    "emotion": ("corpus", "encoder", "seed", "recommender.fidelity", "recommender.emotions", "recommender.directional"),
+    "fusion": _RECOMMENDER,
+    "conversation": _RECOMMENDER,
+    "recommendation": _RECOMMENDER,
+    "response": ("corpus", "seed"),
+    "rivals": (
+        *("corpus", "encoder", "seed", "recommender.language_model"),
+        *(f"recommender.max_{what}" for what in ("tokens", "states", "entities")),
+    ),
+}
+"""What a stage's outcome follows from, beside its own section and the stages before it."""
+
+_PARTS = ("recommender", "rivals")
+"""Sections of which a stage may record a part."""
+
+PLACE = ("name", "base", "prepared")
+"""What says where a run and its corpus are, and changes nothing in them."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """An experiment. `name` is the run's folder under `runs`, `seed` the root of every random choice."""
+    """An experiment.
+
+    Attributes:
+      name: the run's folder under `runs`.
+      base: name of the experiment whose prepared corpus it reads, and whose stages it takes where they are the same: a
+        stage with the same settings that rests on the same.
+      seed: the root of every random choice.
+    """
 
     name: str
     corpus: CorpusConfig
@@ -433,6 +536,7 @@ class Config:
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
     rivals: RivalsConfig = RivalsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    base: str | None = None
     prepared: Path = Path("prepared")
     runs: Path = Path("runs")
     seed: int = 0
@@ -443,22 +547,32 @@ class Config:
             raise ConfigError(
                 self.conversation, "language_model", "the recommender reads the same tokens: name one model"
             )
-        _require(self, "name", self.name.replace("-", "").replace("_", "").isalnum(), "use letters, digits, - and _")
+        for name in ("name", "base"):
+            value = getattr(self, name)
+            good = value is None or value.replace("-", "").replace("_", "").isalnum()
+            _require(self, name, good, "use letters, digits, - and _")
+        _require(self, "base", self.base != self.name, "it is the run itself; give the run another name")
 
     @property
     def prepared_folder(self) -> Path:
         """What `ecr prepare` writes."""
-        return self.prepared / self.name
+        return self.prepared / (self.base or self.name)
 
     def stage_folder(self, stage: str) -> Path:
         """What `ecr train STAGE` writes; the stage of a rival is `rivals/NAME`."""
         return self.runs / self.name / stage
 
     def recorded(self, stage: str) -> dict[str, Any]:
-        """What a stage's folder keeps of the config: what the stage depends on; see `read_recorded`."""
-        made, (room, _, rival) = self.as_json(), stage.partition("/")
-        own = {rival: made[room][rival]} if rival else made[room]
-        return {name: made[name] for name in ("name", "prepared", *_SHARED)} | {room: own}
+        """What a stage's folder keeps of the config: what its outcome follows from, and where it is."""
+        made, room = self.as_json(), stage.partition("/")[0]
+        kept: dict[str, Any] = {}
+        for path in (*PLACE, *_FOLLOWS_FROM[room], stage.replace("/", ".")):
+            section, _, name = path.partition(".")
+            if name:
+                kept.setdefault(section, {})[name] = made[section][name]
+            else:
+                kept[section] = made[section]
+        return kept
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for manifests and run folders."""
@@ -474,7 +588,7 @@ def read_recorded(run: Path, stages: Iterable[str], otherwise: Config | None = N
       otherwise: what the others are taken from.
 
     Raises:
-      ValueError: a stage is missing there.
+      ValueError: a stage is missing there, or two do not fit together.
     """
     run, value = run.resolve(), {}
     rest = {} if otherwise is None else otherwise.as_json()
@@ -483,13 +597,19 @@ def read_recorded(run: Path, stages: Iterable[str], otherwise: Config | None = N
         if not path.is_file():
             raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
         kept = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("inputs", *_SHARED):
-            if name in value and name in kept and value[name] != kept[name]:
+        for name in ("inputs", "corpus", "encoder", "recommender", "seed"):
+            if name in value and name in kept and not _agree(value[name], kept[name], name in _PARTS):
                 raise ValueError(f"{run}: {stage!r} has another {name!r} than the stages before it; train it again")
-        value |= kept | {"rivals": value.get("rivals", {}) | kept.get("rivals", {})}
-    if value["name"] != run.name:
-        raise ValueError(f"{run} is the run {value['name']!r} under another name; name the folder so again")
+        value |= kept | {name: value.get(name, {}) | kept.get(name, {}) for name in _PARTS}
+    home = value.get("base") or value["name"]  # a linked stage has the name of its run, and the same corpus
+    value |= {"name": run.name, "base": None if home == run.name else home}
+    value |= {name: rest.get(name, {}) | value[name] for name in _PARTS}
     return from_json(rest | value, runs=run.parent)
+
+
+def _agree(one: Any, other: Any, parts: bool) -> bool:
+    """Whether two records of a section are the same, or as parts of it have the same in what both have."""
+    return one == other if not parts else all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
 def from_json(value: dict[str, Any], **changes: Any) -> Config:

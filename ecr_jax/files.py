@@ -32,6 +32,22 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
+def link(source: Path, target: Path) -> None:
+    """Makes `target` a relative link to the folder `source`, unless it is the same place."""
+    if target.exists() and target.samefile(source):
+        return
+    with replacing(target) as temporary:
+        temporary.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()), target_is_directory=True)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder with all that is in it, or the link that stands in its place; nothing where there is none."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
 def peak_memory_mb() -> float:
     """The most memory this process has held so far, in MiB (earlier work of the same process included)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -20,6 +20,7 @@ RankingLoss = Callable[..., jax.Array | tuple[jax.Array, jax.Array]]
 
 INPUTS = {
     "logits": "float [B, I], scores of I candidates",
+    "liking": "float [B, I], logits of the seeker's liking each candidate, of a recommender that says so (`liking`)",
     "targets": "int [B, M], positions of a turn's targets among the candidates; anything where masked",
     "where": "bool [B, M], True for a real target",
     "weights": "float [B, M], a target's weight by the seeker's answer (ECR: like 2, dislike 1, unsaid 0.5)",
@@ -381,6 +382,24 @@ def pairwise_batch(
     return jnp.sum(jnp.where(pairs, values, 0.0), axis=(1, 2)), jnp.sum(pairs, axis=(1, 2)).astype(values.dtype)
 
 
+def answer(
+    *, liking: jax.Array, targets: jax.Array, where: jax.Array, feedback: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    r"""How well the seeker's answers were foreseen: the likelihood of like or dislike, given what was recommended.
+
+    .. math:: -\sum_m \log \sigma(f_m l_{y_m}), \quad f_m = 1 \text{ liked}, -1 \text{ disliked}
+
+    over the targets that were answered. Added to a cross-entropy it makes the likelihood of film and answer together.
+
+    Returns:
+      Sums over answered targets, and their numbers.
+    """
+    answered = where & (feedback != 0)
+    logits = _scores(liking, targets, where)
+    values = jax.nn.softplus(-feedback * logits)
+    return _sum(values, answered), jnp.sum(answered, axis=-1).astype(values.dtype)
+
+
 def unlikelihood(
     *,
     logits: jax.Array,
@@ -515,6 +534,7 @@ RANKING: dict[str, RankingLoss] = {
         pairwise_dialogue,
         pairwise_batch,
         unlikelihood,
+        answer,
     )
 }
 """Losses of the recommendation stage by name."""

@@ -105,11 +105,20 @@ class Objective:
         mean is taken over each micro-batch, and a micro-batch counts by its targets.
 
         Args:
-          given: all `INPUTS`, or at least `logits`, `where` and those that its losses read.
+          given: `INPUTS`: `logits`, `where` and those that its losses read.
 
         Returns:
           Scalars, and the terms of a sum apart, as metrics of `training.step`.
+
+        Raises:
+          ValueError: a loss reads what is not given, or returns other shapes.
         """
+        for term, (_, inputs) in zip(self.terms, self._bound, strict=True):
+            for name in inputs:
+                if given.get(name) is None:
+                    raise ValueError(
+                        f"the loss {term.name!r} reads {name!r} ({INPUTS[name]}), which this recommender does not give"
+                    )
         rows = given["logits"].shape[0]
         targets = jnp.sum(given["where"], axis=-1)
         sums = []

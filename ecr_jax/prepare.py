@@ -105,17 +105,23 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
 
     Raises:
       CorpusError: malformed lines, all of them (unless `corpus.skip_bad`).
-      ValueError: a missing or malformed input file.
+      ValueError: a missing or malformed input file, or the folder is a base's and has another corpus.
     """
     console = console or Console()
     folder, corpus = config.prepared_folder, config.corpus
     inputs = _inputs(corpus)
     wanted = {"corpus": config.as_json()["corpus"], "inputs": inputs}
-    if (folder / "manifest.json").is_file() and not force:
+    if (folder / "manifest.json").is_file():
         found = Prepared.open(folder)
-        if {key: found.manifest[key] for key in wanted} == wanted:
+        same = {key: found.manifest[key] for key in wanted} == wanted
+        if same and not force:
             console.print(f"{folder} is complete for these inputs; --force prepares it again")
             return found
+        if not same and config.base is not None:
+            raise ValueError(
+                f"{folder} is the corpus of {config.base!r}, prepared from other inputs or settings: prepare "
+                f"{config.base!r} again, or give this experiment a corpus of its own (base=None)"
+            )
     started = time.monotonic()
     with replacing(folder) as temporary:
         temporary.mkdir()

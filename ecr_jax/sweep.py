@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from ecr_jax.evaluation.run import provenance, ranked
 from ecr_jax.features.examples import recommendation_rows
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.objective import Objective
-from ecr_jax.stages import complete, train
+from ecr_jax.stages import complete, rests_on, train
 from ecr_jax.stages.ground import Ground
 
 CHAIN = ("emotion", "fusion", "recommendation")
@@ -80,7 +79,7 @@ def cells(
         if not values or path.split(".")[0] not in VARIED or path.endswith(".seed"):
             raise ValueError(
                 f"--grid {factor!r} cannot be: write PATH=VALUE,VALUE with a setting of {', '.join(VARIED)}, for "
-                "example recommender.dropout=0.1,0.3; seeds are given by --seeds"
+                "example recommendation.weights.like=1,2; seeds are given by --seeds"
             )
         factors.append([(path, value) for value in dict.fromkeys(values.split(","))])
     made = []
@@ -96,7 +95,7 @@ def cells(
 
 
 def override(config: Config, path: str, value: str) -> Config:
-    """The config with one field as the command line would set it, e.g. "recommender.dropout" to "0.1".
+    """The config with one field as the command line would set it, e.g. "recommender.layers" to "1".
 
     A path or value that cannot be ends the program with a message, as on the command line.
     """
@@ -120,12 +119,11 @@ class Trainer:
     def __init__(self, config: Config, root: Path):
         """`config`: the run that cells change; `root`: the folder of what only cells have."""
         self.base, self.root, self.ground = config, root, Ground(config)
-        self.digests = {stage: self.digest(config, stage) for stage in CHAIN}
 
     def digest(self, config: Config, stage: str) -> str:
         """Of all that a stage rests on: settings, corpus, stages before it."""
         manifest = self.ground.prepared.manifest
-        kept = [config.recorded(name) for name in CHAIN[: CHAIN.index(stage) + 1]]
+        kept = [config.recorded(name) for name in (*rests_on(config, stage), stage)]
         kept.append({name: manifest[name] for name in ("corpus", "inputs")})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -134,31 +132,21 @@ class Trainer:
 
         Args:
           config: settings; `runs` is left out of account.
-          stage: one of `CHAIN`.
+          stage: one of `CHAIN` or what they rest on.
           name: begins the name of its folder.
         """
         digest = self.digest(config, stage)
-        shared = stage != CHAIN[-1] and digest == self.digests[stage]
+        shared = stage != CHAIN[-1] and digest == self.digest(self.base, stage)
         placed = dataclasses.replace(config, runs=self.base.runs if shared else self.root / f"{name}-{digest}")
-        place = CHAIN.index(stage)
-        if place:
-            before = self.train(config, CHAIN[place - 1], CHAIN[place - 1]).config
-            for earlier in CHAIN[:place]:
-                _link(before.stage_folder(earlier), placed.stage_folder(earlier))
+        for needed in rests_on(config, stage):
+            before = self.train(config, needed, needed).config
+            files.link(before.stage_folder(needed), placed.stage_folder(needed))
         if self.digest(self.ground.config, CHAIN[0]) != self.digest(placed, CHAIN[0]):
             self.ground = Ground(placed)
         self.ground.config = placed
         if not complete(self.ground, stage):
             train(placed, stage, ground=self.ground)
         return self.ground
-
-
-def _link(source: Path, target: Path) -> None:
-    """Makes `target` a relative link to `source`, unless it is the same place."""
-    if target.exists() and target.resolve() == source.resolve():
-        return
-    with files.replacing(target) as temporary:
-        temporary.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()), target_is_directory=True)
 
 
 def predicted(ground: Ground, split: Split) -> list[Prediction]:

@@ -22,8 +22,10 @@ from ecr_jax.config import (
     EvaluationConfig,
     FeedbackWeights,
     GraphRivalConfig,
+    HeadOptions,
     KgsfConfig,
     LanguageModelRivalConfig,
+    PromptOptions,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
@@ -52,11 +54,16 @@ WRONG = [
     (FeedbackWeights, {}, "like", float("nan"), "at least 0"),
     *(
         (RecommenderConfig, {}, name, 0, "at least 1")
-        for name in ("layers", "entity_width", "emotion_width", "bases", "max_tokens", "max_states", "max_entities",
-                     "emotions", "neighbours", "copies")
+        for name in ("layers", "max_tokens", "max_states", "max_entities", "emotions", "neighbours", "copies")
     ),
-    (RecommenderConfig, {}, "dropout", 1.0, "[0, 1)"),
-    (RecommenderConfig, {}, "dropout", -0.1, "[0, 1)"),
+    *(
+        (PromptOptions, {}, name, 0, "at least 1")
+        for name in ("entity_width", "emotion_width", "bases", "recommendation_prefix", "conversation_prefix")
+    ),
+    (PromptOptions, {}, "cross_exponent", -0.5, "at least 0"),
+    (PromptOptions, {}, "prefix_scale", -1.0, "at least 0"),
+    (PromptOptions, {}, "dropout", 1.0, "[0, 1)"),
+    (PromptOptions, {}, "dropout", -0.1, "[0, 1)"),
     (RecommendationConfig, dict(train=TRAIN), "valid_dialogues", 0, "at least 1"),
     (ConversationConfig, dict(train=TRAIN), "max_reply", 0, "at least 1"),
     (ResponseConfig, dict(train=TRAIN), "dtype", "float16", "choose one of float32, bfloat16"),
@@ -97,7 +104,14 @@ def test_run_name_stays_inside_runs(name):
 
 def test_weights_may_be_zero_and_ablations_allowed():
     assert FeedbackWeights(0, 0, 0).like == 0
-    assert not RecommenderConfig(emotions_used=False, global_entities=False).emotions_used
+    assert not RecommenderConfig(prompt=PromptOptions(emotions=False, global_entities=False)).prompt.emotions
+
+
+def test_published_copy_head_needs_emotions():
+    heads, silent = HeadOptions(copy="published"), PromptOptions(emotions=False)
+    assert RecommenderConfig(heads=heads).heads.copy == "published"
+    with pytest.raises(ConfigError, match="HeadOptions.copy = 'published' cannot be: it weighs by emotion"):
+        RecommenderConfig(heads=heads, prompt=silent)
 
 
 def test_paths():

@@ -27,14 +27,14 @@ DEMO = configs.load("demo")
 
 
 def test_cells():
-    made = cells(DEMO, ["bpr", "focal(gamma=1)", "bpr"], ["recommender.dropout=0.1,0.2"], [0, 5])
+    made = cells(DEMO, ["bpr", "focal(gamma=1)", "bpr"], ["recommender.prompt.dropout=0.1,0.2"], [0, 5])
     assert [(cell.label, cell.seed) for cell in made] == [
-        (f"{loss}, recommender.dropout={dropout}", seed)
+        (f"{loss}, recommender.prompt.dropout={dropout}", seed)
         for loss in ("bpr", "focal(gamma=1)")
         for dropout in ("0.1", "0.2")
         for seed in (0, 5)
     ]
-    assert {cell.config.recommender.dropout for cell in made} == {0.1, 0.2}
+    assert {cell.config.recommender.prompt.dropout for cell in made} == {0.1, 0.2}
     for cell in made:
         back = dataclasses.replace(
             cell.config,
@@ -55,14 +55,15 @@ def test_seeds_reach_the_stages_from_the_first_on(first, reached):
 
 
 def test_override_is_typed_as_the_command_line():
-    assert override(DEMO, "recommender.emotions_used", "False").recommender.emotions_used is False
+    assert override(DEMO, "recommender.prompt.emotions", "False").recommender.prompt.emotions is False
+    assert override(DEMO, "recommender.heads.walk", "False").recommender.heads.walk is False
     assert override(DEMO, "recommendation.weights.like", "3").recommendation.weights.like == 3.0
     assert override(DEMO, "recommender.layers", "None").recommender.layers is None
     assert override(DEMO, "fusion.train.optim.schedule", "cosine").fusion.train.optim.schedule == "cosine"
     assert override(DEMO, "recommendation.loss", "bpr + 0.5*focal").recommendation.loss == "bpr + 0.5*focal"
 
 
-@pytest.mark.parametrize(("path", "value"), [("recommender.colour", "red"), ("recommender.dropout", "much")])
+@pytest.mark.parametrize(("path", "value"), [("recommender.colour", "red"), ("recommender.layers", "much")])
 def test_override_that_cannot_be(path, value, capsys):
     with pytest.raises(SystemExit):
         override(DEMO, path, value)
@@ -74,7 +75,7 @@ def test_override_that_cannot_be(path, value, capsys):
     [
         (["vocal"], [], "there is no loss 'vocal'"),
         (["nowhere:loss"], [], "No module named 'nowhere'"),
-        ([], ["recommender.dropout"], "--grid 'recommender.dropout' cannot be: write PATH=VALUE,VALUE"),
+        ([], ["recommender.layers"], "--grid 'recommender.layers' cannot be: write PATH=VALUE,VALUE"),
         ([], ["corpus.dialogues=3"], "with a setting of emotion, fusion, recommendation, recommender, encoder"),
         ([], ["recommendation.train.seed=1,2"], "seeds are given by --seeds"),
     ],

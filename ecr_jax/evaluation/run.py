@@ -30,7 +30,7 @@ from ecr_jax.files import read_jsonl_rows, write_jsonl
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.inference.pipeline import Reply as Said
 from ecr_jax.prepare import Prepared
-from ecr_jax.stages import STAGES, recommender, rivals
+from ecr_jax.stages import STAGES, recommendation, recommender, rivals
 from ecr_jax.stages.ground import Ground
 
 NEEDED = ("emotion", "recommendation")
@@ -140,11 +140,11 @@ def _made_of(ground: Ground, split: Split, by: Protocol) -> dict:
     """What the numbers follow from, with digests of all that is trained: the same again gives the same report."""
     config, manifest = ground.config, ground.prepared.manifest
     run, parameters = config.runs / config.name, {}
-    for path in sorted(run.glob("**/params.safetensors")):
-        if (path.parent / "summary.json").is_file():
+    for stage in (*STAGES, *(f"rivals/{name}" for name in rivals.RIVALS)):  # which may be links
+        path = run / stage / "params.safetensors"
+        if path.is_file() and (path.parent / "summary.json").is_file():
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            parameters[path.parent.relative_to(run).as_posix()] = digest
+                parameters[stage] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return {
         "split": split.value,
         "protocol": by.name,
@@ -208,15 +208,16 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
 
 def ranked(partner: Partner, split: Split, by: Protocol = PROTOCOLS["default"]) -> Iterator[Prediction]:
     """The recommender's prediction rows; needs no stage that makes replies."""
-    ground, (made, scorer, params) = partner.ground, partner.ranker
+    ground, (made, rank) = partner.ground, partner.ranker
     columns = None
     if by.all_entities:  # and the padding entity, which the released code scores with them
-        scorer = recommender.Scorer(made, np.arange(len(ground.prepared.graph) + 1), "recommendation")
+        everything = np.arange(len(ground.prepared.graph) + 1)
+        rank = recommender.Scorer(made, everything, "recommendation").of(partner.params("recommendation"))
         columns = made.items
-    examples = recommender.examples(ground, made, split, by.rows)
+    examples = recommendation.examples(ground, split, by.rows)
     size = ground.config.recommendation.train.batch_size
     over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
-    yield from _ranked("ecr", examples, scorer(params, over), len(over), made.items, by, columns)
+    yield from _ranked("ecr", examples, rank(over), len(over), made.items, by, columns)
 
 
 def _rivals(ground: Ground, split: Split, by: Protocol) -> dict[str, list[Prediction]]:
@@ -237,11 +238,10 @@ def _ranked(
     by: Protocol,
     columns: np.ndarray | None = None,
 ) -> Iterator[Prediction]:
-    """Prediction rows of `number` batches with their scores [B, C]; `columns` are the items', by default all C."""
+    """Prediction rows of `number` batches with log-probabilities [B, C]; `columns` are the items', by default all C."""
     rows: dict[int, list[Prediction]] = {}
     for batch, scores in track(scored, total=number, description=f"rank, {model}"):
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
+        shares = np.exp(scores)
         shares = shares if columns is None else shares[:, columns]
         for place in np.flatnonzero(batch["example_mask"]):
             example = int(batch["example"][place])

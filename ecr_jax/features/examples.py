@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,6 +138,10 @@ class Context:
         kept = list(latest.items())[-max_entities:] if max_entities else []
         return cls(tuple(turns), tuple(e for e, _ in kept), *(tuple(v[i] for _, v in kept) for i in range(2)))
 
+    def followed_by(self, turn: Said) -> Context:
+        """The same entities, and one more turn in the text that is read."""
+        return dataclasses.replace(self, turns=(*self.turns, turn))
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -155,12 +160,14 @@ def fields(pad_entity: int) -> dict[str, Field]:
     return {
         "tokens": Field(0, ("T",), "token_mask"),
         "text_states": Field(0, ("S", None), "text_mask"),
+        "text_ages": Field(0, ("S",)),
         "entities": Field(pad_entity, ("E",), "entity_mask"),
         "emotions": Field(PAD, ("E", None)),
         "emotion_probs": Field(0, ("E", None)),
         "mentions": Field(0, ("E", None)),
         "neighbours": Field(pad_entity, ("E", None)),
         "neighbour_weights": Field(0, ("E", None)),
+        "mood": Field(0, (None,)),
         "copies": Field(pad_entity, ("E", None)),
         "copy_weights": Field(0, ("E", None)),
     }
@@ -201,9 +208,11 @@ class Reader:
           exclude: index of the training dialogue whose own counts are left out of the neighbours (no leakage).
 
         Returns:
-          tokens int32 [T], text_states float16 [S, Dt], entities int32 [E], emotions int32 [E, F],
+          tokens int32 [T], text_states float16 [S, Dt], text_ages int32 [S] (how many turns ago each was said, 1 in
+          the last), entities int32 [E], emotions int32 [E, F],
           emotion_probs float32 [E, F], mentions int32 [E, 3] (see `Context`), neighbours int32 [E, K],
-          neighbour_weights float32 [E, K], copies int32 [E, C], copy_weights float32 [E, C].
+          neighbour_weights float32 [E, K], copies int32 [E, C], copy_weights float32 [E, C], mood float32 [9], how
+          much of each emotion the seeker's turns were met with, summed up.
         """
         sizes = self.sizes
         emotions = np.full((len(context.entities), sizes.emotions), PAD, np.int32)
@@ -211,15 +220,21 @@ class Reader:
         for row, known in enumerate(context.emotions):
             for column, (label, probability) in enumerate(known[: sizes.emotions]):
                 emotions[row, column], probs[row, column] = label, probability
+        mood = np.zeros(len(EMOTIONS), np.float32)
+        for label, probability in (felt for turn in context.turns for felt in turn.emotions):
+            mood[label] += probability
         entities = np.asarray(context.entities, np.int32)
+        said = [turn.unit for turn in context.turns]
         neighbours, weights = self.related.neighbours(entities, sizes.neighbours, exclude)
         copies, copy_weights = self.together.neighbours(entities, sizes.copies, exclude)
         return {
             "tokens": np.asarray(last_turns(tokens, sizes.tokens), np.int32),
-            "text_states": self.states.of([turn.unit for turn in context.turns], sizes.states),
+            "text_states": self.states.of(said, sizes.states),
+            "text_ages": self.states.ages(said, sizes.states),
             "entities": entities,
             "emotions": emotions,
             "emotion_probs": probs,
+            "mood": mood,
             "mentions": np.asarray(context.mentions, np.int32).reshape(-1, 3),
             "neighbours": neighbours,
             "neighbour_weights": weights,
@@ -296,9 +311,24 @@ def spread(rows: Sequence[Row], most: int) -> list[Row]:
 class Examples(Sequence):
     """The examples of rows, made when asked for: a mapping of arrays each, `context` arrays plus the stage's own."""
 
-    def __init__(self, spoken: Sequence[Dialogue], rows: Sequence[Row], reader: Reader, leave_out: bool):
-        """`leave_out`: the dialogues are those the co-occurrence was counted on, in the same order."""
-        self.spoken, self.rows, self.reader, self.leave_out = spoken, rows, reader, leave_out
+    def __init__(
+        self,
+        spoken: Sequence[Dialogue],
+        rows: Sequence[Row],
+        reader: Reader,
+        leave_out: bool,
+        answer: Callable[[Dialogue, int], Said] | None = None,
+    ):
+        """Reads contexts of dialogues.
+
+        Args:
+          spoken: the dialogues.
+          rows: which of their turns are to be predicted.
+          reader: how contexts become arrays.
+          leave_out: the dialogues are those the co-occurrence was counted on, in the same order.
+          answer: (dialogue, index of the turn to be predicted) -> a turn that is read after the context.
+        """
+        self.spoken, self.rows, self.reader, self.leave_out, self.answer = spoken, rows, reader, leave_out, answer
         self.ids = [reader.words.turns([(t.role, t.text) for t in dialogue.turns]) for dialogue in spoken]
 
     def __len__(self) -> int:
@@ -311,9 +341,14 @@ class Examples(Sequence):
 
     def context(self, row: Row) -> dict:
         """The context arrays of a row."""
-        context = Context.of(self.spoken[row.dialogue].turns[: row.turn], self.reader.sizes.entities)
+        dialogue, tokens = self.spoken[row.dialogue], self.ids[row.dialogue][: row.turn]
+        context = Context.of(dialogue.turns[: row.turn], self.reader.sizes.entities)
+        if self.answer is not None:
+            turn = self.answer(dialogue, row.turn)
+            context = context.followed_by(turn)
+            tokens = tokens + self.reader.words.turns([(turn.role, turn.text)])
         exclude = row.dialogue if self.leave_out else None
-        return self.reader.context(context, self.ids[row.dialogue][: row.turn], exclude)
+        return self.reader.context(context, tokens, exclude)
 
 
 SIGNS = {Feedback.LIKE: 1, Feedback.DISLIKE: -1, Feedback.UNSAID: 0}

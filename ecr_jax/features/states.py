@@ -34,32 +34,47 @@ class States:
       tokens: float16 [sum of lengths, D], memory-mapped.
       offsets: int64 [units + 1]; unit u owns rows offsets[u] to offsets[u + 1].
       index: text -> unit.
+      more: states of texts that are not in `index`.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     index: dict[str, int]
+    more: States | None = None
+
+    def rows(self, text: str) -> np.ndarray:
+        """The states of one text: float16 [its tokens, D]."""
+        if text not in self.index and self.more is not None:
+            return self.more.rows(text)
+        unit = self.index[text]
+        return self.tokens[self.offsets[unit] : self.offsets[unit + 1]]
 
     def of(self, texts: Sequence[str], limit: int) -> np.ndarray:
         """States of the latest units of `texts` that fit whole into `limit` rows, in order. float16 [<= limit, D]."""
         kept, room = [], limit
         for text in reversed(texts):
-            unit = self.index[text]
-            start, end = self.offsets[unit], self.offsets[unit + 1]
-            if end - start > room:
+            rows = self.rows(text)
+            if len(rows) > room:
                 if not kept:
-                    kept.append(self.tokens[end - room : end])
+                    kept.append(rows[len(rows) - room :])
                 break
-            kept.append(self.tokens[start:end])
-            room -= end - start
+            kept.append(rows)
+            room -= len(rows)
         if not kept:
             return np.zeros((0, self.tokens.shape[1]), self.tokens.dtype)
         return np.concatenate(kept[::-1])
 
+    def ages(self, texts: Sequence[str], limit: int) -> np.ndarray:
+        """Of which text each row of `of` is, counted from the end: 1 for the last. int32 [<= limit]."""
+        units = [self.index[text] for text in reversed(texts)]
+        lengths = np.asarray([self.offsets[unit + 1] - self.offsets[unit] for unit in units], np.int64)
+        whole = int(np.searchsorted(np.cumsum(lengths), limit, side="right"))  # texts that fit; of the last, what does
+        lengths = np.minimum(lengths[: max(whole, 1)], limit)
+        return np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)[::-1]
+
     def mean(self, texts: Sequence[str]) -> np.ndarray:
         """The mean state of each text. float32 [len(texts), D]."""
-        units = np.asarray([self.index[text] for text in texts])
-        return np.stack([self.tokens[self.offsets[u] : self.offsets[u + 1]].mean(0, dtype=np.float32) for u in units])
+        return np.stack([self.rows(text).mean(0, dtype=np.float32) for text in texts])
 
 
 def encode(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +19,16 @@ import numpy as np
 from ecr_jax.config import read_recorded
 from ecr_jax.corpus.schema import MOVIE, Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
-from ecr_jax.features.batches import pad_batch
-from ecr_jax.features.examples import Context, Said, fields
+from ecr_jax.features.examples import Context, Said
 from ecr_jax.features.states import States
-from ecr_jax.inference.decoding import Decoding, generate, pad_left
+from ecr_jax.inference.decoding import generate, pad_left
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.reviews import prompt
-from ecr_jax.models.prompt import PromptEncoder
 from ecr_jax.prepare import mentions_of
 from ecr_jax.stages import STAGES, conversation, emotion, recommender, response
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training.checkpoint import read_params
 
-_BUCKET = 32
 _BEST = 10
 
 
@@ -82,7 +80,8 @@ class Partner:
                 raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
         return cls(Ground(read_recorded(run, STAGES)))
 
-    def _params(self, stage: str) -> dict:
+    def params(self, stage: str) -> dict:
+        """What a stage learned."""
         return jax.tree.map(jnp.asarray, read_params(self.config.stage_folder(stage) / "params.safetensors"))
 
     @cached_property
@@ -91,26 +90,18 @@ class Partner:
 
     @cached_property
     def _classifier(self):
-        model, params = emotion.classifier(self.ground), self._params("emotion")
+        model, params = emotion.classifier(self.ground), self.params("emotion")
         return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
 
     @cached_property
-    def ranker(self) -> tuple[recommender.Parts, recommender.Scorer, dict]:
-        """The recommender, what scores with it, and its trained parameters."""
+    def ranker(self) -> tuple[recommender.Parts, recommender.Rank]:
+        """The recommender, and what scores the items with its trained parameters."""
         made = recommender.parts(self.ground)
-        return made, recommender.Scorer(made, made.items, "recommendation"), self._params("recommendation")
+        return made, recommender.Scorer(made, made.items, "recommendation").of(self.params("recommendation"))
 
     @cached_property
-    def _conversation(self):
-        settings = self.config.conversation
-        model, words = self.ground.language_model(settings.language_model, settings.layers)
-        encoder = PromptEncoder(conversation.prompt_of(self.ground, model))
-        params = self._params("conversation")
-        frozen = {"language_model": model.params, **recommender.graph_arrays(self.ground)}
-        variables = conversation.language_model(params, frozen, settings.adapter, serve=True)
-        prefix = jax.jit(lambda frozen, batch: conversation.prefix(encoder, params, frozen, batch))
-        small = {name: jax.device_put(value) for name, value in frozen.items() if name != "language_model"}
-        return model.module, words, variables, lambda batch: prefix(small, batch)
+    def _responder(self) -> conversation.Responder:
+        return conversation.Responder(self.ground)
 
     @cached_property
     def _response(self):
@@ -118,7 +109,7 @@ class Partner:
         model, words = self.ground.language_model(
             settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize
         )
-        variables = response.served(model.params, self._params("response")["adapter"], settings.adapter)
+        variables = response.served(model.params, self.params("response")["adapter"], settings.adapter)
         return model.module, words, variables
 
     def hear(self, turns: Sequence[Turn]) -> list[Said]:
@@ -142,50 +133,38 @@ class Partner:
     def _encode(self, units: list[str]):
         return self.ground.encode(units, self.config.encoder.turn_tokens, "encode", keep=False)
 
-    def _batch(self, examples: list[dict]) -> dict:
-        padding = fields(len(self.ground.prepared.graph))
-        settings = self.config.recommender
-        shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
-        return pad_batch(examples, range(len(examples)), padding, shape, len(examples))
+    def contexts(
+        self, said: Sequence[Sequence[Said]], states: States | None = None, replies: Sequence[str] | None = None
+    ) -> list[tuple[Context, dict]]:
+        """The context of each dialogue so far, and its arrays.
 
-    def contexts(self, said: Sequence[Sequence[Said]], states: States | None = None) -> list[tuple[Context, dict]]:
-        """The context of each dialogue so far, and its arrays; `states` of its turns where they are known already."""
-        _, words, _, _ = self._conversation
+        Args:
+          said: the dialogues.
+          states: of their turns where they are known already.
+          replies: what is read after each.
+        """
+        words, answers = self._responder.words, [conversation.spoken_reply(reply) for reply in replies or ()]
         states = states or self._encode([turn.unit for turns in said for turn in turns])
+        if answers:
+            states = dataclasses.replace(states, more=self._encode([turn.unit for turn in answers]))
         reader = self.ground.reader(words, states)
         made = []
-        for turns in said:
+        for number, turns in enumerate(said):
             context = Context.of(turns, self.config.recommender.max_entities)
-            tokens = words.turns([(turn.role, turn.text) for turn in turns])
+            context = context.followed_by(answers[number]) if answers else context
+            tokens = words.turns([(turn.role, turn.text) for turn in context.turns])
             made.append((context, reader.context(context, tokens)))
         return made
 
     def rank(self, arrays: list[dict]) -> np.ndarray:
-        """Probabilities of the items for each context, float32 [B, I]."""
-        made, scorer, params = self.ranker
-        ((_, scores),) = scorer(params, [self._batch(arrays)])
-        scores = scores - scores.max(axis=1, keepdims=True)
-        shares = np.exp(scores)
-        return shares / shares.sum(axis=1, keepdims=True)
+        """Probabilities of the items, for each context, to be recommended and liked: float32 [B, I]."""
+        _, rank = self.ranker
+        ((_, scores),) = rank([recommender.context_batch(self.ground, arrays)])
+        return np.exp(scores)
 
     def recommendation_responses(self, arrays: list[dict]) -> list[str]:
         """u^r of each context, `<movie>` slots open."""
-        module, words, variables, prefix = self._conversation
-        found = prefix(self._batch(arrays))
-        prompts = [[*row["tokens"].tolist(), *words.opening()] for row in arrays]
-        length = self.config.recommender.max_tokens + _BUCKET
-        tokens, mask = pad_left(prompts, length)
-        out = generate(
-            module,
-            variables,
-            tokens,
-            mask,
-            decoding=_decoding(self.config.conversation.max_reply),
-            end=words.end,
-            prefix=(found.keys, found.values),
-            prefix_mask=found.mask,
-        )
-        return [words.decode(row) for row in out.tokens]
+        return self._responder(arrays)
 
     def emotional_responses(self, prompts: list[str]) -> list[str]:
         """u^e of each generator prompt."""
@@ -193,7 +172,8 @@ class Partner:
         settings = self.config.response
         rows = [response.prompt_ids(words, text, settings.max_prompt) for text in prompts]
         tokens, mask = pad_left(rows, settings.max_prompt)
-        out = generate(module, variables, tokens, mask, decoding=_decoding(settings.max_review), end=words.end)
+        decoding = conversation.decoding(settings.max_review)
+        out = generate(module, variables, tokens, mask, decoding=decoding, end=words.end)
         return [whole_sentences(words.decode(row)) for row in out.tokens]
 
     def replies(
@@ -208,11 +188,12 @@ class Partner:
           states: of their turns, where they are known already.
         """
         graph, store = self.ground.prepared.graph, self.ground.prepared.reviews
-        made, _, _ = self.ranker
+        made, _ = self.ranker
+        states = states or self._encode([turn.unit for turns in said for turn in turns])
         contexts = self.contexts(said, states)
-        arrays = [array for _, array in contexts]
-        shares = self.rank(arrays)
-        templates = self.recommendation_responses(arrays)
+        templates = self.recommendation_responses([array for _, array in contexts])
+        answered = self.contexts(said, states, templates) if self.config.recommendation.use_resp else contexts
+        shares = self.rank([array for _, array in answered])
         firsts, prompts, chosen = [], [], []
         for (context, _), share, template in zip(contexts, shares, templates, strict=True):
             heard = [entity for turn in context.turns for entity in turn.entities]
@@ -256,11 +237,6 @@ class Partner:
                 )
             )
         return replies
-
-
-def _decoding(most: int) -> Decoding:
-    """Replies are the most probable ones of a few words at least, and do not go in circles."""
-    return Decoding(max_new=most, min_new=min(4, most), no_repeat=3)
 
 
 def fill(template: str, titles: Sequence[str]) -> str:

@@ -15,27 +15,31 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import jraph
+from flax import struct
 
 from ecr_jax.models.linear import times
-from ecr_jax.models.rgcn import RGCN
+from ecr_jax.models.rgcn import RGCN, encoded
 
 EMOTIONS = 9
 """Number of emotions; the padding emotion is the id after the last."""
+
+AGES = 8
+"""From how many turns ago on words are no longer told apart."""
 
 Task = Literal["fusion", "recommendation", "conversation"]
 
 FIDELITY: dict[str, dict[str, Any]] = {
     "code": dict(
         masked=False, cross_exponent=1.0, emotion_table="tower", emotion_fusion="published", node_init="glorot",
-        normalise=False, prefix_scale=1.0, dropout=0.0,
+        normalise=False, ordered=False, prefix_scale=1.0, dropout=0.0,
     ),
     "paper": dict(
         masked=True, cross_exponent=1.0, emotion_table="direct", emotion_fusion="linear", node_init="glorot",
-        normalise=False, prefix_scale=1.0, dropout=0.0,
+        normalise=False, ordered=False, prefix_scale=1.0, dropout=0.0,
     ),
     "fixed": dict(
         masked=True, cross_exponent=0.5, emotion_table="tower", emotion_fusion="residual", node_init="unit",
-        normalise=True, prefix_scale=0.02, dropout=0.1,
+        normalise=True, ordered=True, prefix_scale=0.02, dropout=0.1,
     ),
 }  # fmt: skip
 """What each preset says of the fields of `PromptConfig` in which they differ."""
@@ -66,6 +70,7 @@ class PromptConfig:
       node_init: "glorot" over the node table, as published; "unit": rows of norm about 1, so that entities differ from
         the first step.
       normalise: LayerNorm over the entity table's rows and before the keys and values.
+      ordered: words know how many turns ago they were said, which states of single turns do not tell.
       prefix_scale: scale of the initial keys and values; a small one leaves the language model as it was at first.
       dropout: rate on the node features and queries while training (an rng named "dropout" is given).
     """
@@ -90,6 +95,7 @@ class PromptConfig:
     emotion_fusion: Literal["published", "linear", "residual"] = "residual"
     node_init: Literal["glorot", "unit"] = "unit"
     normalise: bool = True
+    ordered: bool = True
     prefix_scale: float = 0.02
     dropout: float = 0.1
 
@@ -130,6 +136,32 @@ class Prefix(NamedTuple):
     keys: jax.Array
     values: jax.Array
     mask: jax.Array
+
+
+@struct.dataclass
+class EntityTable:
+    """The encoded entities E: `table[ids]` are the rows [..., D] of entity ids.
+
+    Attributes:
+      rows: [M, D] the encoded entities, the padding entity last.
+      places: int32 [N + 1] the row of each entity, the last one's where it was not encoded; None where all are.
+    """
+
+    rows: jax.Array
+    places: jax.Array | None = None
+
+    def __getitem__(self, ids: jax.Array) -> jax.Array:
+        return self.rows[ids if self.places is None else self.places[ids]]
+
+    @property
+    def dtype(self) -> Any:
+        """Of the rows."""
+        return self.rows.dtype
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.rows.shape[-1]
 
 
 class Linear(nn.Module):
@@ -214,6 +246,8 @@ class PromptEncoder(nn.Module):
         self.entity_out = Linear(c.width)
         self.token_tower = Tower()
         self.token_out = Linear(c.width)
+        if c.ordered:
+            self.token_age = self.param("token_age", nn.initializers.zeros, (AGES + 1, c.width))
         self.cross = Linear(c.width, use_bias=False)
         if c.emotions:
             width = c.width if c.emotion_table == "tower" else c.emotion_width
@@ -229,24 +263,24 @@ class PromptEncoder(nn.Module):
         self.key_values = Linear(c.layers * 2 * c.kv_heads * c.head_dim, scale=c.prefix_scale)
         self.drop = nn.Dropout(c.dropout)
 
-    def entity_table(self, graph: jraph.GraphsTuple, entity_text: jax.Array | None = None) -> jax.Array:
+    def entity_table(self, graph: jraph.GraphsTuple, entity_text: jax.Array | None = None) -> EntityTable:
         """Encodes the graph: once a step, or once an evaluation.
 
         Args:
-          graph: from `rgcn.graphs_tuple`, with N + 1 nodes.
+          graph: from `rgcn.graphs_tuple`, with N + 1 nodes, of which the padding entity is wanted.
           entity_text: [N + 1, W_text] frozen features of the entities (what is written about them), or None.
 
         Returns:
-          E [N + 1, D]; its last row, the padding entity, is zero if `masked`.
+          E; its last row, the padding entity, is zero if `masked`.
         """
         nodes = self.nodes
         if entity_text is not None:
             nodes = nodes + self.entity_text(entity_text.astype(nodes.dtype))
         nodes = self.drop(nodes, deterministic=not self.has_rng("dropout"))
-        table = self.entity_out(self.entity_tower(self.rgcn(nodes, graph) + nodes))  # [N + 1, D]
+        rows = self.entity_out(self.entity_tower(self.rgcn(nodes, graph) + encoded(nodes, graph)))  # [M, D]
         if self.config.normalise:
-            table = self.entity_norm(table)
-        return table.at[self.config.entities].set(0) if self.config.masked else table
+            rows = self.entity_norm(rows)
+        return EntityTable(rows.at[-1].set(0) if self.config.masked else rows, graph.globals.get("rows"))
 
     def emotion_table(self) -> jax.Array:
         """The emotions' vectors M [10, emotion_width], the padding emotion last."""
@@ -254,14 +288,14 @@ class PromptEncoder(nn.Module):
             return self.emotions
         return self.emotion_out(self.emotion_tower(self.emotions))
 
-    def fuse(self, table: jax.Array, batch: Mapping[str, jax.Array], task: Task) -> Fused:
+    def fuse(self, table: EntityTable, batch: Mapping[str, jax.Array], task: Task) -> Fused:
         """Lets words and entities meet.
 
         Args:
           table: E from `entity_table`.
-          batch: `text_states` [B, S, W_token], `text_mask`, `entities` [B, E], `entity_mask`; unless the task is a
-            conversation also `emotions` and `emotion_probs` [B, E, 3], `neighbours` and `neighbour_weights` [B, E, K],
-            as far as the config uses them.
+          batch: `text_states` [B, S, W_token], `text_mask`, `text_ages` [B, S], `entities` [B, E], `entity_mask`;
+            unless the task is a conversation also `emotions` and `emotion_probs` [B, E, 3], `neighbours` and
+            `neighbour_weights` [B, E, K]; each as far as the config uses it.
           task: "conversation" makes a prompt of words, the others one of entities.
 
         Returns:
@@ -270,6 +304,8 @@ class PromptEncoder(nn.Module):
         c = self.config
         text_mask, entity_mask = (batch[k].astype(bool) for k in ("text_mask", "entity_mask"))
         tokens = self.token_out(self.token_tower(batch["text_states"].astype(table.dtype)))  # [B, S, D]
+        if c.ordered:
+            tokens += times(jax.nn.one_hot(jnp.minimum(batch["text_ages"], AGES), AGES + 1), self.token_age)
         entities = table[batch["entities"]]  # [B, E, D]
         scores = jnp.einsum("bsd,bed->bse", self.cross(tokens), entities) * c.width**-c.cross_exponent
         if task == "conversation":
@@ -312,7 +348,7 @@ class PromptEncoder(nn.Module):
         keys, values = key_values.transpose(3, 2, 0, 4, 1, 5)  # [2, L, B, Hkv, P, Dh]
         return Prefix(keys, values, mask)
 
-    def prefix(self, table: jax.Array, batch: Mapping[str, jax.Array], task: Task) -> Prefix:
+    def prefix(self, table: EntityTable, batch: Mapping[str, jax.Array], task: Task) -> Prefix:
         """`fuse`, then `project`: the prefix of a task for the rows of a batch."""
         return self.project(self.fuse(table, batch, task), task)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,16 @@ import jraph
 import numpy as np
 from flax import struct
 
-from ecr_jax.models.prompt import Fused, Linear, Prefix, PromptConfig, PromptEncoder, Task, masked_softmax
+from ecr_jax.models.prompt import (
+    EntityTable,
+    Fused,
+    Linear,
+    Prefix,
+    PromptConfig,
+    PromptEncoder,
+    Task,
+    masked_softmax,
+)
 
 SLOTS = 32
 """How far back the order of mentions is told apart."""
@@ -26,9 +35,9 @@ LanguageModel = Callable[[Mapping[str, jax.Array], Prefix], jax.Array]
 A flax module is made before, outside of the callable, which only calls its `apply`."""
 
 FIDELITY: dict[str, dict[str, Any]] = {
-    "code": dict(query="state", copy="none", walk=False, mentions=False, prior=False),
-    "paper": dict(query="state", copy="none", walk=False, mentions=False, prior=False),
-    "fixed": dict(query="pooled", copy="mass", walk=True, mentions=True, prior=True),
+    "code": dict(query="state", copy="none", walk=False, mentions=False, prior=False, liking=False),
+    "paper": dict(query="state", copy="none", walk=False, mentions=False, prior=False, liking=False),
+    "fixed": dict(query="pooled", copy="mass", walk=True, mentions=True, prior=True, liking=True),
 }
 """What each preset says of the fields of `HeadConfig`."""
 
@@ -52,6 +61,8 @@ class HeadConfig:
         own. It depends on who named it, how long ago, how often (the batch's `mentions` [B, E, 3]), and on its state.
       prior: a learned multiple of a given prior of the items (log popularity), less what the batch's `own_items` and
         `own_shift` [B, P] say of a training dialogue's own share in it.
+      liking: whether the seeker would like what is recommended, as a logit beside that of its being recommended: from
+        what was said and felt, and from the film.
     """
 
     query: Literal["state", "pooled"] = "pooled"
@@ -59,6 +70,7 @@ class HeadConfig:
     walk: bool = True
     mentions: bool = True
     prior: bool = True
+    liking: bool = True
 
     @classmethod
     def fidelity(cls, preset: str = "fixed", **fields: Any) -> HeadConfig:
@@ -138,6 +150,12 @@ def positions(targets: jax.Array, item_ids: jax.Array) -> tuple[jax.Array, jax.A
     return found, item_ids[found] == targets
 
 
+def mean(rows: jax.Array, where: jax.Array) -> jax.Array:
+    """The mean of the rows [B, S, D] that count, bool [B, S]: [B, D], zero where none does."""
+    weights = where / jnp.maximum(where.sum(axis=1, keepdims=True), 1)
+    return jnp.einsum("bs,bsd->bd", weights.astype(rows.dtype), rows)
+
+
 def scatter(ids: jax.Array, values: jax.Array, entities: int) -> jax.Array:
     """Adds up values by entity: ids int [B, ...], values [B, ...] -> [B, entities]; ids beyond are dropped."""
     rows = ids.shape[0]
@@ -162,6 +180,24 @@ def mention_kind(mentions: jax.Array) -> jax.Array:
     return (ago * 2 + by_seeker) * TIMES + times
 
 
+class Scores(NamedTuple):
+    """What the recommender says of candidates.
+
+    Attributes:
+      logits: [B, I] of which is recommended: a softmax over the candidates.
+      liking: [B, I] of the seeker's liking it, given that it is recommended: a sigmoid each; None without that head.
+    """
+
+    logits: jax.Array
+    liking: jax.Array | None
+
+    @property
+    def log_probabilities(self) -> jax.Array:
+        """Of being recommended and liked: [B, I]."""
+        found = jax.nn.log_softmax(self.logits)
+        return found if self.liking is None else found + jax.nn.log_sigmoid(self.liking)
+
+
 class AttentionPool(nn.Module):
     """Weighted mean of rows by a learned score tanh(x W) v (+ bias), then a linear map: [B, S, D] -> [B, D]."""
 
@@ -179,21 +215,24 @@ class Heads(nn.Module):
 
     config: HeadConfig
     entities: int
+    emotions: bool
     dropout: float
 
     @nn.compact
     def __call__(
         self,
         state: jax.Array,
-        table: jax.Array,
+        table: EntityTable,
         fused: Fused,
         emotion_table: jax.Array | None,
         batch: Mapping[str, jax.Array],
         item_ids: jax.Array,
         item_prior: jax.Array | None,
         facts: Facts | None,
-    ) -> jax.Array:
-        c, width = self.config, table.shape[-1]
+    ) -> Scores:
+        c, width, items = self.config, table.width, item_ids.shape[0]
+        # The column of an entity among the candidates; `items`, which `scatter` drops, where it is none of them.
+        columns = jnp.full(self.entities + 1, items).at[item_ids].set(jnp.arange(items))
         mask = batch["entity_mask"].astype(bool)
         ago = recency(mask)  # [B, E]
         query = state
@@ -210,19 +249,30 @@ class Heads(nn.Module):
         if c.prior and item_prior is not None:
             prior = jnp.asarray(item_prior)[item_ids]  # [I]
             if "own_items" in batch:
-                prior += scatter(batch["own_items"], batch["own_shift"], self.entities + 1)[:, item_ids]
+                prior += scatter(columns[batch["own_items"]], batch["own_shift"], items)
             logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * prior
         if c.mentions:
             scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
             kinds = self.param("mention_kind", nn.initializers.zeros, (AGO * 2 * TIMES,))
             scores += kinds[mention_kind(batch["mentions"])]
             scores += Linear(1, scale=0.0, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
-            logits += scatter(batch["entities"], jnp.where(mask, scores, 0), self.entities + 1)[:, item_ids]
+            logits += scatter(columns[batch["entities"]], jnp.where(mask, scores, 0), items)
         if c.walk and facts is not None:
             logits += self.walked(fused, ago, batch, item_ids, facts)
         if c.copy != "none":
-            logits += self.copied(fused, emotion_table, ago, batch)[:, item_ids]
-        return logits
+            logits += self.copied(fused, emotion_table, ago, batch, columns, items)
+        return Scores(logits, self.liked(batch, table[item_ids]) if c.liking else None)
+
+    def liked(self, batch, candidates) -> jax.Array:
+        """Logits [B, I] of liking the candidates [I, D]: a seeker's part and a film's."""
+        states, real = batch["text_states"].astype(candidates.dtype), batch["text_mask"].astype(bool)
+        last = real & (batch["text_ages"] == 1)
+        seen = [nn.LayerNorm(use_scale=False, use_bias=False)(mean(states, where)) for where in (real, last)]
+        if self.emotions:
+            seen.append(jnp.log1p(batch["mood"]))
+        seeker = Linear(1, scale=0.0, name="like_seeker")(jnp.concatenate(seen, axis=-1))
+        film = Linear(1, scale=0.0, name="like_film")(jax.lax.stop_gradient(candidates))
+        return seeker + film[:, 0]
 
     def walked(self, fused, ago, batch, item_ids, facts) -> jax.Array:
         """Logits [B, I] of the items that share facts with the mentions."""
@@ -234,14 +284,17 @@ class Heads(nn.Module):
         weigh = jnp.exp(self.param("walk_relations", nn.initializers.zeros, (2, facts.relations + 1)))
         own = facts.entities[batch["entities"]]  # [B, E, A]
         there = slots[..., None] * weigh[0, facts.types[batch["entities"]]] * facts.weights[batch["entities"]]
-        reached = scatter(own, there, self.entities + 1).at[:, self.entities].set(0)  # [B, N + 1]
+        rows = jnp.arange(own.shape[0])[:, None, None]
+        # Entities first: what is then gathered, and in the gradient added up, are whole rows and not single numbers.
+        reached = jnp.zeros((self.entities + 1, own.shape[0]), there.dtype).at[own, rows].add(there)
+        reached = reached.at[self.entities].set(0)  # [N + 1, B]
         back = weigh[1, facts.types[item_ids]] * facts.weights[item_ids]  # [I, A]
-        mass = jnp.einsum("bia,ia->bi", reached[:, facts.entities[item_ids]], back)
+        mass = jnp.einsum("iab,ia->bi", reached[facts.entities[item_ids]], back)
         unit = jnp.exp(self.param("walk_unit", nn.initializers.constant(jnp.log(10.0)), ()))
         return self.param("walk_scale", nn.initializers.ones, ()) * jnp.arcsinh(unit * mass)
 
-    def copied(self, fused, emotion_table, ago, batch) -> jax.Array:
-        """Logits [B, N + 1] from the co-occurrence rows of the context's entities, weighted by slot."""
+    def copied(self, fused, emotion_table, ago, batch, columns, items) -> jax.Array:
+        """Logits [B, I] from the co-occurrence rows of the context's entities, weighted by slot."""
         weights = batch["neighbour_weights"].astype(fused.tokens.dtype)  # [B, E, K]
         if self.config.copy == "published":
             felt = jnp.einsum(
@@ -249,11 +302,11 @@ class Heads(nn.Module):
             )
             hidden = nn.relu(Linear(emotion_table.shape[-1] // 2, name="copy_down")(felt))
             slots = Linear(1, name="copy_out")(Linear(fused.tokens.shape[-1], name="copy_up")(hidden))  # [B, E, 1]
-            return 0.5 * scatter(batch["neighbours"], slots * weights, self.entities + 1)
+            return 0.5 * scatter(columns[batch["neighbours"]], slots * weights, items)
         ids = batch.get("copies", batch["neighbours"])
         weights = batch.get("copy_weights", weights).astype(weights.dtype)  # [B, E, C]
         slots = jnp.exp(self.param("copy_recency", nn.initializers.zeros, (SLOTS,))[ago])[..., None]  # [B, E, 1]
-        mass = scatter(ids, slots * weights, self.entities + 1)
+        mass = scatter(columns[ids], slots * weights, items)
         # 100: an item that follows a mention in one of a hundred dialogues gets log 2
         unit = jnp.exp(self.param("copy_unit", nn.initializers.constant(jnp.log(100.0)), ()))
         return self.param("copy_scale", nn.initializers.ones, ()) * jnp.log1p(unit * mass)
@@ -263,8 +316,8 @@ class Recommender(nn.Module):
     """The knowledge prompt and the heads that rank items.
 
     The graph is encoded once and used three times:
-    `table = entity_table(graph)`, `fused, prefix = read(table, batch, task)`, a frozen language model makes `state`
-    from the prefix, `scores(state, table, fused, batch, item_ids)`.
+    `table = entity_table(graph)`, then `rank(table, batch, ...)`: `fused, prefix = read(table, batch, task)`, a frozen
+    language model makes `state` from the prefix, `scores(state, table, fused, batch, item_ids)`.
 
     Attributes:
       prompt: the prompt encoder's config; its parameters are the subtree "encoder".
@@ -278,15 +331,15 @@ class Recommender(nn.Module):
 
     def setup(self):
         self.encoder = PromptEncoder(self.prompt)
-        self.head = Heads(self.heads, self.prompt.entities, self.prompt.dropout)
+        self.head = Heads(self.heads, self.prompt.entities, self.prompt.emotions, self.prompt.dropout)
         if self.heads.copy == "published" and not self.prompt.emotions:
             raise ValueError("copy='published' weighs by emotion: turn prompt.emotions on, or choose copy='mass'")
 
-    def entity_table(self, graph: jraph.GraphsTuple, entity_text: jax.Array | None = None) -> jax.Array:
-        """E [N + 1, D], see `PromptEncoder.entity_table`."""
+    def entity_table(self, graph: jraph.GraphsTuple, entity_text: jax.Array | None = None) -> EntityTable:
+        """E, see `PromptEncoder.entity_table`."""
         return self.encoder.entity_table(graph, entity_text)
 
-    def read(self, table: jax.Array, batch: Mapping[str, jax.Array], task: Task) -> tuple[Fused, Prefix]:
+    def read(self, table: EntityTable, batch: Mapping[str, jax.Array], task: Task) -> tuple[Fused, Prefix]:
         """The fused prompt of a batch and its prefix for the language model."""
         fused = self.encoder.fuse(table, batch, task)
         return fused, self.encoder.project(fused, task)
@@ -294,18 +347,18 @@ class Recommender(nn.Module):
     def scores(
         self,
         state: jax.Array,
-        table: jax.Array,
+        table: EntityTable,
         fused: Fused,
         batch: Mapping[str, jax.Array],
         item_ids: jax.Array,
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
-    ) -> jax.Array:
+    ) -> Scores:
         """Scores candidates.
 
         Args:
           state: [B, D] the language model's state of the last context token.
-          table: E [N + 1, D].
+          table: E.
           fused: from `read`, of the task recommendation or fusion.
           batch: the arrays that `PromptEncoder.fuse` reads.
           item_ids: int [I] entities to score.
@@ -313,37 +366,40 @@ class Recommender(nn.Module):
           facts: of every entity, or None to leave the walk out.
 
         Returns:
-          [B, I] logits.
+          What is said of each candidate in each row.
         """
         emotions = self.encoder.emotion_table() if self.heads.copy == "published" else None
         return self.head(state.astype(table.dtype), table, fused, emotions, batch, item_ids, item_prior, facts)
 
-    def __call__(
+    def rank(
         self,
-        graph: jraph.GraphsTuple,
+        table: EntityTable,
         batch: Mapping[str, jax.Array],
         item_ids: jax.Array,
         task: Task = "recommendation",
         language_model: LanguageModel | None = None,
-        entity_text: jax.Array | None = None,
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
-    ) -> jax.Array:
-        """All of it, from the graph to the logits [B, I]; also initialises the parameters of a task.
+    ) -> Scores:
+        """From the encoded entities to the candidates' scores.
 
         Args:
-          graph: from `rgcn.graphs_tuple`, N + 1 nodes.
+          table: E.
           batch: as `scores`, and `tokens`, `token_mask` [B, T] for the language model.
           item_ids: int [I] entities to score.
           task: "recommendation" or "fusion" (no learned positions).
           language_model: the frozen model; None leaves it out (its state is zero), to initialise or to ablate.
-          entity_text: see `entity_table`.
           item_prior, facts: see `scores`.
         """
-        table = self.entity_table(graph, entity_text)
         fused, prefix = self.read(table, batch, task)
         if language_model is None:
             state = jnp.zeros((batch["entities"].shape[0], self.prompt.width), table.dtype)
         else:
             state = language_model(batch, prefix)
         return self.scores(state, table, fused, batch, item_ids, item_prior, facts)
+
+    def __call__(
+        self, graph: jraph.GraphsTuple, *arguments: Any, entity_text: jax.Array | None = None, **named: Any
+    ) -> Scores:
+        """`entity_table` and `rank` in one, from the graph to the scores; initialises the parameters of a task."""
+        return self.rank(self.entity_table(graph, entity_text), *arguments, **named)

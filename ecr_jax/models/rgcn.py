@@ -13,7 +13,9 @@ import jraph
 import numpy as np
 
 
-def graphs_tuple(senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, nodes: int) -> jraph.GraphsTuple:
+def graphs_tuple(
+    senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, nodes: int, wanted: np.ndarray | None = None
+) -> jraph.GraphsTuple:
     """Puts message edges into the order and form that `RGCN` reads.
 
     Args:
@@ -21,16 +23,18 @@ def graphs_tuple(senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, 
       receivers: int [E] node ids that listen.
       types: int [E] relation ids from 0.
       nodes: number of nodes, the padding node included.
+      wanted: int [M] rising ids of the nodes that are to be encoded: edges into others are left out. None: all.
 
     Returns:
       A `GraphsTuple` without node features. Edges are sorted by relation, then receiver, then sender;
       `edges = {"type", "weight"}` with weight 1 / |N_r(i)|, so that a weighted sum is the mean over a relation's
       neighbours. `globals = {"pairs", "receivers"}` describe the E_r edges of each relation r: `pairs[r]` int32 [E_r]
-      is the position in `receivers[r]` int32 [P_r], the relation's distinct receivers in rising order. Relations
-      without edges have empty arrays.
+      is the position in `receivers[r]` int32 [P_r], the relation's distinct receivers in rising order, as rows of what
+      `RGCN` gives. Relations without edges have empty arrays. With `wanted`, `nodes` holds it, and `rows` int32 [nodes]
+      the row of each node, that of the last one for those that are not wanted.
 
     Raises:
-      ValueError: arrays of different length, an id outside its range, or an edge given twice.
+      ValueError: arrays of different length, an id outside its range, an edge given twice, `wanted` not rising.
     """
     senders, receivers, types = (np.asarray(a) for a in (senders, receivers, types))
     if not senders.shape == receivers.shape == types.shape or senders.ndim != 1:
@@ -45,6 +49,15 @@ def graphs_tuple(senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, 
             )
     if types.size and types.min() < 0:
         raise ValueError(f"types hold {types.min()}; relations are numbered from 0")
+    where = {}
+    if wanted is not None:
+        if not len(wanted) or wanted[0] < 0 or wanted[-1] >= nodes or np.any(np.diff(wanted) <= 0):
+            raise ValueError(f"wanted is {wanted}; give at least one of the rising ids from 0 to {nodes - 1}")
+        rows = np.full(nodes, len(wanted) - 1, np.int32)
+        rows[wanted] = np.arange(len(wanted))
+        where = {"nodes": np.asarray(wanted, np.int32), "rows": rows}
+        kept = np.isin(receivers, wanted)
+        senders, receivers, types = senders[kept], receivers[kept], types[kept]
     order = np.lexsort((senders, receivers, types))
     senders, receivers, types = (a[order].astype(np.int32) for a in (senders, receivers, types))
     same = np.diff(types) == 0
@@ -61,7 +74,7 @@ def graphs_tuple(senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, 
     pairs, distinct = [], []
     for start, end in zip(bounds[:-1], bounds[1:], strict=True):
         pairs.append(pair[start:end] - (pair[start] if end > start else 0))
-        distinct.append(np.unique(receivers[start:end]))
+        distinct.append(np.unique(receivers[start:end] if wanted is None else rows[receivers[start:end]]))
     return jraph.GraphsTuple(
         nodes=None,
         edges={"type": types, "weight": weight},
@@ -69,12 +82,17 @@ def graphs_tuple(senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, 
         receivers=receivers,
         n_node=np.array([nodes], np.int32),
         n_edge=np.array([len(types)], np.int32),
-        globals={"pairs": tuple(pairs), "receivers": tuple(distinct)},
+        globals={"pairs": tuple(pairs), "receivers": tuple(distinct), **where},
     )
 
 
 def _rows(x: jax.Array, ids: jax.Array) -> jax.Array:
     return x.at[ids].get(mode="promise_in_bounds")  # `graphs_tuple` has checked the ids
+
+
+def encoded(x: jax.Array, graph: jraph.GraphsTuple) -> jax.Array:
+    """The rows of x [N, W] whose nodes the graph encodes: x itself, or [M, W]."""
+    return _rows(x, graph.globals["nodes"]) if "nodes" in graph.globals else x
 
 
 class RGCN(nn.Module):
@@ -92,7 +110,7 @@ class RGCN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, graph: jraph.GraphsTuple) -> jax.Array:
-        """Args: x [N, W] node features; graph from `graphs_tuple`. Returns [N, W]."""
+        """Args: x [N, W] node features; graph from `graphs_tuple`. Returns [N, W], or [M, W] of the nodes wanted."""
         x = jnp.asarray(x)
         width = x.shape[-1]
         pairs, receivers = graph.globals["pairs"], graph.globals["receivers"]
@@ -104,7 +122,7 @@ class RGCN(nn.Module):
         root = self.param("root", glorot, (width, width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
         weights = jnp.einsum("rb,bij->rij", comp, bases)  # [R, W, W]: small beside one activation
-        y = x @ root + bias
+        y = encoded(x, graph) @ root + bias
         start = 0
         for relation, (pair, receiver) in enumerate(zip(pairs, receivers, strict=True)):
             edges = slice(start, start := start + pair.shape[0])

@@ -7,23 +7,41 @@ Loss: next-token cross-entropy over the masked reply. Selects by the lowest vali
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rich.progress import track
 
-from ecr_jax.corpus.schema import Split
+from ecr_jax.corpus.schema import MOVIE, Role, Split
 from ecr_jax.features.batches import Batches, bucket_shapes
-from ecr_jax.features.examples import ReplyExamples, conversation_rows, reply_fields, spread
+from ecr_jax.features.examples import (
+    Dialogue,
+    Examples,
+    ReplyExamples,
+    Row,
+    Said,
+    conversation_rows,
+    reply_fields,
+    spread,
+)
+from ecr_jax.files import read_jsonl_rows, write_jsonl
+from ecr_jax.inference.decoding import Decoding, generate, pad_left
 from ecr_jax.models import lora
 from ecr_jax.models.lora import LoraConfig
 from ecr_jax.models.prompt import Prefix, PromptConfig, PromptEncoder
 from ecr_jax.pretrained import Pretrained
 from ecr_jax.stages.ground import Ground
-from ecr_jax.stages.recommender import graph_arrays, prompt_config, transfer
+from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_config, transfer
 from ecr_jax.stages.response import language_model_loss, mean_loss, served
 from ecr_jax.training import sharding
+from ecr_jax.training.checkpoint import read_params
 from ecr_jax.training.loop import fit
+
+_BUCKET = 32
+_CHUNK = 32
+_KEPT_EVERY = 20
 
 
 def prompt_of(ground: Ground, model: Pretrained) -> PromptConfig:
@@ -71,6 +89,88 @@ def examples(ground: Ground, words: Any, split: Split, limit: int | None) -> Rep
         rows = spread(rows, limit)
     config = ground.config.conversation
     return ReplyExamples(spoken, rows, ground.reader(words), split == Split.TRAIN, max_reply=config.max_reply)
+
+
+class Responder:
+    """The trained stage: what the recommender says, u^r with its `<movie>` slots open."""
+
+    def __init__(self, ground: Ground):
+        """Raises ValueError where the stage is not trained."""
+        path = ground.config.stage_folder("conversation") / "params.safetensors"
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; run `ecr train conversation` with this config first")
+        self.ground, settings = ground, ground.config.conversation
+        model, self.words = ground.language_model(settings.language_model, settings.layers)
+        encoder = PromptEncoder(prompt_of(ground, model))
+        params = jax.tree.map(jnp.asarray, read_params(path))
+        frozen = {"language_model": model.params, **graph_arrays(ground)}
+        self.module, self.variables = model.module, language_model(params, frozen, settings.adapter, serve=True)
+        self._frozen = {name: jax.device_put(value) for name, value in frozen.items() if name != "language_model"}
+        self._prefix = jax.jit(lambda frozen, batch: prefix(encoder, params, frozen, batch))
+
+    def __call__(self, contexts: Sequence[dict]) -> list[str]:
+        """The most probable reply to each context (arrays of `Reader.context`); compiles for each number of them."""
+        found = self._prefix(self._frozen, context_batch(self.ground, contexts))
+        prompts = [[*context["tokens"].tolist(), *self.words.opening()] for context in contexts]
+        tokens, mask = pad_left(prompts, self.ground.config.recommender.max_tokens + _BUCKET)
+        out = generate(
+            self.module,
+            self.variables,
+            tokens,
+            mask,
+            decoding=decoding(self.ground.config.conversation.max_reply),
+            end=self.words.end,
+            prefix=(found.keys, found.values),
+            prefix_mask=found.mask,
+        )
+        return [self.words.decode(row) for row in out.tokens]
+
+
+def decoding(most: int) -> Decoding:
+    """Replies are the most probable ones of a few words at least, and do not go in circles."""
+    return Decoding(max_new=most, min_new=min(4, most), no_repeat=3)
+
+
+def spoken_reply(text: str) -> Said:
+    """A reply as the recommender reads it: as released, one that has no `<movie>` slot is an empty turn."""
+    said = text if MOVIE in text else ""
+    return Said(Role.RECOMMENDER, said, said)
+
+
+def replies(
+    ground: Ground, split: Split, spoken: Sequence[Dialogue], rows: Sequence[Row]
+) -> dict[tuple[str, int], Said]:
+    """What the trained stage says in the place of turns; what it said once is kept in its folder.
+
+    Args:
+      ground: the experiment.
+      split: which the dialogues are of.
+      spoken: the dialogues.
+      rows: whose turns.
+
+    Returns:
+      (conversation id, turn) -> the reply.
+
+    Raises:
+      ValueError: the stage is not trained.
+    """
+    path = ground.config.stage_folder("conversation") / f"replies-{split.value}.jsonl"
+    known = {(row["conversation"], row["turn"]): row["text"] for row in read_jsonl_rows(path)} if path.is_file() else {}
+    places = {(spoken[row.dialogue].id, row.turn): row for row in rows}
+    missing = [row for place, row in places.items() if place not in known]
+    if missing:
+        responder = Responder(ground)
+        contexts = Examples(spoken, missing, ground.reader(responder.words), leave_out=False)
+        parts = range(0, len(missing), _CHUNK)
+        for number, start in enumerate(track(parts, description=f"reply, {split.value}"), start=1):
+            part = missing[start : start + _CHUNK]
+            padded = part + part[-1:] * (_CHUNK - len(part))  # one program for all
+            texts = responder([contexts.context(row) for row in padded])
+            known |= {(spoken[row.dialogue].id, row.turn): text for row, text in zip(part, texts, strict=False)}
+            if number % _KEPT_EVERY == 0 or number == len(parts):
+                kept = [{"conversation": name, "turn": turn, "text": text} for (name, turn), text in known.items()]
+                write_jsonl(path, kept)
+    return {place: spoken_reply(known[place]) for place in places}
 
 
 def train(ground: Ground) -> None:

@@ -146,9 +146,9 @@ def _label(ground: Ground, forward) -> None:
     spoken = dialogues(prepared.split(Split.TRAIN), prepared.graph.ids, prepared.graph.items, emotions)
     mentions = [felt(dialogue.turns) for dialogue in spoken]
     settings = ground.config.recommender
-    published = settings.fidelity == "code"  # counts earlier to later, and an entity with itself
+    directional = settings.chosen("directional")
     count(
-        mentions, len(prepared.graph), n_f=settings.emotions, directional=published, self_pairs=published
+        mentions, len(prepared.graph), n_f=settings.emotions, directional=directional, self_pairs=directional
     ).save(folder / "related.npz")
     said = count(mentions, len(prepared.graph), require_emotion=False)
     said.towards(prepared.graph.items).save(folder / "together.npz")

@@ -1,18 +1,18 @@
 """Stage `fusion`: words meet entities (ECR 3.2, UniCRS pre-training).
 
 Reads every turn of either role that names entities. Trains the prompt encoder, without a task prefix, to predict these
-entities from what was said before; the language model is frozen. Loss: cross-entropy over all entities of the graph.
+entities from what was said before, or with `reads_turn` from what the turn says itself as well; the language model is
+frozen. Loss: cross-entropy over all entities of the graph.
 Selects by Recall@10 over them on validation.
 """
 
 from __future__ import annotations
 
 import jax.numpy as jnp
-import numpy as np
 
 from ecr_jax import losses
 from ecr_jax.corpus.schema import Split
-from ecr_jax.features.examples import fusion_rows
+from ecr_jax.features.examples import TargetExamples, fusion_rows
 from ecr_jax.stages import recommender
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training.loop import fit
@@ -22,18 +22,21 @@ def train(ground: Ground) -> None:
     """Pre-trains the knowledge prompt."""
     config = ground.config.fusion
     made = recommender.parts(ground)
-    training = recommender.examples(ground, made, Split.TRAIN, fusion_rows)
-    validation = recommender.examples(
-        ground, made, Split.VALID, fusion_rows, ground.config.recommendation.valid_dialogues
-    )
+
+    def examples(split: Split, limit: int | None = None) -> TargetExamples:
+        spoken = ground.dialogues(split)[:limit]
+        answer = (lambda dialogue, turn: dialogue.turns[turn]) if config.reads_turn else None
+        return recommender.examples(ground, made.words, split, spoken, fusion_rows(spoken), answer)
+
+    training, validation = examples(Split.TRAIN), examples(Split.VALID, config.valid_dialogues)
     buckets = recommender.shapes(ground, training, validation)
     over = recommender.batches(ground, training, buckets, config.train.batch_size, seed=config.train.seed)
     looked_at = recommender.batches(ground, validation, buckets, config.train.batch_size, seed=None)
-    everything = np.arange(len(ground.prepared.graph), dtype=np.int32)
+    everything = recommender.all_entities(made)
     scorer = recommender.Scorer(made, everything, "fusion")
 
     def loss(params, frozen, batch, key):
-        scores = recommender.logits(made, params, frozen, batch, jnp.asarray(everything), "fusion", key)
+        scores = recommender.scores(made, params, frozen, batch, jnp.asarray(everything), "fusion", key).logits
         values = losses.cross_entropy(logits=scores, targets=batch["targets"], where=batch["target_mask"])
         return jnp.sum(values), jnp.sum(batch["target_mask"]), {}
 
@@ -43,7 +46,7 @@ def train(ground: Ground) -> None:
         frozen=made.frozen,
         loss=loss,
         batches=over,
-        evaluate=lambda params, _: recommender.ranking_metrics(scorer, params, looked_at, everything),
+        evaluate=lambda params, _: recommender.ranking_metrics(scorer.of(params), looked_at, everything),
         select="recall@10",
         mode="max",
         config=config.train,

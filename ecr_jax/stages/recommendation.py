@@ -2,22 +2,53 @@
 
 Reads recommender turns that name items. Trains the prompt encoder with its recommendation prefix and the scoring heads,
 beginning with what `fusion` learned; the language model is frozen. Loss: the one that the config names, by default
-cross-entropy over the items weighted by the seeker's feedback. Selects by Recall@10 on validation.
+cross-entropy over the items weighted by the seeker's feedback. Selects by Recall@10 among the items on validation.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from ecr_jax import losses
 from ecr_jax.corpus.schema import Split
-from ecr_jax.features.examples import recommendation_rows
+from ecr_jax.features.examples import Dialogue, Row, TargetExamples, recommendation_rows
 from ecr_jax.models.recommender import positions
 from ecr_jax.objective import Objective
-from ecr_jax.stages import recommender
+from ecr_jax.stages import conversation, recommender
 from ecr_jax.stages.ground import Ground
 from ecr_jax.training.loop import fit
+
+
+def examples(
+    ground: Ground,
+    split: Split,
+    rows_of: Callable[[Sequence[Dialogue]], list[Row]] = recommendation_rows,
+    limit: int | None = None,
+) -> TargetExamples:
+    """The examples of a split, with what `conversation` replies if the recommender reads it.
+
+    Args:
+      ground: the experiment.
+      split: which.
+      rows_of: dialogues -> what is to be predicted of them.
+      limit: most dialogues.
+    """
+    settings = ground.config.recommender
+    _, words = ground.language_model(settings.language_model, settings.layers)
+    spoken = ground.dialogues(split)[:limit]
+    rows = rows_of(spoken)
+    if not ground.config.recommendation.use_resp:
+        return recommender.examples(ground, words, split, spoken, rows)
+    replies = conversation.replies(ground, split, spoken, rows)
+    said = sorted({turn.unit for turn in replies.values()})
+    more = ground.encode(said, ground.config.encoder.turn_tokens, "encode replies")
+    states = dataclasses.replace(ground.turn_states, more=more)
+    answer = lambda dialogue, turn: replies[dialogue.id, turn]  # noqa: E731
+    return recommender.examples(ground, words, split, spoken, rows, answer, states)
 
 
 def train(ground: Ground) -> None:
@@ -25,8 +56,7 @@ def train(ground: Ground) -> None:
     config = ground.config.recommendation
     objective = Objective(config.loss)
     made = recommender.parts(ground)
-    training = recommender.examples(ground, made, Split.TRAIN, recommendation_rows)
-    validation = recommender.examples(ground, made, Split.VALID, recommendation_rows, config.valid_dialogues)
+    training, validation = examples(ground, Split.TRAIN), examples(ground, Split.VALID, limit=config.valid_dialogues)
     buckets, name = recommender.shapes(ground, training, validation), training.name
     size = config.train.batch_size
     needed = recommender.read_bytes(made, len(training) + len(validation), ground.config.recommender.max_tokens)
@@ -38,16 +68,20 @@ def train(ground: Ground) -> None:
     over = recommender.batches(ground, training, buckets, size, seed=config.train.seed)
     looked_at = recommender.batches(ground, validation, buckets, size, seed=None)
     scorer = recommender.Scorer(made, made.items, "recommendation")
-    items = jnp.asarray(made.items)
-    counts = jnp.asarray(recommender.item_counts(ground)[made.items], jnp.float32)
+    scored = made.items if config.candidates == "items" else recommender.all_entities(made)
+    candidates = jnp.asarray(scored)
+    # Of the graph, training encodes no more than it can ask for.
+    asked = recommender.graph_arrays(ground, recommender.met(ground)) if config.candidates == "items" else {}
+    counts = jnp.asarray(recommender.item_counts(ground)[scored], jnp.float32)
 
     def loss(params, frozen, batch, key):
-        scores = recommender.logits(made, params, frozen, batch, items, "recommendation", key)
-        targets, known = positions(batch["targets"], items)
-        answered, candidate = positions(batch["answered"], items)
+        scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key)
+        targets, known = positions(batch["targets"], candidates)
+        answered, candidate = positions(batch["answered"], candidates)
         where = batch["target_mask"] & known
         total, count, parts = objective(
-            logits=scores,
+            logits=scores.logits,
+            liking=scores.liking,
             targets=targets,
             where=where,
             weights=batch["target_weight"],
@@ -58,7 +92,7 @@ def train(ground: Ground) -> None:
             counts=counts,
             key=jax.random.fold_in(key, 1),  # the dropout's is the key itself
         )
-        plain = losses.cross_entropy(logits=scores, targets=targets, where=where)
+        plain = losses.cross_entropy(logits=scores.logits, targets=targets, where=where)
         # Whatever the loss is divided by, this one is a mean over targets.
         parts["cross_entropy"] = jnp.sum(plain) / jnp.maximum(jnp.sum(where), 1) * count
         return total, count, parts
@@ -67,10 +101,10 @@ def train(ground: Ground) -> None:
     fit(
         ground.config.stage_folder("recommendation"),
         params=recommender.transfer(params, ground.fused),
-        frozen=made.frozen,
+        frozen=made.frozen | asked,
         loss=loss,
         batches=over,
-        evaluate=lambda params, _: recommender.ranking_metrics(scorer, params, looked_at, made.items),
+        evaluate=lambda params, _: recommender.ranking_metrics(scorer.of(params), looked_at, made.items),
         select="recall@10",
         mode="max",
         config=config.train,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +13,36 @@ import numpy as np
 from rich.progress import track
 
 from ecr_jax import metrics
-from ecr_jax.config import Config
+from ecr_jax.config import Config, HeadOptions, PromptOptions
 from ecr_jax.corpus.schema import Split
-from ecr_jax.features.batches import Batches, Field, bucket_shapes
-from ecr_jax.features.examples import Examples, TargetExamples, recommended, target_fields
+from ecr_jax.features.batches import Batches, Field, bucket_shapes, pad_batch
+from ecr_jax.features.examples import (
+    Dialogue,
+    Examples,
+    Row,
+    Said,
+    TargetExamples,
+    fields,
+    recommended,
+    target_fields,
+)
+from ecr_jax.features.states import States
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.models.language_model import Cache, context_cache, read_last
-from ecr_jax.models.prompt import Prefix, PromptConfig, Task
-from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of, last_state
+from ecr_jax.models.prompt import EntityTable, Prefix, PromptConfig, Task
+from ecr_jax.models.recommender import HeadConfig, Recommender, Scores, facts_of, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.stages.ground import Ground
-
-REACH = {"fixed": "last", "paper": "all", "code": "all"}
-"""Which tokens of the context see the prefix, by fidelity preset."""
 
 READ_LIMIT = 4 * 2**30
 """Bytes of read contexts that are kept in memory; where they would be more, each step reads its own again."""
 
 MOST_FACTS = 24
 """Facts of an item that are walked over; of more the rarest are kept."""
+
+Rank = Callable[[Iterable[dict]], Iterator[tuple[dict, np.ndarray]]]
+"""Batches -> each with the log-probability of every item to be recommended and liked, float32 [B, I]."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +69,8 @@ class Parts:
 
 def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
     """The prompt encoder for a graph and a language model (its config), by the experiment's settings."""
-    settings = config.recommender
-    chosen = {name: getattr(settings, name) for name in ("entity_width", "emotion_width", "dropout")}
     return PromptConfig.fidelity(
-        settings.fidelity,
+        config.recommender.fidelity,
         entities=len(graph),
         relations=len(graph.relations),
         width=language_model.width,
@@ -69,20 +78,39 @@ def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, to
         kv_heads=language_model.kv_heads,
         head_dim=language_model.head_dim,
         token_width=token_width,
-        bases=settings.bases,
-        emotions=settings.emotions_used,
-        global_entities=settings.global_entities,
-        **{name: value for name, value in chosen.items() if value is not None},
+        **_given(config.recommender.prompt),
     )
 
 
-def graph_arrays(ground: Ground) -> dict:
-    """The frozen arrays of the graph: `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
+def head_config(config: Config) -> HeadConfig:
+    """The scoring heads, by the experiment's settings."""
+    return HeadConfig.fidelity(config.recommender.fidelity, **_given(config.recommender.heads))
+
+
+def _given(options: PromptOptions | HeadOptions) -> dict[str, Any]:
+    """The options that are not left to the preset."""
+    return {name: value for name, value in vars(options).items() if value is not None}
+
+
+def graph_arrays(ground: Ground, wanted: np.ndarray | None = None) -> dict:
+    """The frozen arrays of the graph (see `graphs_tuple`): `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
     graph = ground.prepared.graph
-    arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1)}
-    if ground.config.recommender.entity_text and ground.config.recommender.fidelity == "fixed":
+    arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, wanted)}
+    if ground.config.recommender.chosen("entity_text"):
         arrays["entity_text"] = ground.entity_text
     return arrays
+
+
+def met(ground: Ground) -> np.ndarray:
+    """The entities that training dialogues mention, the items and the padding entity: all that a step may ask for."""
+    said = [entity for dialogue in ground.dialogues(Split.TRAIN) for turn in dialogue.turns for entity in turn.entities]
+    graph = ground.prepared.graph
+    return np.union1d(np.asarray([*said, len(graph)], np.int32), graph.items)
+
+
+def all_entities(made: Parts) -> np.ndarray:
+    """The ids of all entities, rising; where nothing is masked, as released, the padding entity is one of them."""
+    return np.arange(made.model.prompt.entities + (not made.model.prompt.masked), dtype=np.int32)
 
 
 def item_counts(ground: Ground) -> np.ndarray:
@@ -100,7 +128,7 @@ def parts(ground: Ground) -> Parts:
     encoder, _ = ground.encoder
     model = Recommender(
         prompt_config(ground.config, graph, pretrained.config, encoder.config.width),
-        HeadConfig.fidelity(settings.fidelity),
+        head_config(ground.config),
     )
     frozen = {
         "language_model": pretrained.params,
@@ -108,26 +136,34 @@ def parts(ground: Ground) -> Parts:
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
         **graph_arrays(ground),
     }
-    reach = settings.reach or REACH[settings.fidelity]
-    return Parts(model, pretrained.module, words, frozen, np.asarray(graph.items, np.int32), reach)
+    items = np.asarray(graph.items, np.int32)
+    return Parts(model, pretrained.module, words, frozen, items, settings.chosen("reach"))
 
 
-def logits(
-    made: Parts, params: dict, frozen: dict, batch: dict, items: jax.Array, task: Task, key: jax.Array | None = None
-) -> jax.Array:
-    """Scores of `items` [I] for each row: [B, I]. `key` turns dropout on."""
+def scores(
+    made: Parts,
+    params: dict,
+    frozen: dict,
+    batch: dict,
+    items: jax.Array,
+    task: Task,
+    key: jax.Array | None = None,
+    table: EntityTable | None = None,
+) -> Scores:
+    """Scores of `items` [I] for each row. `key` turns dropout on; `table`, where it is known."""
+    language_model = functools.partial(_read, made, frozen["language_model"])
+    given = batch, items, task, language_model, *_constants(frozen, task)
+    if table is not None:
+        return made.model.apply({"params": params}, table, *given, method="rank")
+    rngs = None if key is None else {"dropout": key}
     return made.model.apply(
-        {"params": params},
-        frozen["graph"],
-        batch,
-        items,
-        task,
-        lambda batch, prefix: _read(made, frozen["language_model"], batch, prefix),
-        frozen.get("entity_text"),
-        frozen["item_prior"],
-        frozen["facts"] if task == "recommendation" else None,
-        rngs=None if key is None else {"dropout": key},
+        {"params": params}, frozen["graph"], *given, entity_text=frozen.get("entity_text"), rngs=rngs
     )
+
+
+def _constants(frozen: dict, task: Task) -> tuple[Any, Any]:
+    """The items' prior and facts, as a task uses them."""
+    return frozen["item_prior"], frozen["facts"] if task == "recommendation" else None
 
 
 def _read(made: Parts, params: dict, batch: dict, prefix: Prefix) -> jax.Array:
@@ -157,9 +193,8 @@ def init(made: Parts, key: jax.Array, batch: dict, items: np.ndarray, task: Task
             items,
             task,
             None,
-            frozen.get("entity_text"),
-            frozen["item_prior"],
-            frozen["facts"] if task == "recommendation" else None,
+            *_constants(frozen, task),
+            entity_text=frozen.get("entity_text"),
         )["params"]
     )
     return build(key, {name: value for name, value in made.frozen.items() if name != "language_model"})
@@ -172,15 +207,37 @@ def transfer(new: dict, old: dict) -> dict:
     return {name: transfer(value, old[name]) if name in old else value for name, value in new.items()}
 
 
-def examples(ground: Ground, made: Parts, split: Split, rows, limit: int | None = None) -> TargetExamples:
-    """The examples of a split; `rows` makes the rows from its dialogues, of which `limit` bounds the number."""
+def examples(
+    ground: Ground,
+    words: Words,
+    split: Split,
+    spoken: Sequence[Dialogue],
+    rows: Sequence[Row],
+    answer: Callable[[Dialogue, int], Said] | None = None,
+    states: States | None = None,
+) -> TargetExamples:
+    """The examples of rows of a split's first dialogues.
+
+    Args:
+      ground: the experiment.
+      words: the language model's tokenizer.
+      split: which.
+      spoken: its dialogues, as many as are wanted.
+      rows: theirs.
+      answer: a turn that is read after each context, see `Examples`.
+      states: of all that is read, where it is not the corpus alone.
+    """
     weights = ground.config.recommendation.weights
-    spoken = ground.dialogues(split)[:limit]
     by_feedback = {"like": weights.like, "dislike": weights.dislike, "unsaid": weights.unsaid}
-    reader = ground.reader(made.words)
-    return TargetExamples(
-        spoken, rows(spoken), reader, split == Split.TRAIN, weights=by_feedback, counts=item_counts(ground)
-    )
+    given = spoken, rows, ground.reader(words, states), split == Split.TRAIN, answer
+    return TargetExamples(*given, weights=by_feedback, counts=item_counts(ground))
+
+
+def context_batch(ground: Ground, contexts: Sequence[dict]) -> dict:
+    """One batch of contexts, all of them rows of the longest shape."""
+    settings, padding = ground.config.recommender, fields(len(ground.prepared.graph))
+    shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
+    return pad_batch(contexts, range(len(contexts)), padding, shape, len(contexts))
 
 
 def read_bytes(made: Parts, contexts: int, tokens: int) -> int:
@@ -234,23 +291,35 @@ def batches(ground: Ground, made: TargetExamples | Read, buckets, size: int, *, 
 
 
 class Scorer:
-    """Scores the items for batches of examples, with one program for all parameters."""
+    """Scores the items for batches of examples, with the same programs for all parameters."""
 
     def __init__(self, made: Parts, items: np.ndarray, task: Task):
         self.frozen = jax.device_put(made.frozen)
         self.items = jnp.asarray(items)
-        self._logits = jax.jit(lambda params, frozen, batch, items: logits(made, params, frozen, batch, items, task))
+        self._table = jax.jit(
+            lambda params, graph, text: made.model.apply({"params": params}, graph, text, method="entity_table")
+        )
+        self._rank = jax.jit(
+            lambda params, frozen, table, batch, items: scores(
+                made, params, frozen, batch, items, task, table=table
+            ).log_probabilities
+        )
 
-    def __call__(self, params: dict, over: Batches) -> Iterator[tuple[dict, np.ndarray]]:
-        """Yields each batch with its scores, float32 [B, I]."""
-        for batch in over:
-            yield batch, np.asarray(self._logits(params, self.frozen, batch, self.items))
+    def of(self, params: dict) -> Rank:
+        """Encodes the graph, once; what is returned goes over batches."""
+        table = self._table(params, self.frozen["graph"], self.frozen.get("entity_text"))
+
+        def rank(over: Iterable[dict]) -> Iterator[tuple[dict, np.ndarray]]:
+            for batch in over:
+                yield batch, np.asarray(self._rank(params, self.frozen, table, batch, self.items))
+
+        return rank
 
 
-def ranking_metrics(scorer: Scorer, params: dict, over: Batches, items: np.ndarray) -> dict[str, float]:
+def ranking_metrics(rank: Rank, over: Batches, items: np.ndarray) -> dict[str, float]:
     """Validation metrics of all targets: recall@1/10/50 and mrr@50."""
     found = []
-    for batch, scores in scorer(params, over):
+    for batch, scores in rank(over):
         rows, slots = np.nonzero(batch["target_mask"])
         wanted = np.searchsorted(items, batch["targets"][rows, slots])
         found.append(metrics.ranks(scores[rows], wanted))

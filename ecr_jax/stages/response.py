@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecr_jax import losses
-from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.corpus.schema import MOVIE, Role, Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.text import Words
 from ecr_jax.knowledge.reviews import Review, prompt
@@ -45,12 +45,12 @@ def prompt_ids(words: Words, review_prompt: str, limit: int) -> list[int]:
 def first_sentences(ground: Ground) -> list[str]:
     """What recommenders of the train split say with one `<movie>` in it: the templates of the first sentence (H12)."""
     said = {
-        turn.masked
-        for dialogue in ground.dialogues(Split.TRAIN)
-        for turn in dialogue.turns
-        if turn.role == Role.RECOMMENDER and turn.masked.count("<movie>") == 1 and 4 <= len(turn.masked.split()) <= 24
+        turn.masked()
+        for conversation in ground.prepared.split(Split.TRAIN)
+        for turn in conversation.turns
+        if turn.role == Role.RECOMMENDER
     }
-    return sorted(said)
+    return sorted(text for text in said if text.count(MOVIE) == 1 and 4 <= len(text.split()) <= 24)
 
 
 def examples(ground: Ground, words: Words, reviews: Sequence[Review]) -> list[dict[str, np.ndarray]]:

@@ -8,6 +8,7 @@ for each regulariser once, selected alike.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,12 +200,14 @@ class Scorer:
 
     def __init__(self, rival: Rival):
         self.frozen = jax.device_put(rival.frozen)
-        self._logits = jax.jit(lambda params, frozen, batch: rival.module.apply({"params": params}, batch, frozen))
+        self._rank = jax.jit(
+            lambda params, frozen, batch: jax.nn.log_softmax(rival.module.apply({"params": params}, batch, frozen))
+        )
 
     def __call__(self, params: dict, over: Batches) -> Iterator[tuple[dict, np.ndarray]]:
-        """Yields each batch with its scores, float32 [B, I]."""
+        """Yields each batch with the log-probabilities of the items, float32 [B, I]."""
         for batch in over:
-            yield batch, np.asarray(self._logits(params, self.frozen, batch))
+            yield batch, np.asarray(self._rank(params, self.frozen, batch))
 
 
 def _apply(rival: Rival, params: dict, frozen: dict, batch: dict, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -222,7 +225,7 @@ def train(ground: Ground, model: str) -> None:
     scorer, items = Scorer(rival), rival.frozen["items"]
 
     def evaluate(params: dict, _: Any = None) -> dict[str, float]:
-        return ranking_metrics(scorer, params, looked_at, items)
+        return ranking_metrics(functools.partial(scorer, params), looked_at, items)
 
     if model == "ease":
         _solve(ground, evaluate)

@@ -256,12 +256,16 @@ def _same_config(directory: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         files.write_json(path, config)
         return
-    before, now = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(config)
-    changed = [f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in sorted(before.keys() | now.keys())
-               if before.get(name) != now.get(name) and not re.search(r"(^|\.)train\.sharding\.", name)]
-    if changed:
+    if changed := differences(json.loads(path.read_text(encoding="utf-8")), config):
         raise ValueError(f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another "
                          f"directory, the same configuration, or remove the run to begin anew (--force)")
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two records of settings, as "train.seed: 7 → 8"; on how many devices is left out."""
+    before, now = _flat(before), _flat(now)
+    return [f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name) and not re.search(r"(^|\.)train\.sharding\.", name)]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -53,6 +53,8 @@ TURNS = (
     seeker("b", [2], []),
 )
 DIALOGUE = Dialogue("one", Split.TRAIN, TURNS)
+MOOD = np.bincount([2, 4, 8], [0.7, 0.2, 0.9], minlength=9)
+"""What the seeker felt in the first three turns."""
 
 
 def test_dialogues():
@@ -176,6 +178,8 @@ def test_context_arrays(words, reader):
     # turns of 4, 5 and 3 tokens, limit 9: the first does not fit
     assert words.tokenizer.decode(arrays["tokens"]).split() == "System: c d e <end> User: f <end>".split()
     assert arrays["text_states"].shape == (6, 1)  # units of 3, 4 and 2, limit 7
+    assert arrays["text_ages"].tolist() == [2, 2, 2, 2, 1, 1]
+    np.testing.assert_allclose(arrays["mood"], MOOD, rtol=1e-6)
     assert arrays["entities"].tolist() == [1, 2, 3]
     assert arrays["emotions"].tolist() == [[2], [8], [8]]  # the most probable one
     np.testing.assert_allclose(arrays["emotion_probs"], [[0.7], [0.9], [0.9]], rtol=1e-6)
@@ -187,7 +191,8 @@ def test_context_arrays(words, reader):
     assert arrays["copies"][0].tolist() == [0, 2, 4]
     np.testing.assert_allclose(arrays["copy_weights"][0], [0.4, 0.4, 0.2], rtol=1e-6)
     expected = {
-        "tokens": np.int32, "text_states": np.float16, "entities": np.int32, "emotions": np.int32,
+        "tokens": np.int32, "text_states": np.float16, "text_ages": np.int32, "mood": np.float32,
+        "entities": np.int32, "emotions": np.int32,
         "emotion_probs": np.float32, "mentions": np.int32, "neighbours": np.int32, "neighbour_weights": np.float32,
         "copies": np.int32, "copy_weights": np.float32,
     }  # fmt: skip
@@ -205,7 +210,8 @@ def test_unfelt_entity_is_padded(words, reader):
 def test_empty_context(words, reader):
     arrays = reader.context(Context.of((), 3), [])
     assert {name: array.shape for name, array in arrays.items()} == {
-        "tokens": (0,), "text_states": (0, 1), "entities": (0,), "emotions": (0, 1), "emotion_probs": (0, 1),
+        "tokens": (0,), "text_states": (0, 1), "text_ages": (0,), "mood": (9,),
+        "entities": (0,), "emotions": (0, 1), "emotion_probs": (0, 1),
         "mentions": (0, 3), "neighbours": (0, 2), "neighbour_weights": (0, 2), "copies": (0, 3), "copy_weights": (0, 3),
     }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -91,21 +93,36 @@ SMALL = States(np.arange(9, dtype=np.float16)[:, None], np.array([0, 2, 5, 9]), 
 
 
 @pytest.mark.parametrize(
-    ("texts", "limit", "rows"),
+    ("texts", "limit", "rows", "ages"),
     [
-        ("abc", 9, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
-        ("abc", 8, [2, 3, 4, 5, 6, 7, 8]),  # whole units only
-        ("abc", 6, [5, 6, 7, 8]),
-        ("abc", 3, [6, 7, 8]),  # the latest alone is too long: its end
-        ("aca", 5, [0, 1]),  # "c" does not fit, so the first "a" is not taken either
-        ("aa", 4, [0, 1, 0, 1]),
-        ("", 4, []),
+        ("abc", 9, [0, 1, 2, 3, 4, 5, 6, 7, 8], [3, 3, 2, 2, 2, 1, 1, 1, 1]),
+        ("abc", 8, [2, 3, 4, 5, 6, 7, 8], [2, 2, 2, 1, 1, 1, 1]),  # whole units only
+        ("abc", 6, [5, 6, 7, 8], [1, 1, 1, 1]),
+        ("abc", 3, [6, 7, 8], [1, 1, 1]),  # the latest alone is too long: its end
+        ("aca", 5, [0, 1], [1, 1]),  # "c" does not fit, so the first "a" is not taken either
+        ("aa", 4, [0, 1, 0, 1], [2, 2, 1, 1]),
+        ("", 4, [], []),
     ],
 )
-def test_of(texts, limit, rows):
+def test_of(texts, limit, rows, ages):
     found = SMALL.of(list(texts), limit)
     assert found[:, 0].tolist() == rows and found.shape == (len(rows), 1) and found.dtype == np.float16
+    found = SMALL.ages(list(texts), limit)
+    assert found.tolist() == ages and found.dtype == np.int32
 
 
 def test_mean():
     assert SMALL.mean(["b", "a"]).tolist() == [[3.0], [0.5]] and SMALL.mean(["b"]).dtype == np.float32
+
+
+def test_further_texts():
+    """A unit that is not known is looked for among `more`; what fits whole is kept, whoever knows it."""
+    more = States(np.arange(100, 104, dtype=np.float16)[:, None], np.array([0, 4]), {"d": 0})
+    joined = dataclasses.replace(SMALL, more=more)
+    assert joined.rows("d")[:, 0].tolist() == [100, 101, 102, 103]
+    assert joined.of(["b", "d"], 7)[:, 0].tolist() == [2, 3, 4, 100, 101, 102, 103]
+    assert joined.of(["b", "d"], 6)[:, 0].tolist() == [100, 101, 102, 103]
+    assert joined.of(["a", "d"], 2)[:, 0].tolist() == [102, 103]
+    assert joined.mean(["a", "d"])[:, 0].tolist() == [0.5, 101.5]
+    with pytest.raises(KeyError, match="nobody"):
+        joined.rows("nobody")

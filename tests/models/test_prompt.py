@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.models.prompt import PromptConfig, PromptEncoder, masked_softmax
+from ecr_jax.models.prompt import AGES, PromptConfig, PromptEncoder, masked_softmax
 from ecr_jax.models.rgcn import graphs_tuple
 from tests.models.published import Published, fill
 
@@ -20,9 +20,9 @@ SIZES = dict(
 )  # fmt: skip
 
 
-def small_graph():
+def small_graph(wanted=None):
     rng = np.random.default_rng(0)
-    return graphs_tuple(*np.unique(rng.integers(0, [11, 11, 3], (40, 3)), axis=0).T, 12)
+    return graphs_tuple(*np.unique(rng.integers(0, [11, 11, 3], (40, 3)), axis=0).T, 12, wanted)
 
 
 def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
@@ -36,6 +36,8 @@ def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
     return {
         "text_states": rng.standard_normal((rows, text, 6)).astype(np.float32),
         "text_mask": text_mask,
+        "text_ages": rng.integers(1, 12, (rows, text)),
+        "mood": rng.random((rows, 9), np.float32),
         "entities": entities.astype(np.int32),
         "entity_mask": entity_mask,
         "emotions": rng.integers(0, 9, (rows, slots, 3)).astype(np.int32),
@@ -49,9 +51,11 @@ def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
 def widen(batch, text=2, slots=2, seed=9):
     """The same rows with more padding, filled with rubbish where masks allow it."""
     rng = np.random.default_rng(seed)
-    extra = {"text_states": text, "text_mask": text}
-    wide = {}
+    extra = {"text_states": text, "text_mask": text, "text_ages": text}
+    wide = {"mood": batch["mood"]}
     for key, array in batch.items():
+        if key in wide:
+            continue
         shape = (array.shape[0], extra.get(key, slots), *array.shape[2:])
         if key in ("text_mask", "entity_mask"):
             more = np.zeros(shape, bool)
@@ -141,8 +145,29 @@ def test_published_preset_lets_padding_in():
 
 def test_padding_entity_is_zero(made):
     encoder, params = made
-    table = jax.jit(lambda: encoder.apply({"params": params}, small_graph(), method="entity_table"))()
+    table = jax.jit(lambda: encoder.apply({"params": params}, small_graph(), method="entity_table"))().rows
     assert table.shape == (12, 16) and not table[11].any() and table[:11].any(axis=1).all()
+
+
+def test_words_know_when_they_were_said():
+    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
+    params, batch = initial(encoder, "conversation"), small_batch()
+    params = {**params, "token_age": jax.random.normal(jax.random.key(0), params["token_age"].shape)}
+    later = {**batch, "text_ages": batch["text_ages"] * 0 + 1}
+    first, second = (apply(encoder, params, one, "conversation").keys for one in (batch, later))
+    assert np.abs(first - second).max() > 1e-3
+    far = [{**batch, "text_ages": np.full_like(batch["text_ages"], age)} for age in (AGES, AGES + 5)]
+    np.testing.assert_array_equal(*(apply(encoder, params, one, "conversation").keys for one in far))
+
+
+def test_only_wanted_entities_are_encoded(made):
+    encoder, params = made
+    wanted = np.array([0, 3, 4, 7, 11])
+    run = jax.jit(lambda graph: encoder.apply({"params": params}, graph, method="entity_table"))
+    whole, some = run(small_graph()), run(small_graph(wanted))
+    assert some.rows.shape == (5, 16)
+    np.testing.assert_allclose(some[wanted], whole[wanted], atol=1e-6)
+    assert not some[jnp.array([[1, 11], [5, 10]])].any()  # the others are padding
 
 
 def test_entity_text_is_used_and_its_absence_free():
@@ -151,7 +176,7 @@ def test_entity_text_is_used_and_its_absence_free():
     params = initial(encoder, "fusion", text)
     assert params.keys() - initial(encoder, "fusion").keys() == {"entity_text"}
     table = jax.jit(functools.partial(encoder.apply, method="entity_table"))
-    tables = [table({"params": params}, small_graph(), text * scale) for scale in (1, 2)]
+    tables = [table({"params": params}, small_graph(), text * scale).rows for scale in (1, 2)]
     assert np.abs(tables[0] - tables[1]).max() > 1e-3
 
 
@@ -263,7 +288,7 @@ def test_published_numbers(published, mode):
         return table, fused, emotions, bound.task_prompt(fused, task)[0], bound.project(fused, task)
 
     table, fused, emotions, prompt, prefix = jax.jit(run)(params)
-    close(table, published["out/kgC/entity_embeds" if mode == "conv48" else "out/entity_embeds"])
+    close(table.rows, published["out/kgC/entity_embeds" if mode == "conv48" else "out/entity_embeds"])
     close(prompt, published[f"out/{mode}/prompt_in"])
     close(jnp.stack([prefix.keys, prefix.values], axis=1), published[f"out/{mode}/prompt_embeds"])
     assert prefix.mask.all()
@@ -282,5 +307,5 @@ def test_presets_differ_only_in_fidelity():
     code, fixed = (PromptConfig.fidelity(preset, **SIZES) for preset in ("code", "fixed"))
     different = {name for name in fields if getattr(code, name) != getattr(fixed, name)}
     assert different == {
-        "masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "prefix_scale", "dropout",
+        "masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "ordered", "prefix_scale", "dropout",
     }  # fmt: skip

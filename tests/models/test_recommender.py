@@ -90,9 +90,13 @@ def made(model):
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
-def logits_of(model, params, batch):
+def scores_of(model, params, batch):
     given = dict(language_model=language_model, item_prior=jnp.arange(12.0), facts=facts())
     return model.apply({"params": params}, small_graph(), batch, ITEMS, **given)
+
+
+def logits_of(model, params, batch):
+    return scores_of(model, params, batch).logits
 
 
 def with_copies(batch, seed=4):
@@ -142,7 +146,7 @@ def test_heads_by_hand():
 
     @jax.jit
     def run(params, batch):
-        return model.apply({"params": params}, small_graph(), batch, ITEMS, item_prior=prior)[0]
+        return model.apply({"params": params}, small_graph(), batch, ITEMS, item_prior=prior).logits[0]
 
     logits = run({**params, "head": head}, batch)
     mass = {1: 0.25 * 2, 4: 0, 5: 0.5 * 2 + 0.125, 9: 0.5}
@@ -154,6 +158,23 @@ def test_heads_by_hand():
     moved = np.array(expected) - [3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
     moved[1] += 3 * np.log1p(8 * 0.25 * 4)
     np.testing.assert_allclose(run({**params, "head": head}, batch), moved, rtol=1e-5)
+
+
+def test_liking():
+    model, batch = recommender(), with_copies(with_tokens(small_batch()))
+    params = made(model)
+    scores = scores_of(model, params, batch)
+    expected = jax.nn.softmax(scores.logits) * jax.nn.sigmoid(scores.liking)
+    np.testing.assert_allclose(jnp.exp(scores.log_probabilities), expected, rtol=1e-5)
+    # what is felt says whether it is liked, not what is named
+    felt = scores_of(model, params, {**batch, "mood": batch["mood"] + 1})
+    np.testing.assert_array_equal(felt.logits, scores.logits)
+    assert np.abs(felt.liking - scores.liking).min() > 0
+    # a film that seekers like whoever asks, and a seeker who likes whatever is named
+    head = jax.tree.map(jnp.zeros_like, params["head"])
+    head["like_seeker"] = {**head["like_seeker"], "bias": jnp.array([2.0])}
+    np.testing.assert_allclose(scores_of(model, {**params, "head": head}, batch).liking, 2.0)
+    assert scores_of(recommender(liking=False), made(recommender(liking=False)), batch).liking is None
 
 
 def test_facts_by_hand():
@@ -202,7 +223,7 @@ def walk(mentions, change=lambda head: head):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _walk(model, params, batch):
-    return model.apply({"params": params}, small_graph(), batch, ITEMS, facts=facts())[0]
+    return model.apply({"params": params}, small_graph(), batch, ITEMS, facts=facts()).logits[0]
 
 
 def test_walk_by_hand():
@@ -240,7 +261,8 @@ def test_walk_needs_facts():
 def test_every_parameter_learns():
     model, batch = recommender(), with_tokens(small_batch())
     batch["entities"][0], batch["neighbours"][:2] = ITEMS[:3], ITEMS[2]
-    gradients = jax.jit(jax.grad(lambda p: jnp.sin(logits_of(model, p, batch)).sum()))(made(model))
+    total = jax.grad(lambda p: sum(jnp.sin(part).sum() for part in scores_of(model, p, batch)))
+    gradients = jax.jit(total)(made(model))
     idle = {jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not g.any()}
     assert not idle
 
@@ -297,7 +319,7 @@ def published_run(published, mode, dtype):
     params = {part: fill(tree, published.arrays, "kgA/", dtype) for part, tree in shapes.items()}
 
     def run(params):
-        return model.apply({"params": params}, published.graph, batch, everything, task, lm)
+        return model.apply({"params": params}, published.graph, batch, everything, task, lm).logits
 
     return run, params
 

@@ -79,6 +79,24 @@ def test_weights_are_means():
     np.testing.assert_allclose(total[total > 0], 1, rtol=1e-6)
 
 
+def test_only_wanted_nodes():
+    edges, wanted = random_graph(6), np.array([2, 3, 9, 12])
+    x = jax.random.normal(jax.random.key(0), (13, 5))
+    layer = RGCN(relations=4, bases=2)
+    whole, some = graphs_tuple(*edges, 13), graphs_tuple(*edges, 13, wanted)
+    params = jax.jit(layer.init)(jax.random.key(1), x, whole)["params"]
+    apply = jax.jit(lambda graph: layer.apply({"params": params}, x, graph))
+    np.testing.assert_allclose(apply(some), apply(whole)[wanted], atol=1e-6)
+    assert some.n_edge < whole.n_edge
+    np.testing.assert_array_equal(some.globals["rows"], [3, 3, 0, 1, 3, 3, 3, 3, 3, 2, 3, 3, 3])
+
+
+@pytest.mark.parametrize("wanted", [[], [2, 1], [1, 1], [0, 3], [-1, 0]])
+def test_bad_wanted(wanted):
+    with pytest.raises(ValueError, match="rising ids from 0 to 2"):
+        graphs_tuple([0], [1], [0], 3, np.array(wanted, int))
+
+
 def test_graph_without_edges():
     none = np.zeros(0, np.int32)
     graph = graphs_tuple(none, none, none, 2)

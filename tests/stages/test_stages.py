@@ -58,7 +58,8 @@ def tiny_config(folder):
         corpus=tiny.write_corpus(folder / "data"),
         encoder=dataclasses.replace(made.encoder, name=encoder, turn_tokens=24, entity_tokens=16),
         recommender=dataclasses.replace(
-            made.recommender, language_model=language_model, layers=1, entity_width=8, emotion_width=4, bases=2,
+            made.recommender, language_model=language_model, layers=1,
+            prompt=dataclasses.replace(made.recommender.prompt, entity_width=8, emotion_width=4, bases=2),
             max_tokens=32, max_states=32, max_entities=4, neighbours=4, copies=4,
         ),
         emotion=few("emotion", hidden=8),

@@ -1,0 +1,190 @@
+"""The stage `recommendation`: what its loss scores, what its prompt reads, and that each preset trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.features.examples import felt, fusion_rows, recommendation_rows
+from ecr_jax.files import read_jsonl_rows
+from ecr_jax.inference.pipeline import Partner
+from ecr_jax.knowledge.cooccurrence import count
+from ecr_jax.models.convert import flatten
+from ecr_jax.prepare import prepare
+from ecr_jax.stages import conversation, fusion, recommendation, recommender, train
+from ecr_jax.stages.ground import Ground
+from ecr_jax.training.checkpoint import read_params
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A prepared corpus whose seekers were heard, without a classifier."""
+    from tests.stages.test_stages import tiny_config
+
+    config = tiny_config(tmp_path_factory.mktemp("recommendation"))
+    prepare(config, console=Console(quiet=True))
+    ground = hearing(config)
+    folder = config.stage_folder("emotion")
+    mentions = [felt(dialogue.turns) for dialogue in ground.dialogues(Split.TRAIN)]
+    count(mentions, len(ground.prepared.graph)).save(folder / "related.npz")
+    together = count(mentions, len(ground.prepared.graph), require_emotion=False)
+    together.towards(ground.prepared.graph.items).save(folder / "together.npz")
+    return config
+
+
+def hearing(config):
+    ground = Ground(config)
+    places = [(c.id, i) for c in ground.prepared.conversations for i in range(len(c.turns))]
+    ground.emotions = {place: ((place[1] % 3, 0.7), (5, 0.2)) for place in places}
+    return ground
+
+
+@pytest.fixture
+def unfused(monkeypatch):
+    """The recommender begins anew, as if `fusion` had learned nothing."""
+    monkeypatch.setattr(Ground, "fused", {"encoder": {}})
+
+
+def changed(config, fidelity="fixed", heads=(), prompt=(), **fields):
+    made = config.recommender
+    made = dataclasses.replace(made, fidelity=fidelity, heads=dataclasses.replace(made.heads, **dict(heads)),
+                               prompt=dataclasses.replace(made.prompt, **dict(prompt)))  # fmt: skip
+    return dataclasses.replace(config, recommender=made, recommendation=dataclasses.replace(
+        config.recommendation, **fields))  # fmt: skip
+
+
+def asked_of(monkeypatch, module, ground):
+    """What a stage asks `fit` for."""
+    asked = {}
+    monkeypatch.setattr(module, "fit", lambda folder, **named: asked.update(named))
+    module.train(ground)
+    return asked
+
+
+@pytest.mark.parametrize(("fidelity", "extra"), [("paper", 0), ("code", 1)])
+def test_the_loss_is_over_all_entities(base, unfused, monkeypatch, fidelity, extra):
+    """Against the soft-max by hand; the released code's has the padding entity in it, and the items are ranked."""
+    ground = hearing(changed(base, fidelity, candidates="entities", loss="cross_entropy"))
+    asked = asked_of(monkeypatch, recommendation, ground)
+    made, batch = recommender.parts(ground), asked["batches"][0]
+    everything = np.arange(len(ground.prepared.graph) + extra)
+    np.testing.assert_array_equal(recommender.all_entities(made), everything)
+    total, number, parts = jax.jit(asked["loss"])(asked["params"], asked["frozen"], batch, jax.random.key(0))
+    scores = np.asarray(recommender.logits(made, asked["params"], made.frozen, batch, everything, "recommendation"))
+    scores = scores - scores.max(axis=1, keepdims=True)
+    logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    rows, slots = np.nonzero(batch["target_mask"])
+    assert number == len(rows) > 0
+    expected = -sum(logs[row, entity] for row, entity in zip(rows, batch["targets"][rows, slots], strict=True))
+    np.testing.assert_allclose(float(total), expected, rtol=1e-4)
+    assert float(parts["cross_entropy"]) == pytest.approx(float(total), rel=1e-5)
+    found = asked["evaluate"](asked["params"], None)
+    assert found["recall@10"] == 1  # six items, all among ten
+
+
+def test_code_with_its_copy_head_trains_a_step(base, unfused):
+    config = changed(base, "code", heads={"copy": "published"}, prompt={"recommendation_prefix": 4})
+    config = dataclasses.replace(config, name="copies", base="tiny")
+    train(config, "recommendation", ground=hearing(config))
+    params = flatten(read_params(config.stage_folder("recommendation") / "params.safetensors"))
+    made = recommender.parts(hearing(config))
+    assert made.model.heads.copy == "published" and not made.model.prompt.masked and made.reach == "all"
+    assert params["encoder/recommendation/table"].shape[0] == 4
+    assert {name for name in params if name.startswith("head")} == {
+        f"head/copy_{part}/{leaf}" for part in ("down", "up", "out") for leaf in ("kernel", "bias")
+    }
+    assert all(np.isfinite(leaf).all() for leaf in params.values())
+
+
+def test_fusion_may_read_the_turn_itself(base, monkeypatch):
+    reads = dataclasses.replace(base, fusion=dataclasses.replace(base.fusion, reads_turn=True))
+    ground = hearing(reads)
+    plain, other = (asked_of(monkeypatch, fusion, hearing(config))["batches"] for config in (base, reads))
+    spoken = ground.dialogues(Split.TRAIN)
+    row = fusion_rows(spoken)[0]
+    turn = spoken[row.dialogue].turns[row.turn]
+    _, words = ground.language_model(base.recommender.language_model, 1)
+    before, after = plain.examples[0], other.examples[0]
+    (said,) = words.turns([(turn.role, turn.text)])
+    assert after["tokens"].tolist()[-len(said) :] == said and before["tokens"].tolist()[-len(said) :] != said
+    np.testing.assert_array_equal(after["text_states"][-len(ground.turn_states.rows(turn.unit)) :],
+                                  ground.turn_states.rows(turn.unit))  # fmt: skip
+    for name in ("entities", "emotions", "mentions", "targets"):
+        np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_replies_need_the_stage_that_gives_them(base, unfused):
+    config = changed(base, use_resp=True)
+    with pytest.raises(ValueError, match="params.safetensors is missing; run `ecr train conversation`"):
+        train(config, "recommendation", ground=hearing(config))
+
+
+def test_the_reply_is_read(base, unfused, monkeypatch):
+    """The same replies in training, evaluation and chat: read after the context, once generated, then kept."""
+    config = changed(base, use_resp=True)
+    ground = hearing(config)
+    train(config, "conversation", ground=ground)
+    texts = iter(["try <movie> .", "hello"] * 100)
+    asked = []
+
+    def reply(responder, contexts):
+        asked.append(len(contexts))
+        return [next(texts) for _ in contexts]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversation.Responder, "__call__", reply)
+        made = recommendation.examples(ground, Split.TRAIN)
+    kept = read_jsonl_rows(config.stage_folder("conversation") / "replies-train.jsonl")
+    places = [(made.spoken[row.dialogue].id, row.turn) for row in made.rows]
+    assert [(row["conversation"], row["turn"]) for row in kept] == places
+    assert [row["text"] for row in kept[:2]] == ["try <movie> .", "hello"] and len(asked) == 1
+
+    silent = recommendation.examples(hearing(base), Split.TRAIN)
+    _, words = ground.language_model(config.recommender.language_model, 1)
+    for index, text in enumerate(["try <movie> .", ""]):  # without a slot nothing is recommended
+        (said,) = words.turns([(Role.RECOMMENDER, text)])
+        assert made[index]["tokens"].tolist()[-len(said) :] == said
+        plain = silent[index]["tokens"].tolist()
+        assert (plain + said)[-32:][-len(made[index]["tokens"]) :] == made[index]["tokens"].tolist()
+        assert made[index]["text_states"].shape[0] > 0
+        for name in ("entities", "emotions", "mentions", "neighbours", "targets"):
+            np.testing.assert_array_equal(made[index][name], silent[index][name])
+    again = recommendation.examples(ground, Split.TRAIN)  # nothing is generated: no stand-in now
+    np.testing.assert_array_equal(again[0]["tokens"], made[0]["tokens"])
+    np.testing.assert_array_equal(again[0]["text_states"], made[0]["text_states"])
+
+
+def test_trained_and_ranked_with_replies(base, unfused, monkeypatch):
+    """What the evaluation ranks with is what the chat ranks with."""
+    config = dataclasses.replace(changed(base, use_resp=True), name="replying", base="tiny")
+    ground = hearing(config)
+    train(config, "conversation", ground=ground)
+    train(config, "recommendation", ground=ground)
+    summary = json.loads((config.stage_folder("recommendation") / "summary.json").read_text())
+    assert summary["steps"] == 2
+    made = recommendation.examples(ground, Split.TEST)
+    parts, params = recommender.parts(ground), read_params(config.stage_folder("recommendation") / "params.safetensors")
+    over = recommender.batches(ground, made, recommender.shapes(ground, made), 8, seed=None)
+    ((batch, scores),) = recommender.Scorer(parts, parts.items, "recommendation")(params, over)
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+
+    partner = Partner(ground)
+    place = int(np.flatnonzero(batch["example_mask"])[0])
+    row = made.rows[int(batch["example"][place])]
+    assert row in recommendation_rows(made.spoken)
+    turns = made.spoken[row.dialogue].turns[: row.turn]
+    found = []
+    monkeypatch.setattr(partner, "rank", lambda arrays: found.append(Partner.rank(partner, arrays)) or found[-1])
+    monkeypatch.setattr(partner, "emotional_responses", lambda prompts: ["good ."] * len(prompts))
+    (reply,) = partner.replies([turns], items=1)
+    np.testing.assert_allclose(found[0][0], shares[place], atol=2e-3)
+    assert len(reply.items) >= 1 and reply.entities == tuple(dict.fromkeys(e for turn in turns for e in turn.entities))
