@@ -22,8 +22,11 @@ from ecr_jax.config import (
     TrainConfig,
 )
 
-# The heads' few scalars learn faster than the prompt encoder.
-SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency|kind)", 10.0), (".*", 1.0))
+# The heads' few scalars, and what is linear in frozen states, learn faster than the prompt encoder.
+SCALARS = (
+    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like/.*)", 10.0),
+    (".*", 1.0),
+)
 
 # A prompt that learns as fast as the adapter drowns the language model that it is put before.
 PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
@@ -46,6 +49,7 @@ config = Config(
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(epochs=3, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        loss="feedback_cross_entropy + answer",
     ),
     response=ResponseConfig(
         train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=3e-3, warmup=0.1)),

@@ -28,8 +28,11 @@ from ecr_jax.config import (
     TrainConfig,
 )
 
-# The heads' few scalars learn faster than the prompt encoder.
-SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency|kind)", 10.0), (".*", 1.0))
+# The heads' few scalars, and what is linear in frozen states, learn faster than the prompt encoder.
+SCALARS = (
+    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like/.*)", 10.0),
+    (".*", 1.0),
+)
 
 # A prompt that learns as fast as the adapter drowns the language model that it is put before.
 PROMPT = ((r"encoder/.*", 0.02), (".*", 1.0))

@@ -24,8 +24,11 @@ from ecr_jax.config import (
     TrainConfig,
 )
 
-# The heads' few scalars learn faster than the prompt encoder.
-SCALARS = ((r"head/(walk|copy|mention|prior)_(scale|unit|relations|recency|kind)", 10.0), (".*", 1.0))
+# The heads' few scalars, and what is linear in frozen states, learn faster than the prompt encoder.
+SCALARS = (
+    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like/.*)", 10.0),
+    (".*", 1.0),
+)
 
 # A prompt that learns as fast as the adapter drowns the language model that it is put before.
 PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
@@ -50,7 +53,7 @@ config = Config(
         train=TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     fusion=FusionConfig(
-        train=TrainConfig(steps=150, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        train=TrainConfig(steps=75, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
         valid_dialogues=400,
     ),
     conversation=ConversationConfig(
@@ -59,7 +62,8 @@ config = Config(
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=3, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        train=TrainConfig(epochs=2, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        loss="feedback_cross_entropy + answer",
         valid_dialogues=400,
     ),
     response=ResponseConfig(

@@ -1,7 +1,7 @@
-"""UniCRS on ReDial: ECR's recommender without emotions, global entities and feedback weights.
+"""UniCRS on ReDial: the knowledge prompt and the language model's state; no emotions, global entities, feedback.
 
-Paper:    UniCRS (KDD 2022), in the preset `fixed`.
-          The difference to redial.py is what all three bring.
+Paper:    UniCRS (KDD 2022), in the numerics of the preset `fixed`, without the heads that are not UniCRS's. What the
+          emotional parts alone bring is the difference of redial.py to redial_ecr_none.py, which has these heads.
 Commands: as in redial.py, with --config redial_unicrs and nothing to prepare: the corpus is redial's, and so is
           each stage that is the same and rests on the same. Then `ecr compare runs/redial runs/redial_unicrs`.
 Hardware: two CPU cores, 16 GiB.
@@ -10,7 +10,7 @@ Time:     as redial.py, less what it takes from there.
 
 import dataclasses
 
-from ecr_jax.config import load
+from ecr_jax.config import HeadOptions, load
 
 ecr = load("redial")
 
@@ -19,7 +19,9 @@ config = dataclasses.replace(
     name="redial_unicrs",
     base="redial",
     recommender=dataclasses.replace(
-        ecr.recommender, prompt=dataclasses.replace(ecr.recommender.prompt, emotions=False, global_entities=False)
+        ecr.recommender,
+        prompt=dataclasses.replace(ecr.recommender.prompt, emotions=False, global_entities=False),
+        heads=HeadOptions(copy="none", walk=False, mentions=False, prior=False, liking=False),
     ),
     recommendation=dataclasses.replace(ecr.recommendation, loss="cross_entropy"),
 )

@@ -20,6 +20,8 @@ from ecr_jax.hub import HubError
 Stage = Literal["emotion", "fusion", "conversation", "recommendation", "response"]
 Rival = Literal["autorec", "ease", "kbrd", "kgsf", "language_model", "sasrec", "text_encoder"]
 Settings = Annotated[Config, tyro.conf.arg(name="")]
+_KNOWN = f"{', '.join(configs.names())}; or the path of a .py file that defines `config`."
+Named = Annotated[str, tyro.conf.arg(help=f"A name in configs/: {_KNOWN}")]
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,7 @@ class Prepare:
     """Read a corpus, link it to the knowledge graph and write `prepared/NAME`."""
 
     settings: Settings
-    config: str = "demo"
-    """A name in configs/, or the path of a .py file that defines `config`."""
+    config: Named = "demo"
     force: bool = False
     """Prepare again even if it is complete."""
     skip_bad: bool = False
@@ -42,8 +43,7 @@ class Train:
     settings: Settings
     stage: tyro.conf.Positional[Stage]
     """Which; in this order: emotion, fusion, conversation, recommendation, response."""
-    config: str = "demo"
-    """A name in configs/, or the path of a .py file that defines `config`."""
+    config: Named = "demo"
     force: bool = False
     """Remove what the stage wrote before and begin anew."""
 
@@ -53,8 +53,7 @@ class Sweep:
     """Train a grid of losses, settings and seeds, and put them into one table; writes `runs/FOLDER/report.json`."""
 
     settings: Settings
-    config: str = "demo"
-    """A name in configs/, or the path of a .py file that defines `config`."""
+    config: Named = "demo"
     losses: tuple[str, ...] = ()
     """Ranking losses as in --recommendation.loss, each in quotes if it has brackets or a sum."""
     grid: tuple[str, ...] = ()
@@ -76,8 +75,7 @@ class RivalTraining:
     settings: Settings
     rival: tyro.conf.Positional[Rival]
     """Which. Its settings are `--rivals.RIVAL.…`."""
-    config: str = "demo"
-    """A name in configs/, or the path of a .py file that defines `config`."""
+    config: Named = "demo"
     force: bool = False
     """Remove what it wrote before and begin anew."""
 
@@ -87,8 +85,7 @@ class Evaluate:
     """Measure a run beside the baselines and its rivals, once; writes report.json and .html to `runs/NAME/SPLIT`."""
 
     settings: Settings
-    config: str = "demo"
-    """A name in configs/, or the path of a .py file that defines `config`."""
+    config: Named = "demo"
     split: Literal["valid", "test"] = "test"
     """What is measured; settle everything on `valid` before you look at `test`."""
     protocol: Literal["default", "published"] = "default"

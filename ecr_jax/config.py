@@ -171,8 +171,7 @@ class PromptOptions:
       bases: basis matrices of the graph convolution.
       recommendation_prefix, conversation_prefix: learned positions before a task's prompt.
       emotions, global_entities: False leaves them out (the paper's ablations).
-      masked, cross_exponent, emotion_table, emotion_fusion, node_init, normalise, ordered, prefix_scale: None: as the
-        preset.
+      masked, cross_exponent, emotion_table, emotion_fusion, node_init, normalise, prefix_scale: None: as the preset.
       dropout: rate in the prompt encoder and the heads; None: as the preset.
     """
 
@@ -189,7 +188,6 @@ class PromptOptions:
     emotion_fusion: Literal["published", "linear", "residual"] | None = None
     node_init: Literal["glorot", "unit"] | None = None
     normalise: bool | None = None
-    ordered: bool | None = None
     prefix_scale: float | None = None
     dropout: float | None = None
 
@@ -636,6 +634,11 @@ def folder() -> Path:
     return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
 
 
+def names() -> list[str]:
+    """The named configs, in the order of the alphabet."""
+    return sorted(path.stem for path in folder().glob("*.py"))
+
+
 def load(name: str) -> Config:
     """The config of an experiment.
 
@@ -647,7 +650,7 @@ def load(name: str) -> Config:
     """
     path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder().glob("*.py")))
+        known = ", ".join(names())
         raise ValueError(f"no config {name!r}: give one of {known}, or the path of a .py file that defines `config`")
     spec = importlib.util.spec_from_file_location(f"ecr_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)

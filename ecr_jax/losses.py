@@ -20,13 +20,13 @@ RankingLoss = Callable[..., jax.Array | tuple[jax.Array, jax.Array]]
 
 INPUTS = {
     "logits": "float [B, I], scores of I candidates",
-    "liking": "float [B, I], logits of the seeker's liking each candidate, of a recommender that says so (`liking`)",
     "targets": "int [B, M], positions of a turn's targets among the candidates; anything where masked",
     "where": "bool [B, M], True for a real target",
     "weights": "float [B, M], a target's weight by the seeker's answer (ECR: like 2, dislike 1, unsaid 0.5)",
     "feedback": "int [B, M], the seeker's answer: 1 like, -1 dislike, 0 unsaid",
     "answered": "int [B, F], positions of all films the dialogue's seeker said like or dislike of, whenever named",
     "answers": "int [B, F], these answers: 1 like, -1 dislike, 0 where there is none",
+    "liking": "float [B], logits of the seeker's liking what is recommended, of a recommender that says so",
     "reaction": "float [B, 9], the seeker's emotions in answer to the turn, in the order of `emotion.labels.EMOTIONS`",
     "counts": "float [I], how often training recommends each candidate, above 0",
     "key": "a random key, another one each step",
@@ -382,12 +382,10 @@ def pairwise_batch(
     return jnp.sum(jnp.where(pairs, values, 0.0), axis=(1, 2)), jnp.sum(pairs, axis=(1, 2)).astype(values.dtype)
 
 
-def answer(
-    *, liking: jax.Array, targets: jax.Array, where: jax.Array, feedback: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def answer(*, liking: jax.Array, where: jax.Array, feedback: jax.Array) -> tuple[jax.Array, jax.Array]:
     r"""How well the seeker's answers were foreseen: the likelihood of like or dislike, given what was recommended.
 
-    .. math:: -\sum_m \log \sigma(f_m l_{y_m}), \quad f_m = 1 \text{ liked}, -1 \text{ disliked}
+    .. math:: -\sum_m \log \sigma(f_m l), \quad f_m = 1 \text{ liked}, -1 \text{ disliked}
 
     over the targets that were answered. Added to a cross-entropy it makes the likelihood of film and answer together.
 
@@ -395,8 +393,7 @@ def answer(
       Sums over answered targets, and their numbers.
     """
     answered = where & (feedback != 0)
-    logits = _scores(liking, targets, where)
-    values = jax.nn.softplus(-feedback * logits)
+    values = jax.nn.softplus(-feedback * _floats(liking)[:, None])
     return _sum(values, answered), jnp.sum(answered, axis=-1).astype(values.dtype)
 
 

@@ -44,6 +44,26 @@ def test_help(command, capsys):
     assert f"ecr {command}".strip() in capsys.readouterr().out
 
 
+def test_help_names_the_configs(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("demo", "redial_unicrs", "redial_ecr_ls", "redial_paper"))
+
+
+def test_a_run_with_a_base(called):
+    flags = ["--config", "redial", "--name", "redial_s1", "--base", "redial", "--fusion.train.seed", "1"]
+    flags += ["--recommender.heads.copy", "published", "--recommender.prompt.recommendation-prefix", "20"]
+    flags += ["--recommender.prompt.masked", "False", "--recommendation.candidates", "entities"]
+    assert main(["train", "fusion", *flags]) == 0
+    ((_, (config, _), _),) = called
+    assert (config.name, config.base, config.prepared_folder) == ("redial_s1", "redial", Path("prepared/redial"))
+    assert config.fusion.train.seed == 1 and config.recommendation.candidates == "entities"
+    made = config.recommender
+    assert (made.heads.copy, made.prompt.recommendation_prefix, made.prompt.masked) == ("published", 20, False)
+    assert made.heads.walk is None and made.prompt.normalise is None
+
+
 def test_prepare(called):
     assert main(["prepare", "--config", "redial", "--corpus.data", "elsewhere", "--skip-bad", "--force"]) == 0
     ((name, (config,), named),) = called

@@ -90,6 +90,26 @@ def test_parses(name):
     assert configs.from_json(config.as_json()) == config
 
 
+@pytest.mark.parametrize(
+    ("name", "emotions", "global_entities", "loss"),
+    [
+        ("redial_unicrs", False, False, "cross_entropy"),
+        ("redial_ecr_l", True, False, "cross_entropy"),
+        ("redial_ecr_ls", True, False, "feedback_cross_entropy"),
+        ("redial_ecr_lg", True, True, "cross_entropy"),
+    ],
+)
+def test_ablations_differ_from_ecr_in_what_they_are_named_for(name, emotions, global_entities, loss):
+    """L local emotions, S feedback weights, G global entities (ECR 6.1, Table 3); `redial` has all three."""
+    made, ecr = configs.load(name), configs.load("redial")
+    prompt = made.recommender.prompt
+    assert (prompt.emotions, prompt.global_entities, made.recommendation.loss) == (emotions, global_entities, loss)
+    assert (made.base, made.prepared_folder) == ("redial", ecr.prepared_folder)
+    assert dataclasses.replace(
+        made, name="redial", base=None, recommender=ecr.recommender, recommendation=ecr.recommendation
+    ) == ecr  # fmt: skip
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_opens_with_what_a_reader_asks(name):
     head = (configs.folder() / f"{name}.py").read_text(encoding="utf-8").split('"""')[1]

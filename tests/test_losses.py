@@ -23,7 +23,7 @@ LOGITS = jnp.log(jnp.array([[1.0, 2.0, 5.0], [6.0, 1.0, 1.0]]))  # softmax: 1/8 
 # Two turns: a liked and an unsaid target; a disliked one and padding.
 TURNS = {
     "logits": LOGITS,
-    "liking": jnp.log(jnp.array([[5.0, 3.0, 4.0], [3.0, 2.0, 1.0]])),
+    "liking": jnp.log(jnp.array([3.0, 4.0])),
     "targets": jnp.array([[1, 2], [0, 99]]),
     "where": jnp.array([[True, True], [True, False]]),
     "weights": jnp.array([[2.0, 0.5], [1.0, 7.0]]),
@@ -88,8 +88,8 @@ def call(name, given=None, **changes):
         # liked at 1/4 in its context, disliked at 3/4 in its own
         ("pairwise_batch", {}, [log(1 + 3), 0], [1, 0]),
         ("pairwise_batch", {"margin": log(2)}, [log(1 + 2 * 3), 0], [1, 0]),
-        # liked with odds of 3, disliked with odds of 3; the unsaid one counts nowhere
-        ("answer", {}, [log(4 / 3), log(4)], [1, 1]),
+        # liked at odds of 3, disliked at odds of 4; the unsaid one counts nowhere
+        ("answer", {}, [log(4 / 3), log(5)], [1, 1]),
         ("unlikelihood", {"strength": 0.5}, [WEIGHTED[0], 0.5 * log(4)], None),
     ],
 )  # fmt: skip
@@ -165,7 +165,7 @@ def measured(name):
     """A program for ((value, count), gradient) of a batch: total, what it is divided by, and by the logits."""
 
     def total(logits, given):
-        values, counts = call(name, given | {"logits": logits, "liking": logits})
+        values, counts = call(name, given | {"logits": logits, "liking": logits[:, 0]})
         return values.sum(), given["where"].sum() if counts is None else counts.sum()
 
     return jax.jit(lambda given: jax.value_and_grad(total, has_aux=True)(given["logits"], given))

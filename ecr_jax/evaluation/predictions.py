@@ -46,7 +46,8 @@ class Prediction:
       model: e.g. "ecr", "popularity".
       conversation, turn, target, feedback, repeated: as in `Target`.
       rank: 1-based among the items; tied items share the mean of their places (published protocol: they are in order).
-      score: probability of the target over the items (published protocol: over all entities, where a model has it).
+      score: probability of the target over the items, times the odds of its being liked (to the power `LIKING`) where a
+        model foresees it; published protocol: a probability, over all entities where a model has it.
       top: entity ids of the best items, best first.
     """
 

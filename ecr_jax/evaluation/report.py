@@ -190,8 +190,8 @@ def html(report: Report) -> str:
     )
     return environment.get_template("report.html.jinja").render(
         heading=", ".join(dict.fromkeys(f"{row.corpus} {row.split}" for row in report.rows)) or "no numbers",
-        tables=_tables(report.rows),
-        others=_others(report.rows),
+        tables=tables(report.rows),
+        others=others(report.rows),
         parts=parts,
         curves={stage: curves_svg(rows) for stage, rows in report.curves.items() if rows},
         replies=report.replies,
@@ -205,7 +205,7 @@ def html(report: Report) -> str:
 
 def print_tables(report: Report, console: Console) -> None:
     """Prints the ranking tables, the differences, and the other numbers."""
-    for title, columns, body in _tables(report.rows):
+    for title, columns, body in tables(report.rows):
         table = Table(title=title, title_justify="left")
         table.add_column("model")
         for column in columns:
@@ -213,12 +213,12 @@ def print_tables(report: Report, console: Console) -> None:
         for model, cells in body:
             table.add_row(model, *(cell(row, "\n") for row in cells))
         console.print(table)
-    others = _others(report.rows)
-    if others:
+    rest = others(report.rows)
+    if rest:
         table = Table("model", "stratum", "metric", title="other numbers", title_justify="left")
         table.add_column("value", justify="right")
         table.add_column("n", justify="right")
-        for row in others:
+        for row in rest:
             table.add_row(row.model, row.stratum, row.metric, cell(row, " "), str(row.n))
         console.print(table)
 
@@ -267,10 +267,10 @@ def shown() -> list[tuple[str, str]]:
     return [key for columns in _layout(()).values() for key in columns]
 
 
-def _tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[tuple[str, list[Row | None]]]]]:
+def tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[tuple[str, list[Row | None]]]]]:
     """Tables to read: title, columns, and (model, cells) for each row; models apart from differences."""
     found = {(row.model, row.stratum, row.metric): row for row in rows}
-    tables = []
+    made = []
     for title, columns in _layout(rows).items():
         measured = {key: name for key, name in columns.items() if any(known[1:] == key for known in found)}
         for differences in (False, True):
@@ -279,17 +279,17 @@ def _tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[tuple[str, l
             if models:
                 body = [(model, [found.get((model, *key)) for key in measured]) for model in models]
                 name = f"{title}: paired differences" if differences else title
-                tables.append((name, list(measured.values()), body))
-    return tables
+                made.append((name, list(measured.values()), body))
+    return made
 
 
-def _others(rows: Sequence[Row]) -> list[Row]:
+def others(rows: Sequence[Row]) -> list[Row]:
     """Rows for a list of their own: what is no ranking, and tests that are in no table."""
-    tables = set(shown())
+    known = set(shown())
     return [
         row
         for row in rows
-        if not row.metric.startswith(_RANKING) or (row.p is not None and (row.stratum, row.metric) not in tables)
+        if not row.metric.startswith(_RANKING) or (row.p is not None and (row.stratum, row.metric) not in known)
     ]
 
 

@@ -238,10 +238,12 @@ def _ranked(
     by: Protocol,
     columns: np.ndarray | None = None,
 ) -> Iterator[Prediction]:
-    """Prediction rows of `number` batches with log-probabilities [B, C]; `columns` are the items', by default all C."""
+    """Prediction rows of `number` batches with their scores [B, C]; `columns` are the items', by default all C."""
     rows: dict[int, list[Prediction]] = {}
     for batch, scores in track(scored, total=number, description=f"rank, {model}"):
         shares = np.exp(scores)
+        if by.normalised:
+            shares /= shares.sum(axis=1, keepdims=True)
         shares = shares if columns is None else shares[:, columns]
         for place in np.flatnonzero(batch["example_mask"]):
             example = int(batch["example"][place])

@@ -334,6 +334,9 @@ class Examples(Sequence):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitem__(self, index: int) -> dict:
+        return self.context(self.rows[index])
+
     def name(self, index: int) -> str:
         """What a message calls the example: conversation id and turn."""
         row = self.rows[index]

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from ecr_jax.config import read_recorded
 from ecr_jax.corpus.schema import MOVIE, Role, Turn
@@ -157,10 +158,10 @@ class Partner:
         return made
 
     def rank(self, arrays: list[dict]) -> np.ndarray:
-        """Probabilities of the items, for each context, to be recommended and liked: float32 [B, I]."""
+        """How the items share what speaks for them in each context: float32 [B, I], rows sum to 1."""
         _, rank = self.ranker
         ((_, scores),) = rank([recommender.context_batch(self.ground, arrays)])
-        return np.exp(scores)
+        return softmax(scores, axis=1)
 
     def recommendation_responses(self, arrays: list[dict]) -> list[str]:
         """u^r of each context, `<movie>` slots open."""

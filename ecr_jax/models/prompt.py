@@ -23,23 +23,20 @@ from ecr_jax.models.rgcn import RGCN, encoded
 EMOTIONS = 9
 """Number of emotions; the padding emotion is the id after the last."""
 
-AGES = 8
-"""From how many turns ago on words are no longer told apart."""
-
 Task = Literal["fusion", "recommendation", "conversation"]
 
 FIDELITY: dict[str, dict[str, Any]] = {
     "code": dict(
         masked=False, cross_exponent=1.0, emotion_table="tower", emotion_fusion="published", node_init="glorot",
-        normalise=False, ordered=False, prefix_scale=1.0, dropout=0.0,
+        normalise=False, prefix_scale=1.0, dropout=0.0,
     ),
     "paper": dict(
         masked=True, cross_exponent=1.0, emotion_table="direct", emotion_fusion="linear", node_init="glorot",
-        normalise=False, ordered=False, prefix_scale=1.0, dropout=0.0,
+        normalise=False, prefix_scale=1.0, dropout=0.0,
     ),
     "fixed": dict(
         masked=True, cross_exponent=0.5, emotion_table="tower", emotion_fusion="residual", node_init="unit",
-        normalise=True, ordered=True, prefix_scale=0.02, dropout=0.1,
+        normalise=True, prefix_scale=0.02, dropout=0.1,
     ),
 }  # fmt: skip
 """What each preset says of the fields of `PromptConfig` in which they differ."""
@@ -70,7 +67,6 @@ class PromptConfig:
       node_init: "glorot" over the node table, as published; "unit": rows of norm about 1, so that entities differ from
         the first step.
       normalise: LayerNorm over the entity table's rows and before the keys and values.
-      ordered: words know how many turns ago they were said, which states of single turns do not tell.
       prefix_scale: scale of the initial keys and values; a small one leaves the language model as it was at first.
       dropout: rate on the node features and queries while training (an rng named "dropout" is given).
     """
@@ -95,7 +91,6 @@ class PromptConfig:
     emotion_fusion: Literal["published", "linear", "residual"] = "residual"
     node_init: Literal["glorot", "unit"] = "unit"
     normalise: bool = True
-    ordered: bool = True
     prefix_scale: float = 0.02
     dropout: float = 0.1
 
@@ -246,8 +241,6 @@ class PromptEncoder(nn.Module):
         self.entity_out = Linear(c.width)
         self.token_tower = Tower()
         self.token_out = Linear(c.width)
-        if c.ordered:
-            self.token_age = self.param("token_age", nn.initializers.zeros, (AGES + 1, c.width))
         self.cross = Linear(c.width, use_bias=False)
         if c.emotions:
             width = c.width if c.emotion_table == "tower" else c.emotion_width
@@ -293,8 +286,8 @@ class PromptEncoder(nn.Module):
 
         Args:
           table: E from `entity_table`.
-          batch: `text_states` [B, S, W_token], `text_mask`, `text_ages` [B, S], `entities` [B, E], `entity_mask`;
-            unless the task is a conversation also `emotions` and `emotion_probs` [B, E, 3], `neighbours` and
+          batch: `text_states` [B, S, W_token], `text_mask`, `entities` [B, E], `entity_mask`; unless
+            the task is a conversation also `emotions` and `emotion_probs` [B, E, 3], `neighbours` and
             `neighbour_weights` [B, E, K]; each as far as the config uses it.
           task: "conversation" makes a prompt of words, the others one of entities.
 
@@ -304,8 +297,6 @@ class PromptEncoder(nn.Module):
         c = self.config
         text_mask, entity_mask = (batch[k].astype(bool) for k in ("text_mask", "entity_mask"))
         tokens = self.token_out(self.token_tower(batch["text_states"].astype(table.dtype)))  # [B, S, D]
-        if c.ordered:
-            tokens += times(jax.nn.one_hot(jnp.minimum(batch["text_ages"], AGES), AGES + 1), self.token_age)
         entities = table[batch["entities"]]  # [B, E, D]
         scores = jnp.einsum("bsd,bed->bse", self.cross(tokens), entities) * c.width**-c.cross_exponent
         if task == "conversation":
@@ -345,8 +336,9 @@ class PromptEncoder(nn.Module):
         if c.normalise:
             prompt = self.prompt_norm(prompt)
         key_values = self.key_values(prompt).reshape(*mask.shape, c.layers, 2, c.kv_heads, c.head_dim)
-        keys, values = key_values.transpose(3, 2, 0, 4, 1, 5)  # [2, L, B, Hkv, P, Dh]
-        return Prefix(keys, values, mask)
+        # Split, not indexed: the gradients of the parts are then put side by side, not padded and added up.
+        keys, values = (part[:, :, :, 0].transpose(2, 0, 3, 1, 4) for part in jnp.split(key_values, 2, axis=3))
+        return Prefix(keys, values, mask)  # [L, B, Hkv, P, Dh]
 
     def prefix(self, table: EntityTable, batch: Mapping[str, jax.Array], task: Task) -> Prefix:
         """`fuse`, then `project`: the prefix of a task for the rows of a batch."""

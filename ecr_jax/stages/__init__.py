@@ -88,10 +88,12 @@ def _take(ground: Ground, stage: str) -> bool:
     """Links a stage that the run has not to its base's, if this one is the same and rests on the same; says which."""
     config, console = ground.config, rich.get_console()
     folder = config.stage_folder(stage)
+    if config.base is None:
+        return False
     if folder.is_symlink() and not complete(ground, stage):
         folder.unlink()  # it leads to what was removed or trained anew, and nothing may be written there
-    base = None if config.base is None else config.runs / config.base
-    if base is None or not base.is_dir() or folder.exists():
+    base = config.runs / config.base
+    if folder.exists() or not base.is_dir():
         return False
     for each in (*rests_on(config, stage), stage):
         own = config.stage_folder(each)

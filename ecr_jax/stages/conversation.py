@@ -164,8 +164,8 @@ def replies(
         parts = range(0, len(missing), _CHUNK)
         for number, start in enumerate(track(parts, description=f"reply, {split.value}"), start=1):
             part = missing[start : start + _CHUNK]
-            padded = part + part[-1:] * (_CHUNK - len(part))  # one program for all
-            texts = responder([contexts.context(row) for row in padded])
+            last = len(missing) - 1  # again and again in the last part: one program for all
+            texts = responder([contexts[min(start + i, last)] for i in range(_CHUNK)])
             known |= {(spoken[row.dialogue].id, row.turn): text for row, text in zip(part, texts, strict=False)}
             if number % _KEPT_EVERY == 0 or number == len(parts):
                 kept = [{"conversation": name, "turn": turn, "text": text} for (name, turn), text in known.items()]

@@ -42,7 +42,7 @@ MOST_FACTS = 24
 """Facts of an item that are walked over; of more the rarest are kept."""
 
 Rank = Callable[[Iterable[dict]], Iterator[tuple[dict, np.ndarray]]]
-"""Batches -> each with the log-probability of every item to be recommended and liked, float32 [B, I]."""
+"""Batches -> each with what every item is ranked by (`Scores.total`), float32 [B, I]."""
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class Scorer:
         self._rank = jax.jit(
             lambda params, frozen, table, batch, items: scores(
                 made, params, frozen, batch, items, task, table=table
-            ).log_probabilities
+            ).total
         )
 
     def of(self, params: dict) -> Rank:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.models.prompt import AGES, PromptConfig, PromptEncoder, masked_softmax
+from ecr_jax.models.prompt import PromptConfig, PromptEncoder, masked_softmax
 from ecr_jax.models.rgcn import graphs_tuple
 from tests.models.published import Published, fill
 
@@ -147,17 +147,6 @@ def test_padding_entity_is_zero(made):
     encoder, params = made
     table = jax.jit(lambda: encoder.apply({"params": params}, small_graph(), method="entity_table"))().rows
     assert table.shape == (12, 16) and not table[11].any() and table[:11].any(axis=1).all()
-
-
-def test_words_know_when_they_were_said():
-    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
-    params, batch = initial(encoder, "conversation"), small_batch()
-    params = {**params, "token_age": jax.random.normal(jax.random.key(0), params["token_age"].shape)}
-    later = {**batch, "text_ages": batch["text_ages"] * 0 + 1}
-    first, second = (apply(encoder, params, one, "conversation").keys for one in (batch, later))
-    assert np.abs(first - second).max() > 1e-3
-    far = [{**batch, "text_ages": np.full_like(batch["text_ages"], age)} for age in (AGES, AGES + 5)]
-    np.testing.assert_array_equal(*(apply(encoder, params, one, "conversation").keys for one in far))
 
 
 def test_only_wanted_entities_are_encoded(made):
@@ -307,5 +296,5 @@ def test_presets_differ_only_in_fidelity():
     code, fixed = (PromptConfig.fidelity(preset, **SIZES) for preset in ("code", "fixed"))
     different = {name for name in fields if getattr(code, name) != getattr(fixed, name)}
     assert different == {
-        "masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "ordered", "prefix_scale", "dropout",
+        "masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "prefix_scale", "dropout",
     }  # fmt: skip

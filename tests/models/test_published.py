@@ -111,7 +111,7 @@ def test_copy_head(published):
     args = published.graph, published.batch(), np.arange(50), "recommendation"
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *args))["params"]
     params = {part: fill(tree, published.arrays, "kgA/") for part, tree in shapes.items()}
-    logits = jax.jit(lambda p: model.apply({"params": p}, *args))(params)
+    logits = jax.jit(lambda p: model.apply({"params": p}, *args).logits)(params)
     # 0.5 is the weight that the original gives its copy logits
     np.testing.assert_allclose(logits, 0.5 * published["out/rec_copy/copy_logit"], rtol=1e-5, atol=1e-6)
 

@@ -14,6 +14,7 @@ from ecr_jax.models import convert
 from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptConfig
 from ecr_jax.models.recommender import (
+    LIKING,
     HeadConfig,
     Recommender,
     facts_of,
@@ -164,16 +165,13 @@ def test_liking():
     model, batch = recommender(), with_copies(with_tokens(small_batch()))
     params = made(model)
     scores = scores_of(model, params, batch)
-    expected = jax.nn.softmax(scores.logits) * jax.nn.sigmoid(scores.liking)
-    np.testing.assert_allclose(jnp.exp(scores.log_probabilities), expected, rtol=1e-5)
+    chance = jax.nn.sigmoid(scores.liking)[:, None]
+    expected = jax.nn.softmax(scores.logits) * (chance / (1 - chance)) ** LIKING
+    np.testing.assert_allclose(jnp.exp(scores.total), expected, rtol=1e-4)
     # what is felt says whether it is liked, not what is named
     felt = scores_of(model, params, {**batch, "mood": batch["mood"] + 1})
     np.testing.assert_array_equal(felt.logits, scores.logits)
     assert np.abs(felt.liking - scores.liking).min() > 0
-    # a film that seekers like whoever asks, and a seeker who likes whatever is named
-    head = jax.tree.map(jnp.zeros_like, params["head"])
-    head["like_seeker"] = {**head["like_seeker"], "bias": jnp.array([2.0])}
-    np.testing.assert_allclose(scores_of(model, {**params, "head": head}, batch).liking, 2.0)
     assert scores_of(recommender(liking=False), made(recommender(liking=False)), batch).liking is None
 
 

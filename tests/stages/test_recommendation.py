@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ecr_jax.corpus.schema import Role, Split
 from ecr_jax.features.examples import felt, fusion_rows, recommendation_rows
-from ecr_jax.files import read_jsonl_rows
+from ecr_jax.files import link, read_jsonl_rows
 from ecr_jax.inference.pipeline import Partner
 from ecr_jax.knowledge.cooccurrence import count
 from ecr_jax.models.convert import flatten
@@ -47,10 +47,28 @@ def hearing(config):
     return ground
 
 
-@pytest.fixture
-def unfused(monkeypatch):
-    """The recommender begins anew, as if `fusion` had learned nothing."""
-    monkeypatch.setattr(Ground, "fused", {"encoder": {}})
+@pytest.fixture(scope="module", autouse=True)
+def unfused():
+    """What follows `fusion` begins anew, as if it had learned nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ground, "fused", {"encoder": {}})
+        yield
+
+
+@pytest.fixture(scope="module")
+def replying(base):
+    """The config whose recommender reads replies, with the stage that gives them trained."""
+    config = changed(base, use_resp=True)
+    train(config, "conversation", ground=hearing(config))
+    return config
+
+
+def apart(config, folder, *stages):
+    """The config in a folder of its own, with the stages that it rests on."""
+    made = dataclasses.replace(config, runs=folder)
+    for stage in stages:
+        link(config.stage_folder(stage), made.stage_folder(stage))
+    return made
 
 
 def changed(config, fidelity="fixed", heads=(), prompt=(), **fields):
@@ -70,15 +88,17 @@ def asked_of(monkeypatch, module, ground):
 
 
 @pytest.mark.parametrize(("fidelity", "extra"), [("paper", 0), ("code", 1)])
-def test_the_loss_is_over_all_entities(base, unfused, monkeypatch, fidelity, extra):
+def test_the_loss_is_over_all_entities(base, monkeypatch, fidelity, extra):
     """Against the soft-max by hand; the released code's has the padding entity in it, and the items are ranked."""
-    ground = hearing(changed(base, fidelity, candidates="entities", loss="cross_entropy"))
+    still = {"dropout": 0.0}
+    ground = hearing(changed(base, fidelity, prompt=still, candidates="entities", loss="cross_entropy"))
     asked = asked_of(monkeypatch, recommendation, ground)
     made, batch = recommender.parts(ground), asked["batches"][0]
     everything = np.arange(len(ground.prepared.graph) + extra)
     np.testing.assert_array_equal(recommender.all_entities(made), everything)
     total, number, parts = jax.jit(asked["loss"])(asked["params"], asked["frozen"], batch, jax.random.key(0))
-    scores = np.asarray(recommender.logits(made, asked["params"], made.frozen, batch, everything, "recommendation"))
+    found = recommender.scores(made, asked["params"], made.frozen, batch, everything, "recommendation")
+    scores = np.asarray(found.logits)
     scores = scores - scores.max(axis=1, keepdims=True)
     logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     rows, slots = np.nonzero(batch["target_mask"])
@@ -90,9 +110,9 @@ def test_the_loss_is_over_all_entities(base, unfused, monkeypatch, fidelity, ext
     assert found["recall@10"] == 1  # six items, all among ten
 
 
-def test_code_with_its_copy_head_trains_a_step(base, unfused):
+def test_code_with_its_copy_head_trains_a_step(base, tmp_path):
     config = changed(base, "code", heads={"copy": "published"}, prompt={"recommendation_prefix": 4})
-    config = dataclasses.replace(config, name="copies", base="tiny")
+    config = apart(config, tmp_path, "emotion")
     train(config, "recommendation", ground=hearing(config))
     params = flatten(read_params(config.stage_folder("recommendation") / "params.safetensors"))
     made = recommender.parts(hearing(config))
@@ -121,17 +141,15 @@ def test_fusion_may_read_the_turn_itself(base, monkeypatch):
         np.testing.assert_array_equal(after[name], before[name])
 
 
-def test_replies_need_the_stage_that_gives_them(base, unfused):
-    config = changed(base, use_resp=True)
+def test_replies_need_the_stage_that_gives_them(base, tmp_path):
+    config = apart(changed(base, use_resp=True), tmp_path, "emotion")
     with pytest.raises(ValueError, match="params.safetensors is missing; run `ecr train conversation`"):
         train(config, "recommendation", ground=hearing(config))
 
 
-def test_the_reply_is_read(base, unfused, monkeypatch):
-    """The same replies in training, evaluation and chat: read after the context, once generated, then kept."""
-    config = changed(base, use_resp=True)
-    ground = hearing(config)
-    train(config, "conversation", ground=ground)
+def test_the_reply_is_read(base, replying, monkeypatch):
+    """It stands after the context, in both texts, and nowhere else; it is generated once and kept."""
+    config, ground = replying, hearing(replying)
     texts = iter(["try <movie> .", "hello"] * 100)
     asked = []
 
@@ -162,18 +180,17 @@ def test_the_reply_is_read(base, unfused, monkeypatch):
     np.testing.assert_array_equal(again[0]["text_states"], made[0]["text_states"])
 
 
-def test_trained_and_ranked_with_replies(base, unfused, monkeypatch):
+def test_trained_and_ranked_with_replies(replying, tmp_path, monkeypatch):
     """What the evaluation ranks with is what the chat ranks with."""
-    config = dataclasses.replace(changed(base, use_resp=True), name="replying", base="tiny")
+    config = apart(replying, tmp_path, "emotion", "conversation")
     ground = hearing(config)
-    train(config, "conversation", ground=ground)
     train(config, "recommendation", ground=ground)
     summary = json.loads((config.stage_folder("recommendation") / "summary.json").read_text())
     assert summary["steps"] == 2
     made = recommendation.examples(ground, Split.TEST)
     parts, params = recommender.parts(ground), read_params(config.stage_folder("recommendation") / "params.safetensors")
     over = recommender.batches(ground, made, recommender.shapes(ground, made), 8, seed=None)
-    ((batch, scores),) = recommender.Scorer(parts, parts.items, "recommendation")(params, over)
+    ((batch, scores),) = recommender.Scorer(parts, parts.items, "recommendation").of(params)(over)
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
 

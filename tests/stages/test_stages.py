@@ -321,6 +321,27 @@ def test_ranking_needs_no_replies(run, tmp_path):
         evaluate(alone, split=Split.VALID, console=console)
 
 
+def test_a_run_with_a_base(run):
+    """One stage of its own, the others linked: measured and talked with as any other run."""
+    seeded = dataclasses.replace(run.recommendation.train, seed=1)
+    other = dataclasses.replace(
+        run, name="other", base="tiny", recommendation=dataclasses.replace(run.recommendation, train=seeded)
+    )
+    before = contents(run.runs / run.name)
+    for stage in ("recommendation", "rivals/ease", "conversation", "response"):
+        train(other, stage)
+    stages = [other.stage_folder(stage) for stage in (*STAGES, "rivals/ease")]
+    assert [path.name for path in stages if not path.is_symlink()] == ["recommendation"]
+    assert contents(run.runs / run.name) == before  # nothing is written through a link
+    opened = Partner.open(other.runs / "other")
+    assert dataclasses.replace(opened.config, evaluation=run.evaluation) == other
+    report = evaluate(other, split=Split.VALID, console=quiet())
+    assert {"ecr", "ease"} <= {row.model for row in report.rows} and "left out" not in report.provenance
+    assert report.provenance["made_of"]["parameters"].keys() == {*STAGES, "rivals/ease"}
+    (reply,) = opened.replies([opened.hear([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])], items=1)
+    assert reply.items
+
+
 def test_chat(run, partner, monkeypatch):
     monkeypatch.setattr(Partner, "open", classmethod(lambda cls, path: partner))
     monkeypatch.setattr(partner, "replies", lambda said, items=0: Partner.replies(partner, said, items))
