@@ -69,8 +69,6 @@ LEFT_OUT = 4
 
 ROBERTA = BertConfig(50_265, 768, 12, 12, 3072, positions=514, token_types=1, position_offset=2)
 MINILM_WIDTH = 384
-MENTIONED = 618
-"""Entities that ReDial's training dialogues mention and that are no items."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +144,10 @@ def random_parts(case: Case, graph: KnowledgeGraph) -> Parts:
     model = Recommender(
         recommender.prompt_config(case.config, graph, shape, case.token_width), recommender.head_config(case.config)
     )
-    # As in training: of the graph, the items and what dialogues mention beside them are encoded.
-    others = rng.integers(0, len(graph), MENTIONED)
-    wanted = np.union1d(graph.items, [*others, len(graph)])
+    every = case.config.recommendation.candidates == "entities"
     frozen = {
         "language_model": params,
-        "graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, wanted),
+        "graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, None if every else met(graph)),
         "item_prior": rng.random(len(graph) + 1, np.float32),
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
     }
@@ -161,7 +157,14 @@ def random_parts(case: Case, graph: KnowledgeGraph) -> Parts:
     return Parts(model, module, None, frozen, items, settings.chosen("reach"))
 
 
-def random_batch(case: Case, made: Parts) -> dict[str, np.ndarray]:
+def met(graph: KnowledgeGraph) -> np.ndarray:
+    """What stands for the entities that training dialogues mention: the items, a tenth more, the padding entity."""
+    others = np.setdiff1d(np.arange(len(graph)), graph.items)
+    chosen = np.random.default_rng(2).permutation(others)[: len(graph.items) // 10]
+    return np.union1d(graph.items, [*chosen, len(graph)]).astype(np.int32)
+
+
+def random_batch(case: Case, graph: KnowledgeGraph, made: Parts) -> dict[str, np.ndarray]:
     """A full batch of the largest shapes, without padding."""
     settings, model = case.config.recommender, made.language_model.config
     rng, rows = np.random.default_rng(1), case.config.recommendation.train.batch_size
@@ -176,18 +179,19 @@ def random_batch(case: Case, made: Parts) -> dict[str, np.ndarray]:
     def items(*shape: int) -> np.ndarray:
         return made.items[ids(len(made.items), *shape)]
 
+    mentioned = met(graph)[:-1]
     batch = {
         "tokens": ids(model.vocab_size, t),
         "token_mask": np.ones((rows, t), bool),
         "text_mask": np.ones((rows, s), bool),
         "text_ages": 1 + ids(s, s),
         "mood": rng.random((rows, len(EMOTIONS)), np.float32),
-        "entities": items(e),
+        "entities": mentioned[ids(len(mentioned), e)],
         "entity_mask": np.ones((rows, e), bool),
         "emotions": ids(len(EMOTIONS), e, settings.emotions),
         "emotion_probs": shares(e, settings.emotions),
         "mentions": ids(2, e, 3),
-        "neighbours": items(e, settings.neighbours),
+        "neighbours": mentioned[ids(len(mentioned), e, settings.neighbours)],
         "neighbour_weights": shares(e, settings.neighbours),
         "copies": items(e, settings.copies),
         "copy_weights": shares(e, settings.copies),
@@ -211,7 +215,7 @@ class Training:
     def __init__(self, case: Case, graph: KnowledgeGraph):
         self.case, config = case, case.config.recommendation.train
         made = random_parts(case, graph)
-        self.batch, self.key = random_batch(case, made), jax.random.key(0)
+        self.batch, self.key = random_batch(case, graph, made), jax.random.key(0)
         frozen = dict(made.frozen)
         encoder = None
         if case.encoder is not None:
@@ -228,7 +232,7 @@ class Training:
 
         def build(made: Parts, encoder: Any):
             return make_step(
-                loss_of(made, encoder),
+                loss_of(case, made, encoder),
                 optimizer,
                 mesh,
                 state_placement=placement,
@@ -250,16 +254,17 @@ class Training:
         return metrics
 
 
-def loss_of(made: Parts, encoder: Any):
+def loss_of(case: Case, made: Parts, encoder: Any):
     """The stage's loss, for a text that is read here if there is an encoder."""
-    items = jnp.asarray(made.items)
+    every = case.config.recommendation.candidates == "entities"
+    candidates = jnp.asarray(recommender.all_entities(made) if every else made.items)
 
     def loss(params, frozen, batch, key):
         if encoder is not None:
             read = encoder.apply({"params": frozen["encoder"]}, batch["text_tokens"], batch["text_mask"])
             batch = batch | {"text_states": read.hidden}
-        scores = recommender.scores(made, params, frozen, batch, items, "recommendation", key).logits
-        targets, known = positions(batch["targets"], items)
+        scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key).logits
+        targets, known = positions(batch["targets"], candidates)
         where = batch["target_mask"] & known
         values = losses.feedback_cross_entropy(
             logits=scores, targets=targets, weights=batch["target_weight"], where=where

@@ -64,7 +64,7 @@ def graph():
 def case():
     """The published step at a tiny size."""
     config = configs.load("redial_paper")
-    sizes = dict(max_tokens=6, max_states=STATES, max_entities=3, neighbours=4, bases=2)
+    sizes = dict(max_tokens=6, max_states=STATES, max_entities=3, neighbours=4)
     settings = dataclasses.replace(config.recommender, **sizes)
     config = recommendation.with_batch(dataclasses.replace(config, recommender=settings), ROWS, 1)
     return recommendation.Case(config, Gpt2Config(13, width=16, layers=2, heads=2, hidden=24), ENCODER.width)

@@ -336,8 +336,9 @@ class PromptEncoder(nn.Module):
         if c.normalise:
             prompt = self.prompt_norm(prompt)
         key_values = self.key_values(prompt).reshape(*mask.shape, c.layers, 2, c.kv_heads, c.head_dim)
-        keys, values = key_values.transpose(3, 2, 0, 4, 1, 5)  # [2, L, B, Hkv, P, Dh]
-        return Prefix(keys, values, mask)
+        # Split, not indexed: the gradients of the parts are then put side by side, not padded and added up.
+        keys, values = (part[:, :, :, 0].transpose(2, 0, 3, 1, 4) for part in jnp.split(key_values, 2, axis=3))
+        return Prefix(keys, values, mask)  # [L, B, Hkv, P, Dh]
 
     def prefix(self, table: EntityTable, batch: Mapping[str, jax.Array], task: Task) -> Prefix:
         """`fuse`, then `project`: the prefix of a task for the rows of a batch."""

@@ -121,10 +121,12 @@ class RGCN(nn.Module):
         comp = self.param("comp", glorot, (self.relations, self.bases))
         root = self.param("root", glorot, (width, width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        weights = jnp.einsum("rb,bij->rij", comp, bases)  # [R, W, W]: small beside one activation
+        weights = comp[: len(pairs)] @ bases.reshape(self.bases, -1)  # [R, W * W]: small beside one activation
+        # Split, not indexed: the gradients of the parts are then put side by side, not padded and added up.
+        weights = jnp.split(weights, len(pairs)) if pairs else []
         y = encoded(x, graph) @ root + bias
         start = 0
-        for relation, (pair, receiver) in enumerate(zip(pairs, receivers, strict=True)):
+        for weight, pair, receiver in zip(weights, pairs, receivers, strict=True):
             edges = slice(start, start := start + pair.shape[0])
             mean = _rows(x, graph.senders[edges]) * graph.edges["weight"][edges, None].astype(x.dtype)  # [E_r, W]
             if receiver.shape[0] < pair.shape[0]:  # else every receiver has one neighbour: nothing to add up
@@ -132,6 +134,9 @@ class RGCN(nn.Module):
                     mean, pair, receiver.shape[0], indices_are_sorted=True, mode="promise_in_bounds"
                 )  # [P_r, W]
             y = y.at[receiver].add(
-                mean @ weights[relation], indices_are_sorted=True, unique_indices=True, mode="promise_in_bounds"
+                mean @ weight.reshape(width, width),
+                indices_are_sorted=True,
+                unique_indices=True,
+                mode="promise_in_bounds",
             )
         return y
