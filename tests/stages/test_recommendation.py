@@ -190,18 +190,27 @@ def test_trained_and_ranked_with_replies(replying, tmp_path, monkeypatch):
     made = recommendation.examples(ground, Split.TEST)
     parts, params = recommender.parts(ground), read_params(config.stage_folder("recommendation") / "params.safetensors")
     over = recommender.batches(ground, made, recommender.shapes(ground, made), 8, seed=None)
-    ((batch, scores),) = recommender.Scorer(parts, parts.items, "recommendation").of(params)(over)
+    batch, scores = next(iter(recommender.Scorer(parts, parts.items, "recommendation").of(params)(over)))
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
 
     partner = Partner(ground)
     place = int(np.flatnonzero(batch["example_mask"])[0])
-    row = made.rows[int(batch["example"][place])]
+    example = int(batch["example"][place])
+    row, arrays = made.rows[example], made[example]
     assert row in recommendation_rows(made.spoken)
     turns = made.spoken[row.dialogue].turns[: row.turn]
     found = []
-    monkeypatch.setattr(partner, "rank", lambda arrays: found.append(Partner.rank(partner, arrays)) or found[-1])
+
+    def rank(asked):
+        found.append((asked[0], Partner.rank(partner, asked)))
+        return found[-1][1]
+
+    monkeypatch.setattr(partner, "rank", rank)
     monkeypatch.setattr(partner, "emotional_responses", lambda prompts: ["good ."] * len(prompts))
     (reply,) = partner.replies([turns], items=1)
-    np.testing.assert_allclose(found[0][0], shares[place], atol=2e-3)
+    ((asked, ranked),) = found
+    assert asked["tokens"].tolist() == arrays["tokens"].tolist()
+    np.testing.assert_allclose(asked["text_states"], arrays["text_states"], atol=2e-2)  # float16
+    np.testing.assert_allclose(ranked[0], shares[place], atol=2e-3)
     assert len(reply.items) >= 1 and reply.entities == tuple(dict.fromkeys(e for turn in turns for e in turn.entities))
