@@ -95,12 +95,13 @@ def test_parses(name):
     [
         ("redial_unicrs", False, False, "cross_entropy"),
         ("redial_ecr_l", True, False, "cross_entropy"),
-        ("redial_ecr_ls", True, False, "feedback_cross_entropy"),
+        ("redial_ecr_none", False, False, "cross_entropy"),
+        ("redial_ecr_ls", True, False, "feedback_cross_entropy + answer"),
         ("redial_ecr_lg", True, True, "cross_entropy"),
     ],
 )
 def test_ablations_differ_from_ecr_in_what_they_are_named_for(name, emotions, global_entities, loss):
-    """L local emotions, S feedback weights, G global entities (ECR 6.1, Table 3); `redial` has all three."""
+    """L local emotions, S the seeker's feedback, G global entities (ECR 6.1, Table 3); `redial` has all three."""
     made, ecr = configs.load(name), configs.load("redial")
     prompt = made.recommender.prompt
     assert (prompt.emotions, prompt.global_entities, made.recommendation.loss) == (emotions, global_entities, loss)
@@ -179,7 +180,7 @@ def test_recommendation_step_fits(paper, graph, batch):
             layers = (prefix.keys, prefix.values)
             return last_state(gpt2.apply({"params": frozen}, batch["tokens"], mask, layers, prefix.mask).hidden, mask)
 
-        return model.apply({"params": params}, graph, batch, items, "recommendation", read).sum()
+        return model.apply({"params": params}, graph, batch, items, "recommendation", read).logits.sum()
 
     value, grads = jax.eval_shape(jax.value_and_grad(loss), params, frozen, batch, items)
     assert value.shape == ()
