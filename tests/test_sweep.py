@@ -45,7 +45,7 @@ def test_cells():
         )
         assert back == DEMO  # nothing else differs
         assert cell.config.recommendation.train == dataclasses.replace(DEMO.recommendation.train, seed=cell.seed)
-    assert cells(DEMO, [], [], [0]) == [Cell("feedback_cross_entropy", 0, DEMO)]
+    assert cells(DEMO, [], [], [0]) == [Cell(DEMO.recommendation.loss, 0, DEMO)]
 
 
 @pytest.mark.parametrize(("first", "reached"), [("emotion", 3), ("fusion", 2), ("recommendation", 1)])
