@@ -27,7 +27,7 @@ OTHERS = {
     "entity_width": 12, "emotion_width": 5, "bases": 3, "recommendation_prefix": 4, "conversation_prefix": 6,
     "emotions": False, "global_entities": False, "masked": False, "cross_exponent": 0.75, "emotion_table": "direct",
     "emotion_fusion": "linear", "node_init": "glorot", "normalise": False, "prefix_scale": 0.5, "dropout": 0.25,
-    "query": "state", "copy": "none", "walk": False, "mentions": False, "prior": False,
+    "query": "state", "copy": "none", "walk": False, "mentions": False, "prior": False, "liking": False,
 }  # fmt: skip
 """A value of every field that no preset `fixed` has."""
 
@@ -61,6 +61,7 @@ def tree(config):
     rows, s, e, k = 1, 3, 2, 2
     batch = {
         "text_states": jnp.zeros((rows, s, 24)), "text_mask": jnp.ones((rows, s), bool),
+        "text_ages": jnp.ones((rows, s), jnp.int32), "mood": jnp.zeros((rows, 9)),
         "entities": jnp.zeros((rows, e), jnp.int32), "entity_mask": jnp.ones((rows, e), bool),
         "emotions": jnp.zeros((rows, e, 3), jnp.int32), "emotion_probs": jnp.zeros((rows, e, 3)),
         "mentions": jnp.ones((rows, e, 3), jnp.int32),
@@ -123,6 +124,7 @@ def test_each_field_reaches_the_model(section):
         ("heads", {"walk": False}, "walk_norm walk_slot walk_recency walk_relations walk_unit walk_scale", ""),
         ("heads", {"mentions": False}, "mention_recency mention_kind mention mention_norm", ""),
         ("heads", {"prior": False}, "prior_scale", ""),
+        ("heads", {"liking": False}, "like", ""),
     ],
 )
 def test_parameters_come_and_go(section, fields, gone, new):
