@@ -117,7 +117,8 @@ class Objective:
             for name in inputs:
                 if given.get(name) is None:
                     raise ValueError(
-                        f"the loss {term.name!r} reads {name!r} ({INPUTS[name]}), which this recommender does not give"
+                        f"the loss {term.name!r} reads {name!r} ({INPUTS[name]}), which is not given: take it out of "
+                        "the loss, or turn on the part of the recommender that makes it"
                     )
         rows = given["logits"].shape[0]
         targets = jnp.sum(given["where"], axis=-1)

@@ -111,7 +111,10 @@ def test_the_loss_is_over_all_entities(base, monkeypatch, fidelity, extra):
 
 
 def test_code_with_its_copy_head_trains_a_step(base, tmp_path):
-    config = changed(base, "code", heads={"copy": "published"}, prompt={"recommendation_prefix": 4})
+    parts = {"heads": {"copy": "published"}, "prompt": {"recommendation_prefix": 4}}
+    with pytest.raises(ValueError, match="'answer' reads 'liking'.* not given: take it out of the loss"):
+        train(changed(base, "code", **parts), "recommendation", ground=hearing(changed(base, "code", **parts)))
+    config = changed(base, "code", **parts, loss="feedback_cross_entropy")
     config = apart(config, tmp_path, "emotion")
     train(config, "recommendation", ground=hearing(config))
     params = flatten(read_params(config.stage_folder("recommendation") / "params.safetensors"))
