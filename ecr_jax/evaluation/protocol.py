@@ -21,8 +21,8 @@ class Protocol:
       name: what commands and files call it.
       rows: dialogues -> the turns that are ranked for, with their targets.
       ties: how tied items rank, see `metrics.ranks`.
-      all_entities: whether a target's score is its probability among all entities (ranks are among the items always).
-      normalised: whether the scores of a turn sum to one.
+      all_entities: whether a target's score is its probability among all entities, without the odds of its being liked
+        (ranks are among the items always).
       measure: what is measured of the prediction rows.
       told: what a report says of it.
     """
@@ -31,7 +31,6 @@ class Protocol:
     rows: Callable[[Sequence[Dialogue]], list[Row]]
     ties: Literal["mean", "first"]
     all_entities: bool
-    normalised: bool
     measure: Callable[[Sequence[Prediction], Catalogue | None, int], ranking.Measures]
     told: str
 
@@ -60,7 +59,6 @@ PROTOCOLS = {
             recommendation_rows,
             ties="mean",
             all_entities=False,
-            normalised=False,
             measure=ranking.measures,
             told="one target for each item that a recommender turn names; scores over the items; ties share places",
         ),
@@ -69,7 +67,6 @@ PROTOCOLS = {
             mention_rows,
             ties="first",
             all_entities=True,
-            normalised=True,
             measure=ranking.published_measures,
             told="one instance a mention, doubles kept, in file order; ranks among the items, ties in the order of "
             "their ids; ecr's scores are over all entities and the padding entity, whether its loss was or not, the "

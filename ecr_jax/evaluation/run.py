@@ -242,7 +242,7 @@ def _ranked(
     rows: dict[int, list[Prediction]] = {}
     for batch, scores in track(scored, total=number, description=f"rank, {model}"):
         shares = np.exp(scores)
-        if by.normalised:
+        if by.all_entities:  # probabilities, without the odds of liking
             shares /= shares.sum(axis=1, keepdims=True)
         shares = shares if columns is None else shares[:, columns]
         for place in np.flatnonzero(batch["example_mask"]):

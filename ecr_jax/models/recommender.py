@@ -182,7 +182,7 @@ def mention_kind(mentions: jax.Array) -> jax.Array:
 
 
 LIKING = 2.0
-"""What being liked counts for beside being recommended; of 0, 1, 2 the one with the best AUC on ReDial's validation."""
+"""What being liked counts for beside being recommended; settled on ReDial's validation split."""
 
 
 class Scores(NamedTuple):

@@ -105,10 +105,10 @@ def films(tmp_path_factory, hub_model):
         configs.load("demo"), name="films", corpus=CorpusConfig(name="films", dialogues=400, film_reviews=20),
         prepared=folder / "prepared", runs=folder / "runs",
     )  # fmt: skip
-    steps = TrainConfig(epochs=12, batch_size=64, optim=OptimConfig(learning_rate=1e-2))
-    config = with_training(config, steps)
+    slow = TrainConfig(epochs=12, batch_size=64, optim=OptimConfig(learning_rate=1e-2))
+    config = with_training(config, slow)
     # Sums that go through a sigmoid want larger steps.
-    fast = dataclasses.replace(steps, optim=OptimConfig(learning_rate=3e-2))
+    fast = dataclasses.replace(slow, optim=OptimConfig(learning_rate=3e-2))
     tuned = dataclasses.replace(config.rivals, autorec=dataclasses.replace(config.rivals.autorec, train=fast))
     config = dataclasses.replace(config, rivals=tuned)
     prepare(config, console=Console(quiet=True))
