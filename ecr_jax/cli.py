@@ -58,6 +58,8 @@ class Sweep:
     """Ranking losses as in --recommendation.loss, each in quotes if it has brackets or a sum."""
     grid: tuple[str, ...] = ()
     """Other settings, PATH=VALUE,VALUE each: all combinations are trained."""
+    each: tuple[str, ...] = ()
+    """Single changes, PATH=VALUE each: trained are the config as it is, and one change at a time."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of each combination; the table has their mean."""
     seed_from: Literal["emotion", "fusion", "recommendation"] = "recommendation"
@@ -197,17 +199,9 @@ def _run(command: Prepare | Train | RivalTraining | Sweep | Evaluate | Compare |
         case Compare(runs, split, every_pair, metrics, strata, resamples, into):
             chosen = {"strata": strata, "metrics": metrics, "every_pair": every_pair, "resamples": resamples}
             compare.compare(runs, split=Split(split), into=into, console=console, **chosen)
-        case Sweep(settings, losses=losses, grid=grid, seeds=seeds, seed_from=seed_from, split=split, folder=folder):
-            sweep.run(
-                settings,
-                losses=losses,
-                grid=grid,
-                seeds=seeds,
-                seed_from=seed_from,
-                split=Split(split),
-                folder=folder,
-                console=console,
-            )
+        case Sweep(settings, losses=losses, grid=grid, each=each, seeds=seeds, seed_from=seed_from, split=split):
+            cells = {"losses": losses, "grid": grid, "each": each, "seeds": seeds, "seed_from": seed_from}
+            sweep.run(settings, **cells, split=Split(split), folder=command.folder, console=console)
         case Chat(run, explain, items):
             chat.talk(run, explain=explain, items=items, console=console)
         case Demo(short):

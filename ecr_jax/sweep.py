@@ -54,12 +54,20 @@ class Cell:
     config: Config
 
 
+Setting = tuple[str, str]
+"""A field's path and its value, as on the command line."""
+
 Done = tuple[Cell, Config, list[Prediction]]
 """A cell that is trained: its settings in its own folder, and its prediction rows."""
 
 
 def cells(
-    config: Config, losses: Sequence[str], grid: Sequence[str], seeds: Sequence[int], seed_from: str = CHAIN[-1]
+    config: Config,
+    losses: Sequence[str],
+    grid: Sequence[str],
+    seeds: Sequence[int],
+    seed_from: str = CHAIN[-1],
+    each: Sequence[str] = (),
 ) -> list[Cell]:
     """All combinations, seeds innermost.
 
@@ -69,22 +77,22 @@ def cells(
       grid: "PATH=VALUE,VALUE" each, values as on the command line.
       seeds: values of `train.seed` of the stages from `seed_from` on.
       seed_from: the first stage that a seed reaches; those before it are shared by all seeds.
+      each: "PATH=VALUE" each: none of them, then one at a time.
 
     Raises:
       ValueError: a loss or a setting that cannot be.
     """
-    factors = [[("recommendation.loss", loss) for loss in dict.fromkeys(losses)]] if losses else []
+    factors: list[list[tuple[Setting, ...]]] = []
+    if losses:
+        factors.append([(("recommendation.loss", loss),) for loss in dict.fromkeys(losses)])
     for factor in grid:
-        path, _, values = factor.partition("=")
-        if not values or path.split(".")[0] not in VARIED or path.endswith(".seed"):
-            raise ValueError(
-                f"--grid {factor!r} cannot be: write PATH=VALUE,VALUE with a setting of {', '.join(VARIED)}, for "
-                "example recommendation.weights.like=1,2; seeds are given by --seeds"
-            )
-        factors.append([(path, value) for value in dict.fromkeys(values.split(","))])
+        path, values = _setting("--grid", factor, "VALUE,VALUE")
+        factors.append([((path, value),) for value in dict.fromkeys(values.split(","))])
+    if each:
+        factors.append([(), *((_setting("--each", change, "VALUE"),) for change in dict.fromkeys(each))])
     made = []
-    for settings in itertools.product(*factors):
-        changed = config
+    for combination in itertools.product(*factors):
+        changed, settings = config, list(itertools.chain(*combination))
         for path, value in settings:
             changed = override(changed, path, value)
         Objective(changed.recommendation.loss)  # what cannot be imported is better known now than after hours
@@ -92,6 +100,17 @@ def cells(
         label = ", ".join(named) or config.recommendation.loss
         made += [Cell(label, seed, _seeded(changed, seed, seed_from)) for seed in dict.fromkeys(seeds)]
     return made
+
+
+def _setting(flag: str, text: str, form: str) -> Setting:
+    """The path and the value, or values, of a flag's argument."""
+    path, _, value = text.partition("=")
+    if not value or path.split(".")[0] not in VARIED or path.endswith(".seed"):
+        raise ValueError(
+            f"{flag} {text!r} cannot be: write PATH={form} with a setting of {', '.join(VARIED)}, for "
+            "example recommendation.weights.like=1; seeds are given by --seeds"
+        )
+    return path, value
 
 
 def override(config: Config, path: str, value: str) -> Config:
@@ -166,6 +185,7 @@ def run(
     grid: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     seed_from: str = CHAIN[-1],
+    each: Sequence[str] = (),
     split: Split = Split.VALID,
     folder: str = "sweep",
     console: Console,
@@ -174,7 +194,7 @@ def run(
 
     Args:
       config: the run whose stages are shared; those that are missing are trained in its own folder.
-      losses, grid, seeds, seed_from: see `cells`.
+      losses, grid, seeds, seed_from, each: see `cells`.
       split: what is measured; nothing was selected on `test`.
       folder: of the cells and the table, under `config.runs`.
       console: where it is told.
@@ -183,7 +203,7 @@ def run(
       ValueError: a setting that cannot be.
       FloatingPointError: a cell's training was not finite; raised when the others are in the table.
     """
-    planned = cells(config, losses, grid, seeds, seed_from)
+    planned = cells(config, losses, grid, seeds, seed_from, each)
     trainer = Trainer(config, config.runs / folder)
     done: list[Done] = []
     failed: list[str] = []

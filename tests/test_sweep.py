@@ -48,6 +48,18 @@ def test_cells():
     assert cells(DEMO, [], [], [0]) == [Cell(DEMO.recommendation.loss, 0, DEMO)]
 
 
+def test_changes_are_made_one_at_a_time():
+    changes = ["recommender.heads.walk=False", "recommendation.loss=bpr + focal(gamma=1)"]
+    made = cells(DEMO, [], [], [0], each=changes)
+    assert [cell.label for cell in made] == [DEMO.recommendation.loss, changes[0], "bpr + focal(gamma=1)"]
+    assert made[0].config == DEMO
+    assert (made[1].config.recommender.heads.walk, made[2].config.recommender.heads.walk) == (False, None)
+    assert [cell.config.recommendation.loss for cell in made[:2]] == [DEMO.recommendation.loss] * 2
+    assert [cell.label for cell in cells(DEMO, ["bpr"], [], [0], each=changes[:1])] == ["bpr", f"bpr, {changes[0]}"]
+    with pytest.raises(ValueError, match="--each 'recommender.layers' cannot be: write PATH=VALUE with a setting of"):
+        cells(DEMO, [], [], [0], each=["recommender.layers"])
+
+
 @pytest.mark.parametrize(("first", "reached"), [("emotion", 3), ("fusion", 2), ("recommendation", 1)])
 def test_seeds_reach_the_stages_from_the_first_on(first, reached):
     (cell,) = cells(DEMO, [], [], [7], first)
@@ -94,7 +106,7 @@ def test_command_line(monkeypatch):
     assert named.pop("console") and config.recommender.layers == 1 and config.name == "demo"
     assert named == {
         "losses": ("bpr", "focal(gamma=1) + 0.5*bpr"), "seeds": (3, 4), "grid": ("fusion.train.steps=1,2",),
-        "seed_from": "fusion", "split": Split.VALID, "folder": "sweep",
+        "each": (), "seed_from": "fusion", "split": Split.VALID, "folder": "sweep",
     }  # fmt: skip
 
 

@@ -101,6 +101,11 @@ class Ground:
             model = extend(model, jnp.repeat(row, words.movie + 1 - model.config.vocab_size, axis=0))
         return model, words
 
+    @lru_cache(maxsize=1)  # noqa: B019
+    def read_contexts(self, name: str, layers: int | None) -> dict[bytes, np.ndarray]:
+        """What a language model made of contexts, by their tokens: those that `stages.recommender.Read` read so far."""
+        return {}
+
     @cached_property
     def emotions(self) -> dict[tuple[str, int], Emotions]:
         """(conversation id, turn) -> what the seeker feels, as the emotion stage labelled it."""

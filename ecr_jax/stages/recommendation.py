@@ -61,8 +61,10 @@ def train(ground: Ground) -> None:
     size = config.train.batch_size
     needed = recommender.read_bytes(made, len(training) + len(validation), ground.config.recommender.max_tokens)
     if made.reach == "last" and needed <= recommender.READ_LIMIT:
+        settings = ground.config.recommender
+        known = ground.read_contexts(settings.language_model, settings.layers)
         training, validation = (
-            recommender.Read(found, recommender.batches(ground, found, buckets, size, seed=None), made)
+            recommender.Read(found, recommender.batches(ground, found, buckets, size, seed=None), made, known)
             for found in (training, validation)
         )
     over = recommender.batches(ground, training, buckets, size, seed=config.train.seed)

@@ -252,19 +252,26 @@ class Read(Sequence):
     Computed once, in the buckets that training will use, it spares every later step the forward pass over the context.
     """
 
-    def __init__(self, examples: Examples, over: Batches, made: Parts):
+    def __init__(self, examples: Examples, over: Batches, made: Parts, known: dict[bytes, np.ndarray]):
+        """`known`: what was read before with the same language model, by tokens; what is read now is added to it."""
         self.examples, self.past = examples, [np.zeros(0)] * len(examples)
         read = jax.jit(
             lambda params, tokens, mask: context_cache(made.language_model, params, tokens, mask, jnp.float16)[:2]
         )
         params = jax.device_put(made.frozen["language_model"])
         for batch in track(over, total=len(over), description="read contexts"):
-            keys, values = (np.asarray(part) for part in read(params, batch["tokens"], batch["token_mask"]))
             lengths = batch["token_mask"].sum(axis=1)
-            for place in np.flatnonzero(batch["example_mask"]):
-                part = slice(0, lengths[place])
-                found = np.stack([keys[:, place, :, part], values[:, place, :, part]])
-                self.past[int(batch["example"][place])] = found
+            texts = {
+                place: batch["tokens"][place, : lengths[place]].tobytes()
+                for place in np.flatnonzero(batch["example_mask"])
+            }
+            if not known.keys() >= set(texts.values()):
+                keys, values = (np.asarray(part) for part in read(params, batch["tokens"], batch["token_mask"]))
+                for place, text in texts.items():
+                    part = slice(0, lengths[place])
+                    known[text] = np.stack([keys[:, place, :, part], values[:, place, :, part]])
+            for place, text in texts.items():
+                self.past[int(batch["example"][place])] = known[text]
 
     def __len__(self) -> int:
         return len(self.examples)
