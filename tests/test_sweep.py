@@ -175,7 +175,7 @@ def test_what_cells_share_is_trained_once(base, made):
     for folder in folders:
         for stage in ("emotion", "fusion"):
             assert (folder / stage).is_symlink() and (folder / stage).samefile(base.runs / "tiny" / stage)
-        configs.read_recorded(folder, sweep.CHAIN)  # a run as any other
+        configs.read_recorded(folder, sweep.CHAIN, base)  # a run as any other
     learned = [(folder / "recommendation" / "params.safetensors").read_bytes() for folder in folders]
     assert len(set(learned)) == 4  # losses and seeds end elsewhere
     log = next(root.glob("normalised*seed0*/tiny/recommendation/metrics.jsonl")).read_text().split("\n")[0]

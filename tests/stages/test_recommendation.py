@@ -217,3 +217,20 @@ def test_trained_and_ranked_with_replies(replying, tmp_path, monkeypatch):
     np.testing.assert_allclose(asked["text_states"], arrays["text_states"], atol=2e-2)  # float16
     np.testing.assert_allclose(ranked[0], shares[place], atol=2e-3)
     assert len(reply.items) >= 1 and reply.entities == tuple(dict.fromkeys(e for turn in turns for e in turn.entities))
+
+
+def test_contexts_are_read_once(base):
+    """What is known is taken as it is, whatever the model would make of it now."""
+    ground = hearing(base)
+    made, training = recommender.parts(ground), recommendation.examples(ground, Split.TRAIN)
+    over = recommender.batches(ground, training, recommender.shapes(ground, training), 4, seed=None)
+    nothing = jax.tree.map(np.zeros_like, made.frozen["language_model"])
+    silent = dataclasses.replace(made, frozen=made.frozen | {"language_model": nothing})
+    known = {}
+    first = recommender.Read(training, over, made, known)
+    again = recommender.Read(training, over, silent, known)
+    anew = recommender.Read(training, over, silent, {})
+    assert known.keys() == {training[index]["tokens"].tobytes() for index in range(len(training))}
+    for index in range(len(training)):
+        assert first[index]["past"].any() and not anew[index]["past"].any()
+        np.testing.assert_array_equal(first[index]["past"], again[index]["past"])
