@@ -12,6 +12,7 @@ from ecr_jax.config import (
     Config,
     ConversationConfig,
     CorpusConfig,
+    EmbeddingRivalConfig,
     EmotionConfig,
     EncoderConfig,
     EvaluationConfig,
@@ -21,6 +22,8 @@ from ecr_jax.config import (
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
+    RivalsConfig,
+    SasRecConfig,
     TrainConfig,
 )
 
@@ -32,6 +35,13 @@ SCALARS = (
 
 # A prompt that learns as fast as the adapter drowns the language model that it is put before.
 PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
+
+
+
+def larger_steps(learning_rate: float) -> TrainConfig:
+    """A rival's training; the other rivals do best with the default learning rate, of those that were tried."""
+    return TrainConfig(epochs=10, batch_size=256, optim=OptimConfig(learning_rate=learning_rate))
+
 
 config = Config(
     name="redial",
@@ -71,6 +81,9 @@ config = Config(
         valid_examples=32,
         max_prompt=96,
         max_review=96,
+    ),
+    rivals=RivalsConfig(
+        autorec=EmbeddingRivalConfig(train=larger_steps(3e-2)), sasrec=SasRecConfig(train=larger_steps(1e-2))
     ),
     evaluation=EvaluationConfig(replies=32),
 )
