@@ -144,6 +144,7 @@ class Trainer:
         manifest = self.ground.prepared.manifest
         kept = [config.recorded(name) for name in (*rests_on(config, stage), stage)]
         kept.append({name: manifest[name] for name in ("corpus", "inputs")})
+        kept = json.loads(json.dumps(kept), parse_float=_number)
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
     def train(self, config: Config, stage: str, name: str) -> Ground:
@@ -166,6 +167,12 @@ class Trainer:
         if not complete(self.ground, stage):
             train(placed, stage, ground=self.ground)
         return self.ground
+
+
+def _number(text: str) -> float:
+    """A number as it is, whether a config says 5 or the command line 5.0."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def predicted(ground: Ground, split: Split) -> list[Prediction]:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +96,20 @@ def test_override_that_cannot_be(path, value, capsys):
 def test_grids_that_cannot_be(losses, grid, said):
     with pytest.raises(ValueError, match=said):
         cells(DEMO, losses, grid, [0])
+
+
+def test_a_number_is_the_same_however_it_is_written(tmp_path):
+    """The command line makes floats of what configs write as whole numbers; a cell is the same, and its folder."""
+    trainer = sweep.Trainer(DEMO, tmp_path)
+    trainer.ground = SimpleNamespace(prepared=SimpleNamespace(manifest={"corpus": {}, "inputs": {}}))
+    found = {
+        str(value): trainer.digest(override(DEMO, "recommendation.weights.like", str(value)), "recommendation")
+        for value in (3, 3.0, 3.5)
+    }
+    assert len(set(found.values())) == 2
+    whole = dataclasses.replace(DEMO, recommendation=dataclasses.replace(
+        DEMO.recommendation, weights=dataclasses.replace(DEMO.recommendation.weights, like=3)))  # fmt: skip
+    assert trainer.digest(whole, "recommendation") == found["3.0"]
 
 
 def test_command_line(monkeypatch):
