@@ -50,9 +50,9 @@ from ecr_jax.training.step import init_state, make_step, state_shardings
 WORDS = """\
 One update of the stage `recommendation`: forward, backward, AdamW, in float32; the first four steps are left out, of
 the others the best one counts. Weights are random, a batch is of the largest shapes without padding, a row has one
-target. `uncached` reads 16 x 200 tokens with the text encoder inside the step, in four micro-batches, so that it holds a
-quarter at once; each encodes the graph anew, which counts as work. `cached` has its states given, as the stage has them; `accumulated` is the published batch of
-128 in micro-batches of 16; `fixed` is the config `redial`.
+target. `uncached` reads 16 x 200 tokens with the text encoder inside the step, in four micro-batches, so that it holds
+a quarter at once; each encodes the graph anew, which counts as work. `cached` has its states given, as the stage has
+them; `accumulated` is the published batch of 128 in micro-batches of 16; `fixed` is the config `redial`.
 
 The floor is the time that the step's matrix products would take at the matmul peak measured in the same process, in
 turns with the steps; the share of the peak is the floor over the time. Products are counted once: what
