@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from ecr_jax import host
 from ecr_jax.files import replacing, write_json
+from ecr_jax.runs import machine
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: `peer` is the rival's value of the same metric in the same run, `ratio` peer / ours."""
+    """One measurement: `peer` is the baseline's value of the same metric in the same run, `ratio` peer / ours."""
 
     case: str
     metric: str
@@ -108,7 +108,7 @@ def page(rows: Iterable[Row], title: str, words: str, command: str, path: Path) 
         peer, ratio = ("" if number is None else f"{number:.4g}" for number in (row.peer, row.ratio))
         body.append((row.case, row.metric, f"{row.value:.4g}", row.unit, peer, ratio))
     table = "\n".join(f"| {' | '.join(line)} |" for line in body)
-    source = f"`{command}`, commit {host.commit()}, {host.hardware()}, jax {jax.__version__}."
+    source = f"`{command}`, commit {machine.commit()}, {machine.hardware()}, jax {jax.__version__}."
     with replacing(path) as temporary:
         temporary.write_text(f"# {title}\n\n{words}\n\n{table}\n\n{source}\n", encoding="utf-8")
 

@@ -29,11 +29,11 @@ import numpy as np
 
 from benchmarks.common import Row, matmul_peak, matrix_flops, milliseconds, page, read_bandwidth, report
 from ecr_jax import losses
-from ecr_jax.host import keep_freed_memory
 from ecr_jax.inference.decoding import Decoding, generate
-from ecr_jax.models import convert, language_model, lora
-from ecr_jax.models.gpt2 import Gpt2Config
-from ecr_jax.models.llama import LlamaConfig
+from ecr_jax.models.lm import convert, language_model, lora
+from ecr_jax.models.lm.gpt2 import Gpt2Config
+from ecr_jax.models.lm.llama import LlamaConfig
+from ecr_jax.runs.machine import keep_freed_memory
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
@@ -82,7 +82,9 @@ def updates(apply: Callable, params: Any, frozen: Any) -> Callable[[dict], Any]:
         variables = apply(params, frozen)
         hidden = variables["module"].apply(variables["given"], batch["tokens"], batch["mask"]).hidden
         rows = language_model.head(variables["given"]["params"])
-        total, hits = losses.language_model(hidden=hidden, head=rows, tokens=batch["tokens"], where=batch["mask"])
+        total, hits = losses.next_token_cross_entropy(
+            hidden=hidden, head=rows, tokens=batch["tokens"], where=batch["mask"]
+        )
         return total, jnp.sum(batch["mask"][:, 1:]), {"accuracy": hits}
 
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
@@ -175,8 +177,8 @@ def decoding(name, module, params, number, peer, rounds, bandwidth) -> list[Row]
             generate, module, {"params": tree}, tokens, np.ones_like(tokens, bool), end=config.vocab_size
         )
         made[form] = seconds_a_token(lambda new, write=write: write(decoding=Decoding(max_new=new)), rounds)
-    rivals = peer("decode", {"tokens": tokens})
-    theirs = number / seconds_a_token(rivals[0], rounds) if rivals else None
+    baselines = peer("decode", {"tokens": tokens})
+    theirs = number / seconds_a_token(baselines[0], rounds) if baselines else None
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     if "head" in params:
         weights -= params["embed"]["embedding"].nbytes  # only a row of it is read

@@ -25,14 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import Row, compared, matmul_peak, milliseconds, page, report
-from ecr_jax import hub, losses
-from ecr_jax.corpus import films
-from ecr_jax.corpus.schema import Split
-from ecr_jax.features.text import Words
-from ecr_jax.host import keep_freed_memory
-from ecr_jax.models import language_model, lora
-from ecr_jax.models.lora import LoraConfig
-from ecr_jax.pretrained import Pretrained, load, load_tokenizer
+from ecr_jax import losses
+from ecr_jax.data import films
+from ecr_jax.data.schema import Split
+from ecr_jax.features.tokenizer import DialogueTokenizer
+from ecr_jax.models.lm import language_model, lora
+from ecr_jax.models.lm.lora import LoraConfig
+from ecr_jax.pretrained import hub
+from ecr_jax.pretrained.language_models import Pretrained, load, load_tokenizer
+from ecr_jax.runs.machine import keep_freed_memory
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
@@ -52,7 +53,7 @@ WORDS = "\n\n".join(__doc__.strip().split("\n\n")[2:])
 
 def text(path: Path) -> np.ndarray:
     """Token ids of validation dialogues, one after the other, int32 [TOKENS / T, T]."""
-    words = Words.of(load_tokenizer(path))
+    words = DialogueTokenizer.of(load_tokenizer(path))
     corpus = films.generate(hub.resolve("wikidata-films"), dialogues=400, reviews=0)
     spoken = [[(turn.role, turn.text) for turn in c.turns] for c in corpus.conversations if c.split == Split.VALID]
     ids = [token for turns in spoken for turn in words.turns(turns) for token in turn]
@@ -66,7 +67,7 @@ def total_loss(module: Any, variables: dict, tokens: jax.Array) -> jax.Array:
     mask = jnp.ones(tokens.shape, bool)
     hidden = module.apply(variables, tokens, mask).hidden
     rows = language_model.head(variables["params"])
-    return losses.language_model(hidden=hidden, head=rows, tokens=tokens, where=mask)[0]
+    return losses.next_token_cross_entropy(hidden=hidden, head=rows, tokens=tokens, where=mask)[0]
 
 
 def update(model: Pretrained, tokens: np.ndarray) -> tuple[Callable[[], Any], float]:

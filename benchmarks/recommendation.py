@@ -4,7 +4,7 @@
 
 The cases: `uncached`, the config `redial_paper` with the text encoder read inside the step, in four micro-batches;
 `cached`, with its states given, as the stage has them; `accumulated`, the same with the config's whole batch in
-micro-batches; `fixed`, the config `redial`, whose language model reads two layers behind a context that was read
+micro-batches; `improved`, the config `redial`, whose language model reads two layers behind a context that was read
 before. A step is forward, backward and update, by the project's own step. Weights are random and of the published
 shapes. The graph is that of `prepared/redial`; where it is missing, one of the same size is made from a seed. A batch
 is of the largest shapes, without padding, and a row has one target.
@@ -33,17 +33,17 @@ from benchmarks.lm import SHAPES, made_up
 from ecr_jax import config as configs
 from ecr_jax import losses
 from ecr_jax.config import Config
+from ecr_jax.data.prepare import Prepared
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.files import peak_memory_mb
-from ecr_jax.host import keep_freed_memory
 from ecr_jax.knowledge.graph import SELF_LOOP, KnowledgeGraph
-from ecr_jax.models.bert import BertConfig
-from ecr_jax.models.convert import LanguageConfig
+from ecr_jax.models.lm.bert import BertConfig
+from ecr_jax.models.lm.convert import LanguageConfig
 from ecr_jax.models.recommender import Recommender, facts_of, positions
 from ecr_jax.models.rgcn import graphs_tuple
-from ecr_jax.prepare import Prepared
+from ecr_jax.runs.machine import keep_freed_memory
 from ecr_jax.stages import recommender
-from ecr_jax.stages.recommender import MOST_FACTS, Parts
+from ecr_jax.stages.recommender import FACTS_PER_ITEM, Parts
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
@@ -52,7 +52,7 @@ One update of the stage `recommendation`: forward, backward, AdamW, in float32; 
 the others the best one counts. Weights are random, a batch is of the largest shapes without padding, a row has one
 target. `uncached` reads 16 x 200 tokens with the text encoder inside the step, in four micro-batches, so that it holds
 a quarter at once; each encodes the graph anew, which counts as work. `cached` has its states given, as the stage has
-them; `accumulated` is the published batch of 128 in micro-batches of 16; `fixed` is the config `redial`.
+them; `accumulated` is the published batch of 128 in micro-batches of 16; `improved` is the config `redial`.
 
 The floor is the time that the step's matrix products would take at the matmul peak measured in the same process, in
 turns with the steps; the share of the peak is the floor over the time. Products are counted once: what
@@ -99,7 +99,7 @@ def cases() -> dict[str, Case]:
         "uncached": Case(with_batch(paper, 16, 4), dialogpt, ROBERTA.width, ROBERTA),
         "cached": Case(small, dialogpt, ROBERTA.width),
         "accumulated": Case(paper, dialogpt, ROBERTA.width),
-        "fixed": Case(fixed, SHAPES["smollm2-135m"], MINILM_WIDTH, published=False),
+        "improved": Case(fixed, SHAPES["smollm2-135m"], MINILM_WIDTH, published=False),
     }
 
 
@@ -148,17 +148,17 @@ def random_parts(case: Case, graph: KnowledgeGraph) -> Parts:
     every = case.config.recommendation.candidates == "entities"
     frozen = {
         "language_model": params,
-        "graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, None if every else met(graph)),
+        "graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, None if every else training_entities(graph)),
         "item_prior": rng.random(len(graph) + 1, np.float32),
-        "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
+        "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), FACTS_PER_ITEM),
     }
     if settings.chosen("entity_text"):
         frozen["entity_text"] = rng.standard_normal((len(graph) + 1, case.token_width), np.float32)
     items = np.asarray(graph.items, np.int32)
-    return Parts(model, module, None, frozen, items, settings.chosen("reach"))
+    return Parts(model, module, None, frozen, items, settings.chosen("prefix_visibility"))
 
 
-def met(graph: KnowledgeGraph) -> np.ndarray:
+def training_entities(graph: KnowledgeGraph) -> np.ndarray:
     """What stands for the entities that training dialogues mention: the items, a tenth more, the padding entity."""
     others = np.setdiff1d(np.arange(len(graph)), graph.items)
     chosen = np.random.default_rng(2).permutation(others)[: len(graph.items) // 10]
@@ -180,13 +180,13 @@ def random_batch(case: Case, graph: KnowledgeGraph, made: Parts) -> dict[str, np
     def items(*shape: int) -> np.ndarray:
         return made.items[ids(len(made.items), *shape)]
 
-    mentioned = met(graph)[:-1]
+    mentioned = training_entities(graph)[:-1]
     batch = {
         "tokens": ids(model.vocab_size, t),
         "token_mask": np.ones((rows, t), bool),
         "text_mask": np.ones((rows, s), bool),
         "text_ages": 1 + ids(s, s),
-        "mood": rng.random((rows, len(EMOTIONS)), np.float32),
+        "emotion_totals": rng.random((rows, len(EMOTIONS)), np.float32),
         "entities": mentioned[ids(len(mentioned), e)],
         "entity_mask": np.ones((rows, e), bool),
         "emotions": ids(len(EMOTIONS), e, settings.emotions),
@@ -194,8 +194,8 @@ def random_batch(case: Case, graph: KnowledgeGraph, made: Parts) -> dict[str, np
         "mentions": ids(2, e, 3),
         "neighbours": mentioned[ids(len(mentioned), e, settings.neighbours)],
         "neighbour_weights": shares(e, settings.neighbours),
-        "copies": items(e, settings.copies),
-        "copy_weights": shares(e, settings.copies),
+        "cooccurring_items": items(e, settings.cooccurring_items),
+        "cooccurrence_weights": shares(e, settings.cooccurring_items),
         "targets": items(1),
         "target_mask": np.ones((rows, 1), bool),
         "target_weight": np.ones((rows, 1), np.float32),
@@ -204,7 +204,7 @@ def random_batch(case: Case, graph: KnowledgeGraph, made: Parts) -> dict[str, np
         batch["text_tokens"] = ids(case.encoder.vocab_size, s)
     else:
         batch["text_states"] = rng.standard_normal((rows, s, case.token_width), np.float32).astype(np.float16)
-    if made.reach == "last":  # what the stage keeps of the frozen model's reading
+    if made.prefix_visibility == "last":  # what the stage keeps of the frozen model's reading
         shape = (rows, 2, model.layers, model.kv_heads, t, model.head_dim)
         batch["past"] = rng.standard_normal(shape, np.float32).astype(np.float16)
     return batch

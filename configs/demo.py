@@ -1,6 +1,6 @@
 """The built-in corpus with package-shipped models: every stage in minutes on a laptop.
 
-Paper:    ECR (RecSys 2024), the `fixed` preset at a small size.
+Paper:    ECR (RecSys 2024), the `improved` preset at a small size.
 Command:  ecr demo
 Hardware: two CPU cores, 8 GiB.
 Time:     see docs/results/ for what was measured.
@@ -49,7 +49,7 @@ config = Config(
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(epochs=3, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
-        loss="feedback_cross_entropy + answer",
+        loss="feedback_cross_entropy + feedback_bce",
     ),
     response=ResponseConfig(
         train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=3e-3, warmup=0.1)),

@@ -1,6 +1,6 @@
 """INSPIRED on one machine: the settings of `redial` for a corpus a ninth of its size, on its own part of DBpedia.
 
-Paper:    ECR (RecSys 2024), the `fixed` preset; INSPIRED is Hayati et al., EMNLP 2020.
+Paper:    ECR (RecSys 2024), the `improved` preset; INSPIRED is Hayati et al., EMNLP 2020.
 Commands: ecr prepare --config inspired --corpus.data DIR
           ecr train STAGE --config inspired      (emotion, fusion, conversation, recommendation, response)
           ecr evaluate --config inspired

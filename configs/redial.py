@@ -1,6 +1,6 @@
 """ReDial on one machine: package-shipped models, sizes that two cores train in the time of a long lunch.
 
-Paper:    ECR (RecSys 2024), preset `fixed`; SmolLM2-135M is the language model, two layers of it in the recommender.
+Paper:    ECR (RecSys 2024), preset `improved`; SmolLM2-135M is the language model, two layers of it in the recommender.
 Commands: ecr prepare --config redial --corpus.data DIR
           ecr train STAGE --config redial      (emotion, fusion, conversation, recommendation, response)
           ecr evaluate --config redial
@@ -9,10 +9,11 @@ Time and score: docs/results/redial/.
 """
 
 from ecr_jax.config import (
+    BaselinesConfig,
     Config,
     ConversationConfig,
     CorpusConfig,
-    EmbeddingRivalConfig,
+    EmbeddingBaselineConfig,
     EmotionConfig,
     EncoderConfig,
     EvaluationConfig,
@@ -22,7 +23,6 @@ from ecr_jax.config import (
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
-    RivalsConfig,
     SasRecConfig,
     TrainConfig,
 )
@@ -37,9 +37,8 @@ SCALARS = (
 PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
 
 
-
 def larger_steps(learning_rate: float) -> TrainConfig:
-    """A rival's training; the other rivals do best with the default learning rate, of those that were tried."""
+    """A baseline's training; the other baselines do best with the default learning rate, of those that were tried."""
     return TrainConfig(epochs=10, batch_size=256, optim=OptimConfig(learning_rate=learning_rate))
 
 
@@ -73,7 +72,7 @@ config = Config(
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(epochs=2, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
-        loss="feedback_cross_entropy + answer",
+        loss="feedback_cross_entropy + feedback_bce",
         valid_dialogues=400,
     ),
     response=ResponseConfig(
@@ -82,8 +81,8 @@ config = Config(
         max_prompt=96,
         max_review=96,
     ),
-    rivals=RivalsConfig(
-        autorec=EmbeddingRivalConfig(train=larger_steps(3e-2)), sasrec=SasRecConfig(train=larger_steps(1e-2))
+    baselines=BaselinesConfig(
+        autorec=EmbeddingBaselineConfig(train=larger_steps(3e-2)), sasrec=SasRecConfig(train=larger_steps(1e-2))
     ),
     evaluation=EvaluationConfig(replies=32),
 )

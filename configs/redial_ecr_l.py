@@ -1,6 +1,6 @@
 """ECR[L] on ReDial: local emotion-aware entities, without global ones and feedback weights.
 
-Paper:    ECR (RecSys 2024), 6.1 and Table 3, in the preset `fixed`.
+Paper:    ECR (RecSys 2024), 6.1 and Table 3, in the preset `improved`.
           The difference to redial.py is what the latter two bring.
 Commands: as in redial.py, with --config redial_ecr_l and nothing to prepare: the corpus is redial's, and so is
           each stage that is the same and rests on the same. Then `ecr compare runs/redial runs/redial_ecr_l`.

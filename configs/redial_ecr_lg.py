@@ -1,6 +1,6 @@
 """ECR[LG] on ReDial: local and global emotion-aware entities, without feedback weights.
 
-Paper:    ECR (RecSys 2024), 6.1 and Table 3, in the preset `fixed`.
+Paper:    ECR (RecSys 2024), 6.1 and Table 3, in the preset `improved`.
           The difference to redial.py is what the weights bring.
 Commands: as in redial.py, with --config redial_ecr_lg and nothing to prepare: the corpus is redial's, and so is
           each stage that is the same and rests on the same. Then `ecr compare runs/redial runs/redial_ecr_lg`.

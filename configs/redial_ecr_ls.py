@@ -1,6 +1,6 @@
 """ECR[LS] on ReDial: local emotion-aware entities and feedback weights, without global entities.
 
-Paper:    ECR (RecSys 2024), 6.1 and Table 3, in the preset `fixed`.
+Paper:    ECR (RecSys 2024), 6.1 and Table 3, in the preset `improved`.
           The difference to redial.py is what global entities bring.
 Commands: as in redial.py, with --config redial_ecr_ls and nothing to prepare: the corpus is redial's, and so is
           each stage that is the same and rests on the same. Then `ecr compare runs/redial runs/redial_ecr_ls`.

@@ -1,6 +1,6 @@
 """ECR[] on ReDial: all of redial.py but emotions, global entities and the seeker's feedback.
 
-Paper:    ECR (RecSys 2024), 6.1, in the preset `fixed`: what stays is UniCRS with the heads that this preset adds.
+Paper:    ECR (RecSys 2024), 6.1, in the preset `improved`: what stays is UniCRS with the heads that this preset adds.
           The difference to redial.py is what the paper's parts bring together.
 Commands: as in redial.py, with --config redial_ecr_none and nothing to prepare: the corpus is redial's, and so is
           each stage that is the same and rests on the same. Then `ecr compare runs/redial runs/redial_ecr_none`.

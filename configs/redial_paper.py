@@ -70,7 +70,7 @@ config = Config(
         max_states=200,
         max_entities=32,
         neighbours=128,
-        copies=1,  # read by the copy head of `fixed` alone
+        cooccurring_items=1,  # read by the copy head of `improved` alone
     ),
     emotion=EmotionConfig(train=TrainConfig(epochs=12, batch_size=256, optim=adamw(1e-3, 0.1))),
     fusion=FusionConfig(

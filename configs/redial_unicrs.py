@@ -1,6 +1,6 @@
 """UniCRS on ReDial: the knowledge prompt and the language model's state; no emotions, global entities, feedback.
 
-Paper:    UniCRS (KDD 2022), in the numerics of the preset `fixed`, without the heads that are not UniCRS's. What the
+Paper:    UniCRS (KDD 2022), in the numerics of the preset `improved`, without the heads that are not UniCRS's. What the
           emotional parts alone bring is the difference of redial.py to redial_ecr_none.py, which has these heads.
           Without them it learns more slowly, so it has five epochs, of which validation chooses the best.
 Commands: as in redial.py, with --config redial_unicrs and nothing to prepare: the corpus is redial's, and so is

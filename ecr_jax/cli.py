@@ -14,11 +14,11 @@ from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax.config import Config
-from ecr_jax.corpus.schema import Split
-from ecr_jax.hub import HubError
+from ecr_jax.data.schema import Split
+from ecr_jax.pretrained.hub import HubError
 
 Stage = Literal["emotion", "fusion", "conversation", "recommendation", "response"]
-Rival = Literal["autorec", "ease", "kbrd", "kgsf", "language_model", "sasrec", "text_encoder"]
+Baseline = Literal["autorec", "ease", "kbrd", "kgsf", "language_model", "sasrec", "text_encoder"]
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 _KNOWN = f"{', '.join(configs.names())}; or the path of a .py file that defines `config`."
 Named = Annotated[str, tyro.conf.arg(help=f"A name in configs/: {_KNOWN}")]
@@ -71,12 +71,12 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class RivalTraining:
-    """Train a rival on what the recommender is trained on; writes `runs/NAME/rivals/RIVAL`, which `evaluate` finds."""
+class TrainBaseline:
+    """Train a baseline on what the recommender is trained on; writes `runs/NAME/baselines/RIVAL`, which `evaluate` finds."""
 
     settings: Settings
-    rival: tyro.conf.Positional[Rival]
-    """Which. Its settings are `--rivals.RIVAL.…`."""
+    baseline: tyro.conf.Positional[Baseline]
+    """Which. Its settings are `--baselines.RIVAL.…`."""
     config: Named = "demo"
     force: bool = False
     """Remove what it wrote before and begin anew."""
@@ -84,7 +84,7 @@ class RivalTraining:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a run beside the baselines and its rivals, once; writes report.json and .html to `runs/NAME/SPLIT`."""
+    """Measure a run beside the baselines and its baselines, once; writes report.json and .html to `runs/NAME/SPLIT`."""
 
     settings: Settings
     config: Named = "demo"
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Prepare | Train | RivalTraining | Sweep | Evaluate | Compare | Chat | Demo:
+def _parse(arguments: list[str]) -> Prepare | Train | TrainBaseline | Sweep | Evaluate | Compare | Chat | Demo:
     # The named config is the default that the other flags change, so it is looked up first.
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
@@ -160,7 +160,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | RivalTraining | Sweep | Ev
     made = {
         "prepare": Prepare(settings, name),
         "train": Train(settings, tyro.MISSING, name),
-        "rival": RivalTraining(settings, tyro.MISSING, name),
+        "baseline": TrainBaseline(settings, tyro.MISSING, name),
         "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
         "compare": Compare(tyro.MISSING),
@@ -174,14 +174,14 @@ def _parse(arguments: list[str]) -> Prepare | Train | RivalTraining | Sweep | Ev
     return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
 
 
-def _run(command: Prepare | Train | RivalTraining | Sweep | Evaluate | Compare | Chat | Demo, console: Console) -> None:
+def _run(command: Prepare | Train | TrainBaseline | Sweep | Evaluate | Compare | Chat | Demo, console: Console) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
-    from ecr_jax import demo, sweep
+    from ecr_jax.data.prepare import prepare
     from ecr_jax.evaluation import compare
     from ecr_jax.evaluation import run as evaluation
-    from ecr_jax.host import keep_freed_memory
     from ecr_jax.inference import chat
-    from ecr_jax.prepare import prepare
+    from ecr_jax.runs import demo, sweep
+    from ecr_jax.runs.machine import keep_freed_memory
     from ecr_jax.stages import train
 
     keep_freed_memory()
@@ -192,8 +192,8 @@ def _run(command: Prepare | Train | RivalTraining | Sweep | Evaluate | Compare |
             prepare(settings, force=force, console=console)
         case Train(settings, stage, force=force):
             train(settings, stage, force=force)
-        case RivalTraining(settings, rival, force=force):
-            train(settings, f"rivals/{rival}", force=force)
+        case TrainBaseline(settings, baseline, force=force):
+            train(settings, f"baselines/{baseline}", force=force)
         case Evaluate(settings, split=split, protocol=protocol, force=force):
             evaluation.evaluate(settings, split=Split(split), protocol=protocol, force=force, console=console)
         case Compare(runs, split, every_pair, metrics, strata, resamples, into):

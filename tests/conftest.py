@@ -15,7 +15,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest  # noqa: E402
 
-from ecr_jax import hub  # noqa: E402
+from ecr_jax.pretrained import hub  # noqa: E402
 
 _BESIDE = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -6,8 +6,8 @@ import gguf
 import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
-from ecr_jax.models import convert, convert_gguf
-from ecr_jax.models.llama import LlamaConfig
+from ecr_jax.models.lm import convert, convert_gguf
+from ecr_jax.models.lm.llama import LlamaConfig
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>")
 MERGES = ("h e", "l l", "he ll", "hell o", "Ġ hello")

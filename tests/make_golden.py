@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from ecr_jax import hub
+from ecr_jax.pretrained import hub
 from tests import transformers_side
 from tests.parity import pad, positions, sample
 

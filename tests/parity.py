@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecr_jax.models import convert, language_model
-from ecr_jax.models.bert import BertConfig
+from ecr_jax.models.lm import convert, language_model
+from ecr_jax.models.lm.bert import BertConfig
 
 TOLERANCE = 1e-5
 # Each program runs once: what LLVM would make of it costs more than it saves.

@@ -12,8 +12,8 @@ import pytest
 from benchmarks import recommendation
 from benchmarks.common import matrix_flops
 from ecr_jax import config as configs
-from ecr_jax.models.bert import BertConfig
-from ecr_jax.models.gpt2 import Gpt2Config
+from ecr_jax.models.lm.bert import BertConfig
+from ecr_jax.models.lm.gpt2 import Gpt2Config
 
 ENCODER = BertConfig(vocab_size=11, width=8, layers=3, heads=2, hidden=20, positions=16, token_types=1)
 ROWS, STATES = 4, 5

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-import ecr_jax.demo
+import ecr_jax.data.prepare
 import ecr_jax.evaluation.compare
 import ecr_jax.evaluation.run
 import ecr_jax.inference.chat
-import ecr_jax.prepare
+import ecr_jax.runs.demo
 import ecr_jax.stages
-from ecr_jax.cli import Rival, main
+from ecr_jax.cli import Baseline, main
 from ecr_jax.config import LoraConfig
-from ecr_jax.corpus.schema import BadLine, CorpusError, Split
+from ecr_jax.data.schema import BadLine, CorpusError, Split
 from ecr_jax.training.sharding import ShardingConfig
 
 
@@ -27,16 +27,18 @@ def called(monkeypatch):
     def record(module, name):
         monkeypatch.setattr(module, name, lambda *args, **named: calls.append((name, args, named)))
 
-    record(ecr_jax.prepare, "prepare")
+    record(ecr_jax.data.prepare, "prepare")
     record(ecr_jax.stages, "train")
     record(ecr_jax.evaluation.run, "evaluate")
     record(ecr_jax.evaluation.compare, "compare")
     record(ecr_jax.inference.chat, "talk")
-    record(ecr_jax.demo, "run")
+    record(ecr_jax.runs.demo, "run")
     return calls
 
 
-@pytest.mark.parametrize("command", ["", "prepare", "train", "rival", "sweep", "evaluate", "compare", "chat", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "prepare", "train", "baseline", "sweep", "evaluate", "compare", "chat", "demo"]
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
@@ -92,16 +94,16 @@ def test_train_split_over_devices(called, capsys):
 
 
 def test_rival(called):
-    assert main(["rival", "kbrd", "--force", "--rivals.kbrd.width", "32"]) == 0
+    assert main(["baseline", "kbrd", "--force", "--baselines.kbrd.width", "32"]) == 0
     ((name, (config, stage), named),) = called
-    assert (name, stage, named) == ("train", "rivals/kbrd", {"force": True})
-    assert config.rivals.kbrd.width == 32 and config.rivals.kgsf.width != 32
+    assert (name, stage, named) == ("train", "baselines/kbrd", {"force": True})
+    assert config.baselines.kbrd.width == 32 and config.baselines.kgsf.width != 32
 
 
 def test_every_rival_can_be_named():
-    from ecr_jax.stages.rivals import RIVALS
+    from ecr_jax.stages.baselines import BASELINES
 
-    assert typing.get_args(Rival) == RIVALS
+    assert typing.get_args(Baseline) == BASELINES
 
 
 def test_an_adapter_on_a_quantised_base(called):
@@ -154,7 +156,7 @@ def test_unknown_config(called, capsys):
         (["train", "cooking"], "cooking"),
         (["train"], "fusion"),
         (["evaluate", "--protocol", "mine"], "published"),
-        (["rival", "cooking"], "cooking"),
+        (["baseline", "cooking"], "cooking"),
         (["fly"], "fly"),
         (["prepare", "--corpus.dialogues", "many"], "many"),
         (["prepare", "--corpus.colour", "red"], "colour"),
@@ -193,7 +195,7 @@ def test_failures_are_told(monkeypatch, capsys, raised, status, said):
     def fail(*args, **named):
         raise raised
 
-    monkeypatch.setattr(ecr_jax.prepare, "prepare", fail)
+    monkeypatch.setattr(ecr_jax.data.prepare, "prepare", fail)
     assert main(["prepare"]) == status
     printed = capsys.readouterr()
     assert said in printed.err + printed.out and "Traceback" not in printed.err

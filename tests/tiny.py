@@ -12,10 +12,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from ecr_jax.config import CorpusConfig
-from ecr_jax.models import convert
-from ecr_jax.models.bert import BertConfig
-from ecr_jax.models.llama import LlamaConfig
-from ecr_jax.pretrained import Pretrained, save
+from ecr_jax.models.lm import convert
+from ecr_jax.models.lm.bert import BertConfig
+from ecr_jax.models.lm.llama import LlamaConfig
+from ecr_jax.pretrained.language_models import Pretrained, save
 
 END = "<end>"
 

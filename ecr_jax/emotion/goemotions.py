@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ecr_jax.corpus.reading import decoded, plain, refused, shown
-from ecr_jax.corpus.schema import BadLine, CorpusError, FieldError, Split
+from ecr_jax.data.parsing import decoded, plain, refused, shown
+from ecr_jax.data.schema import BadLine, CorpusError, FieldError, Split
 from ecr_jax.emotion.labels import from_names
 
 MAPPING = {

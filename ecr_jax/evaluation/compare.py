@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ecr_jax.corpus.schema import Split
+from ecr_jax.data.schema import Split
 from ecr_jax.evaluation import predictions, ranking, report
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ecr_jax import files, metrics
-from ecr_jax.corpus.schema import Feedback
+from ecr_jax.data.schema import Feedback
 
 TOP = 50
 """How many of the best items a row names: what coverage and popularity at the largest cut need."""
@@ -46,7 +46,7 @@ class Prediction:
       model: e.g. "ecr", "popularity".
       conversation, turn, target, feedback, repeated: as in `Target`.
       rank: 1-based among the items; tied items share the mean of their places (published protocol: they are in order).
-      score: probability of the target over the items, times the odds of its being liked (to the power `LIKING`) where a
+      score: probability of the target over the items, times the odds of its being liked (to the power `LIKE_POWER`) where a
         model foresees it; published protocol: a probability, over all entities where a model has it.
       top: entity ids of the best items, best first.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ecr_jax.corpus.schema import Role
+from ecr_jax.data.schema import Role
 from ecr_jax.evaluation import ranking
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ecr_jax import metrics
-from ecr_jax.corpus.schema import Feedback
+from ecr_jax.data.schema import Feedback
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction, align
 from ecr_jax.evaluation.significance import (
@@ -192,9 +192,7 @@ def measures(rows: Sequence[Prediction], catalogue: Catalogue | None = None, auc
     return _defined(found)
 
 
-def published_measures(
-    rows: Sequence[Prediction], catalogue: Catalogue | None = None, auc_batch: int = 32
-) -> Measures:
+def published_measures(rows: Sequence[Prediction], catalogue: Catalogue | None = None, auc_batch: int = 32) -> Measures:
     """What the published evaluator measures, over all instances.
 
     recall, mrr, ndcg @k over all instances, recall_true@k over liked ones; `auc` within batches, then the mean over
@@ -316,9 +314,7 @@ def table(
             value = ours.value - theirs.value
             differences.append(Row(f"{one} - {other}", corpus, split, *key, value, low, high, ours.n, p))
     adjusted = iter(holm([row.p for row in differences if row.p is not None]).tolist())
-    return made + [
-        row if row.p is None else dataclasses.replace(row, p_holm=next(adjusted)) for row in differences
-    ]
+    return made + [row if row.p is None else dataclasses.replace(row, p_holm=next(adjusted)) for row in differences]
 
 
 def _run_name(model: str, run: int, runs: Sequence) -> str:

@@ -24,11 +24,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ecr_jax import files, host
+from ecr_jax import files
 from ecr_jax.evaluation import ranking
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
 from ecr_jax.evaluation.ranking import PUBLISHED, Row
+from ecr_jax.runs import machine
 
 SHOWN = ("recall@1", "recall@10", "recall@50", "ndcg@10", "auc_pooled")
 REPETITION = ("all", "new", "repeated")
@@ -86,9 +87,9 @@ class Report:
 def made_by() -> dict[str, str]:
     """What makes a report, for its provenance: commit, command, hardware and versions."""
     return {
-        "commit": host.commit(),
+        "commit": machine.commit(),
         "command": " ".join(["ecr", *sys.argv[1:]]),
-        "hardware": host.hardware(),
+        "hardware": machine.hardware(),
         "python": platform.python_version(),
         "jax": jax.__version__,
     }
@@ -171,9 +172,7 @@ def read(path: Path) -> Report:
         Reply(tuple(map(tuple, row["context"])), tuple(row["items"]), *(row[name] for name in _SAID))
         for row in kept["replies"]
     ]
-    return Report(
-        tuple(Row.of(row) for row in kept["rows"]), kept["provenance"], {}, tuple(replies), kept["confusion"]
-    )
+    return Report(tuple(Row.of(row) for row in kept["rows"]), kept["provenance"], {}, tuple(replies), kept["confusion"])
 
 
 _SAID = ("response", "emotional", "reference")

@@ -17,21 +17,21 @@ from rich.console import Console
 from rich.progress import track
 
 from ecr_jax.config import Config, read_recorded
-from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.data.prepare import Prepared
+from ecr_jax.data.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
-from ecr_jax.evaluation import baselines, predictions, report, text
+from ecr_jax.evaluation import predictions, report, text, trivial_baselines
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction, Target
 from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
 from ecr_jax.evaluation.significance import interval, resample
-from ecr_jax.features.contexts import ContextExamples
+from ecr_jax.features.baseline_examples import ContextExamples
 from ecr_jax.features.examples import Dialogue, Examples, Row, conversation_rows, recommendation_rows, spread
 from ecr_jax.files import read_jsonl_rows, write_jsonl
-from ecr_jax.inference.pipeline import Partner
-from ecr_jax.inference.pipeline import Reply as Said
-from ecr_jax.prepare import Prepared
-from ecr_jax.stages import STAGES, recommendation, recommender, rivals
-from ecr_jax.stages.ground import Ground
+from ecr_jax.inference.agent import Agent
+from ecr_jax.inference.agent import Reply as Utterance
+from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.stages import STAGES, baselines, recommendation, recommender
 
 NEEDED = ("emotion", "recommendation")
 """The stages without which nothing can be measured."""
@@ -46,7 +46,7 @@ def evaluate(
     console: Console,
     protocol: str = "default",
     force: bool = False,
-    partner: Partner | None = None,
+    agent: Agent | None = None,
 ) -> report.Report:
     """Measures a run and writes `runs/NAME/SPLIT`, or `runs/NAME/SPLIT/published` by that protocol.
 
@@ -60,44 +60,48 @@ def evaluate(
       console: where the tables are printed.
       protocol: a name of `protocol.PROTOCOLS`.
       force: measure again even if it is complete.
-      partner: the run as loaded already, or None.
+      agent: the run as loaded already, or None.
 
     Raises:
       ValueError: the stage `emotion` or `recommendation` is not trained.
     """
     trained = _trained(config)
-    if partner is None:  # the run's own settings, and what this call wants measured
+    if agent is None:  # the run's own settings, and what this call wants measured
         run = config.runs / config.name
-        stages = [stage for stage in STAGES if stage in trained] + [f"rivals/{name}" for name in rivals.trained(run)]
+        stages = [stage for stage in STAGES if stage in trained] + [
+            f"baselines/{name}" for name in baselines.trained(run)
+        ]
         kept = read_recorded(run, stages, config)
-        partner = Partner(Ground(dataclasses.replace(kept, evaluation=config.evaluation, prepared=config.prepared)))
-    ground, config, by = partner.ground, partner.config, PROTOCOLS[protocol]
+        agent = Agent(
+            ExperimentContext(dataclasses.replace(kept, evaluation=config.evaluation, prepared=config.prepared))
+        )
+    experiment, config, by = agent.experiment, agent.config, PROTOCOLS[protocol]
     home = config.stage_folder(split.value)
     folder = home if protocol == "default" else home / protocol
-    made_of = _made_of(ground, split, by)
-    finished = _finished(folder, made_of)
+    fingerprint = _made_of(experiment, split, by)
+    finished = _finished(folder, fingerprint)
     if finished is not None and not force:
         console.print(f"{folder} is complete for these parameters and settings; --force measures it again")
         console.print(finished.provenance["readings"])
         return finished
 
-    spoken = ground.dialogues(split)
+    spoken = experiment.dialogues(split)
     wanted = [target for row in by.rows(spoken) for target in _targets(spoken, row)]
-    training = ground.dialogues(Split.TRAIN)
+    training = experiment.dialogues(Split.TRAIN)
     recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
-    found = {"ecr": list(ranked(partner, split, by))} | _baselines(ground, training, recommended, wanted, by)
-    found |= _rivals(ground, split, by)
-    catalogue = Catalogue.of(config.corpus.name, split.value, protocol, ground.prepared.graph.items, recommended)
+    found = {"ecr": list(ranked(agent, split, by))} | _trivial_baselines(experiment, training, recommended, wanted, by)
+    found |= _rivals(experiment, split, by)
+    catalogue = Catalogue.of(config.corpus.name, split.value, protocol, experiment.prepared.graph.items, recommended)
     catalogue.save(folder)
     predictions.write(folder / "predictions.jsonl", (row for rows in found.values() for row in rows))
-    readings = _record(home, split, made_of)
+    readings = _record(home, split, fingerprint)
 
     extra, shown, left_out, confusion = [], [], {}, {}
     if protocol == "default":
-        extra, shown, left_out = _replies(partner, split, trained, console)
+        extra, shown, left_out = _replies(agent, split, trained, console)
         extra += _classifier_rows(config, split)
         confusion = dict(zip(EMOTIONS, _classifier(config, split)["confusion"], strict=True))
-    told = {"protocol": by.told, "readings": readings, "made_of": made_of}
+    told = {"protocol": by.told, "readings": readings, "fingerprint": fingerprint}
     told |= {"left out": left_out} if left_out else {}
     made = report.build(
         found,
@@ -109,7 +113,7 @@ def evaluate(
         seed=config.seed,
         auc_batch=config.evaluation.auc_batch,
         extra=extra,
-        provenance=provenance(config, ground.prepared) | told,
+        provenance=provenance(config, experiment.prepared) | told,
         curves={stage: read_jsonl_rows(config.stage_folder(stage) / "metrics.jsonl") for stage in trained},
         replies=shown,
         confusion=confusion,
@@ -136,11 +140,11 @@ def _trained(config: Config) -> list[str]:
     return trained
 
 
-def _made_of(ground: Ground, split: Split, by: Protocol) -> dict:
+def _made_of(experiment: ExperimentContext, split: Split, by: Protocol) -> dict:
     """What the numbers follow from, with digests of all that is trained: the same again gives the same report."""
-    config, manifest = ground.config, ground.prepared.manifest
+    config, manifest = experiment.config, experiment.prepared.manifest
     run, parameters = config.runs / config.name, {}
-    for stage in (*STAGES, *(f"rivals/{name}" for name in rivals.RIVALS)):  # which may be links
+    for stage in (*STAGES, *(f"baselines/{name}" for name in baselines.BASELINES)):  # which may be links
         path = run / stage / "params.safetensors"
         if path.is_file() and (path.parent / "summary.json").is_file():
             with path.open("rb") as file:
@@ -155,23 +159,23 @@ def _made_of(ground: Ground, split: Split, by: Protocol) -> dict:
     }
 
 
-def _finished(folder: Path, made_of: dict) -> report.Report | None:
+def _finished(folder: Path, fingerprint: dict) -> report.Report | None:
     """The report of these very things, if it is there."""
     if not (folder / "report.json").is_file():
         return None
     found = report.read(folder / "report.json")
-    return found if found.provenance.get("made_of") == made_of else None
+    return found if found.provenance.get("fingerprint") == fingerprint else None
 
 
-def _record(home: Path, split: Split, made_of: dict) -> str:
+def _record(home: Path, split: Split, fingerprint: dict) -> str:
     """Notes that a split was ranked, and says how often it was by now."""
     path = home / "reads.jsonl"
     rows, by = read_jsonl_rows(path) if path.is_file() else [], report.made_by()
     rows.append(
         {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "protocol": made_of["protocol"],
-            "parameters": made_of["parameters"]["recommendation"],
+            "protocol": fingerprint["protocol"],
+            "parameters": fingerprint["parameters"]["recommendation"],
             "commit": by["commit"],
             "command": by["command"],
         }
@@ -182,19 +186,19 @@ def _record(home: Path, split: Split, made_of: dict) -> str:
     return f"{split.value} was read {times} by this run, with {sets} set{'s' if sets > 1 else ''} of parameters"
 
 
-def _baselines(
-    ground: Ground, training: list[Dialogue], recommended: list[int], wanted: list[Target], by: Protocol
+def _trivial_baselines(
+    experiment: ExperimentContext, training: list[Dialogue], recommended: list[int], wanted: list[Target], by: Protocol
 ) -> dict[str, list[Prediction]]:
     """The prediction rows of what anyone can do without learning, from the train split and its targets."""
-    items = np.asarray(ground.prepared.graph.items)
-    popular = baselines.popularity(recommended, items)
+    items = np.asarray(experiment.prepared.graph.items)
+    popular = trivial_baselines.popularity(recommended, items)
     said = [[entity for turn in dialogue.turns for entity in turn.entities] for dialogue in training]
     made = {
         "popularity": popular,
-        "copy-last": baselines.copy_last(popular, items),
-        "co-occurrence": baselines.cooccurrence(said, popular, items),
+        "copy-last": trivial_baselines.copy_last(popular, items),
+        "co-occurrence": trivial_baselines.cooccurrence(said, popular, items),
     }
-    return {name: baselines.predict(name, one, wanted, items, ties=by.ties) for name, one in made.items()}
+    return {name: trivial_baselines.predict(name, one, wanted, items, ties=by.ties) for name, one in made.items()}
 
 
 def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
@@ -206,25 +210,25 @@ def _targets(spoken: list[Dialogue], row: Row) -> list[Target]:
     ]
 
 
-def ranked(partner: Partner, split: Split, by: Protocol = PROTOCOLS["default"]) -> Iterator[Prediction]:
+def ranked(agent: Agent, split: Split, by: Protocol = PROTOCOLS["default"]) -> Iterator[Prediction]:
     """The recommender's prediction rows; needs no stage that makes replies."""
-    ground, (made, rank) = partner.ground, partner.ranker
+    experiment, (made, rank) = agent.experiment, agent.ranker
     columns = None
     if by.all_entities:  # and the padding entity, which the released code scores with them
-        everything = np.arange(len(ground.prepared.graph) + 1)
-        rank = recommender.Scorer(made, everything, "recommendation").of(partner.params("recommendation"))
+        everything = np.arange(len(experiment.prepared.graph) + 1)
+        rank = recommender.Scorer(made, everything, "recommendation").of(agent.params("recommendation"))
         columns = made.items
-    examples = recommendation.examples(ground, split, by.rows)
-    size = ground.config.recommendation.train.batch_size
-    over = recommender.batches(ground, examples, recommender.shapes(ground, examples), size, seed=None)
+    examples = recommendation.examples(experiment, split, by.rows)
+    size = experiment.config.recommendation.train.batch_size
+    over = recommender.batches(experiment, examples, recommender.shapes(experiment, examples), size, seed=None)
     yield from _ranked("ecr", examples, rank(over), len(over), made.items, by, columns)
 
 
-def _rivals(ground: Ground, split: Split, by: Protocol) -> dict[str, list[Prediction]]:
-    """The prediction rows of every rival that was trained in the run's folder."""
-    items, found = np.asarray(ground.prepared.graph.items), {}
-    for name in rivals.trained(ground.config.runs / ground.config.name):
-        examples, number, scored = rivals.ranked(ground, name, split, by.rows)
+def _rivals(experiment: ExperimentContext, split: Split, by: Protocol) -> dict[str, list[Prediction]]:
+    """The prediction rows of every baseline that was trained in the run's folder."""
+    items, found = np.asarray(experiment.prepared.graph.items), {}
+    for name in baselines.trained(experiment.config.runs / experiment.config.name):
+        examples, number, scored = baselines.ranked(experiment, name, split, by.rows)
         found[name] = list(_ranked(name, examples, scored, number, items, by))
     return found
 
@@ -255,22 +259,22 @@ def _ranked(
 
 
 def _replies(
-    partner: Partner, split: Split, trained: list[str], console: Console
+    agent: Agent, split: Split, trained: list[str], console: Console
 ) -> tuple[list[report.Row], list[report.Reply], dict[str, str]]:
     """Text metrics of u^r over a sample of recommender turns, replies to show, and what is left out and why."""
-    settings = partner.config.evaluation
+    settings = agent.config.evaluation
     missing = [stage for stage in ("conversation", "response") if stage not in trained]
     why = f"not trained: {', '.join(missing)}"
     left_out = {"text metrics of u^r": why} if "conversation" in missing and settings.replies else {}
     left_out |= {"sample replies": why} if missing and settings.shown else {}
-    measured = [] if "conversation" in missing or not settings.replies else _responses(partner, split, console)
-    return measured, [] if missing or not settings.shown else _shown(partner, split), left_out
+    measured = [] if "conversation" in missing or not settings.replies else _responses(agent, split, console)
+    return measured, [] if missing or not settings.shown else _shown(agent, split), left_out
 
 
-def _responses(partner: Partner, split: Split, console: Console) -> list[report.Row]:
+def _responses(agent: Agent, split: Split, console: Console) -> list[report.Row]:
     """Text metrics of u^r over a sample of recommender turns."""
-    config, ground = partner.config, partner.ground
-    spoken = ground.dialogues(split)
+    config, experiment = agent.config, agent.experiment
+    spoken = experiment.dialogues(split)
     chosen = spread(conversation_rows(spoken), config.evaluation.replies)
     if not chosen:
         return []
@@ -279,8 +283,8 @@ def _responses(partner: Partner, split: Split, console: Console) -> list[report.
         part = chosen[start : start + _CHUNK]
         padded = part + part[-1:] * (_CHUNK - len(part))  # one program for all chunks
         heard = [spoken[row.dialogue].turns[: row.turn] for row in padded]
-        arrays = [array for _, array in partner.contexts(heard, ground.turn_states)]
-        answers += partner.recommendation_responses(arrays)[: len(part)]
+        arrays = [array for _, array in agent.contexts(heard, experiment.turn_states)]
+        answers += agent.recommendation_responses(arrays)[: len(part)]
         references += [spoken[row.dialogue].turns[row.turn].masked for row in part]
     draws = resample([spoken[row.dialogue].id for row in chosen], config.evaluation.resamples, config.seed)
     bleus = text.bleus(answers, references)
@@ -293,14 +297,14 @@ def _responses(partner: Partner, split: Split, console: Console) -> list[report.
     return made
 
 
-def _shown(partner: Partner, split: Split) -> list[report.Reply]:
+def _shown(agent: Agent, split: Split) -> list[report.Reply]:
     """Replies to show."""
-    ground = partner.ground
-    spoken, graph = ground.dialogues(split), ground.prepared.graph
+    experiment = agent.experiment
+    spoken, graph = experiment.dialogues(split), experiment.prepared.graph
     rows = [row for row in recommendation_rows(spoken) if len(spoken[row.dialogue].turns[: row.turn]) > 2]
-    rows = spread(rows, partner.config.evaluation.shown)
+    rows = spread(rows, agent.config.evaluation.shown)
     contexts = [spoken[row.dialogue].turns[: row.turn] for row in rows]
-    replies: list[Said] = partner.replies(contexts, states=ground.turn_states) if rows else []
+    replies: list[Utterance] = agent.replies(contexts, states=experiment.turn_states) if rows else []
     return [
         report.Reply(
             tuple((turn.role.value, turn.text) for turn in context),

@@ -1,6 +1,6 @@
-"""Words of generated replies against the real ones: BLEU by order, distinct n-grams, items named.
+"""DialogueTokenizer of generated replies against the real ones: BLEU by order, distinct n-grams, items named.
 
-Words are what white space parts; special tokens but `<movie>` are taken out before.
+DialogueTokenizer are what white space parts; special tokens but `<movie>` are taken out before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ecr_jax.corpus.schema import MOVIE
+from ecr_jax.data.schema import MOVIE
 
 ORDERS = (1, 2, 3, 4)
 

@@ -94,8 +94,9 @@ class Batches:
         """The batch at a place in the run, counted over all epochs."""
         epoch, position = divmod(int(index), self.per_epoch)
         bucket, rows = self._plan(epoch)[position]
-        return pad_batch([self.examples[int(row)] for row in rows], rows, self.fields, self.shapes[bucket],
-                         self.batch_size)
+        return pad_batch(
+            [self.examples[int(row)] for row in rows], rows, self.fields, self.shapes[bucket], self.batch_size
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         """A grain DatasetIterator: `next`, `get_state`, `set_state`; Orbax saves it as it is."""
@@ -103,9 +104,7 @@ class Batches:
         return iter(grain.MapDataset.source(self).to_iter_dataset(read_ahead))
 
 
-def plan_epoch(
-    buckets: np.ndarray, batch_size: int, *, seed: int | None, epoch: int
-) -> list[tuple[int, np.ndarray]]:
+def plan_epoch(buckets: np.ndarray, batch_size: int, *, seed: int | None, epoch: int) -> list[tuple[int, np.ndarray]]:
     """Which examples go together in an epoch.
 
     Args:
@@ -152,9 +151,7 @@ def pad_batch(
     batch["example_mask"][: len(examples)] = True
     for name, field in fields.items():
         arrays = [np.asarray(example[name]) for example in examples]
-        sizes = [
-            size if axis is None else shape[axis] for axis, size in zip(field.axes, arrays[0].shape, strict=True)
-        ]
+        sizes = [size if axis is None else shape[axis] for axis, size in zip(field.axes, arrays[0].shape, strict=True)]
         out = np.full([batch_size, *sizes], field.pad, arrays[0].dtype)
         for row, array in enumerate(arrays):
             out[(row, *(slice(n) for n in array.shape))] = array
@@ -212,8 +209,10 @@ def bucket_shapes(
         shapes.append({k: max(v, shapes[-1][k]) if shapes else v for k, v in shape.items()})
     if not shapes or (need[axis] > floor).any():
         longest = int(need[axis].max())
-        raise ValueError(f"axis {axis!r}: an example needs {longest}, the largest bucket is {floor}; truncate the "
-                         f"example or add a bucket")
+        raise ValueError(
+            f"axis {axis!r}: an example needs {longest}, the largest bucket is {floor}; truncate the "
+            f"example or add a bucket"
+        )
     return tuple(shapes)
 
 
@@ -225,6 +224,8 @@ def _buckets(need: Mapping[str, np.ndarray], shapes: Sequence[Mapping[str, int]]
     lost = np.flatnonzero(~fits.any(axis=1))
     if len(lost):
         first: dict[str, Any] = {axis: int(n[lost[0]]) for axis, n in need.items()}
-        raise ValueError(f"{len(lost)} examples fit in no bucket; example {lost[0]} needs {first}, the largest bucket "
-                         f"is {dict(shapes[-1]) if shapes else 'missing'}: truncate the example or add a larger one")
+        raise ValueError(
+            f"{len(lost)} examples fit in no bucket; example {lost[0]} needs {first}, the largest bucket "
+            f"is {dict(shapes[-1]) if shapes else 'missing'}: truncate the example or add a larger one"
+        )
     return fits.argmax(axis=1)

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecr_jax.corpus.schema import Conversation, Feedback, Role, Split
+from ecr_jax.data.schema import Conversation, Feedback, Role, Split
 from ecr_jax.emotion.labels import EMOTIONS, PAD
 from ecr_jax.features.batches import Field
-from ecr_jax.features.states import States
-from ecr_jax.features.text import ROLE_WORDS, Words, last_turns
-from ecr_jax.knowledge.cooccurrence import Cooccurrence, FeltEntity
+from ecr_jax.features.text_states import States
+from ecr_jax.features.tokenizer import ROLE_WORDS, DialogueTokenizer, last_turns
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention
 
 Emotions = tuple[tuple[int, float], ...]
 """Emotion ids with their probabilities, most probable first."""
 
 
 @dataclass(frozen=True)
-class Said:
+class Utterance:
     """A turn in ids.
 
     Attributes:
@@ -55,7 +55,7 @@ class Dialogue:
 
     id: str
     split: Split
-    turns: tuple[Said, ...]
+    turns: tuple[Utterance, ...]
 
 
 def dialogues(
@@ -79,7 +79,7 @@ def dialogues(
         for index, turn in enumerate(conversation.turns):
             linked = [(ids[m.entity], m) for m in turn.mentions if m.entity in ids]
             turns.append(
-                Said(
+                Utterance(
                     turn.role,
                     turn.text,
                     turn.masked(),
@@ -92,7 +92,7 @@ def dialogues(
     return made
 
 
-def felt(turns: Sequence[Said]) -> list[FeltEntity]:
+def emotion_labelled_mentions(turns: Sequence[Utterance]) -> list[EmotionLabelledMention]:
     """The entities of `turns` in the order said, each with the emotion it was met with (ECR 4.2.1).
 
     An entity the seeker names carries the seeker's emotions of that turn; one the recommender names carries those of
@@ -105,7 +105,7 @@ def felt(turns: Sequence[Said]) -> list[FeltEntity]:
         else:
             emotions = turns[index + 1].emotions if index + 1 < len(turns) else ()
         labels, probabilities = tuple(label for label, _ in emotions), tuple(p for _, p in emotions)
-        pairs += [FeltEntity(entity, labels, probabilities, index) for entity in turn.entities]
+        pairs += [EmotionLabelledMention(entity, labels, probabilities, index) for entity in turn.entities]
     return pairs
 
 
@@ -121,16 +121,16 @@ class Context:
         it then, and how often it was named.
     """
 
-    turns: tuple[Said, ...]
+    turns: tuple[Utterance, ...]
     entities: tuple[int, ...]
     emotions: tuple[Emotions, ...]
     mentions: tuple[tuple[int, bool, int], ...]
 
     @classmethod
-    def of(cls, turns: Sequence[Said], max_entities: int) -> Context:
+    def of(cls, turns: Sequence[Utterance], max_entities: int) -> Context:
         """The context that `turns` make; the latest `max_entities` distinct entities are kept."""
         latest: dict[int, tuple[Emotions, tuple[int, bool, int]]] = {}
-        for mention in felt(turns):
+        for mention in emotion_labelled_mentions(turns):
             known, (_, _, times) = latest.pop(mention.entity, ((), (0, False, 0)))
             emotions = tuple(zip(mention.emotions, mention.probabilities, strict=True)) or known
             by_seeker = turns[mention.turn].role == Role.SEEKER
@@ -138,21 +138,21 @@ class Context:
         kept = list(latest.items())[-max_entities:] if max_entities else []
         return cls(tuple(turns), tuple(e for e, _ in kept), *(tuple(v[i] for _, v in kept) for i in range(2)))
 
-    def followed_by(self, turn: Said) -> Context:
+    def followed_by(self, turn: Utterance) -> Context:
         """The same entities, and one more turn in the text that is read."""
         return dataclasses.replace(self, turns=(*self.turns, turn))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Most of each thing a model reads: tokens, text-encoder states, entities; emotions, neighbours, copies of each."""
+    """Most of each thing a model reads: tokens, text-encoder states, entities; emotions, neighbours, cooccurring_items of each."""
 
     tokens: int
     states: int
     entities: int
     emotions: int
     neighbours: int
-    copies: int
+    cooccurring_items: int
 
 
 def fields(pad_entity: int) -> dict[str, Field]:
@@ -167,9 +167,9 @@ def fields(pad_entity: int) -> dict[str, Field]:
         "mentions": Field(0, ("E", None)),
         "neighbours": Field(pad_entity, ("E", None)),
         "neighbour_weights": Field(0, ("E", None)),
-        "mood": Field(0, (None,)),
-        "copies": Field(pad_entity, ("E", None)),
-        "copy_weights": Field(0, ("E", None)),
+        "emotion_totals": Field(0, (None,)),
+        "cooccurring_items": Field(pad_entity, ("E", None)),
+        "cooccurrence_weights": Field(0, ("E", None)),
     }
 
 
@@ -179,11 +179,11 @@ def target_fields(pad_entity: int) -> dict[str, Field]:
         "targets": Field(pad_entity, ("M",), "target_mask"),
         "target_weight": Field(0, ("M",)),
         "feedback": Field(0, ("M",)),
-        "answered": Field(pad_entity, ("F",)),
-        "answers": Field(0, ("F",)),
+        "rated_items": Field(pad_entity, ("F",)),
+        "ratings": Field(0, ("F",)),
         "reaction": Field(0, (None,)),
-        "own_items": Field(pad_entity, ("P",)),
-        "own_shift": Field(0, ("P",)),
+        "own_recommendations": Field(pad_entity, ("P",)),
+        "own_log_shift": Field(0, ("P",)),
     }
 
 
@@ -192,10 +192,12 @@ def reply_fields(pad_entity: int) -> dict[str, Field]:
     return fields(pad_entity) | {"loss_mask": Field(False, ("T",))}
 
 
-class Reader:
+class ContextFeaturizer:
     """Turns a `Context` into the arrays that the prompt encoder and the language model read."""
 
-    def __init__(self, words: Words, states: States, related: Cooccurrence, together: Cooccurrence, sizes: Sizes):
+    def __init__(
+        self, words: DialogueTokenizer, states: States, related: Cooccurrence, together: Cooccurrence, sizes: Sizes
+    ):
         """`related`: emotion-related co-occurrence; `together`: items said in one dialogue with an entity."""
         self.words, self.states, self.related, self.together, self.sizes = words, states, related, together, sizes
 
@@ -211,7 +213,7 @@ class Reader:
           tokens int32 [T], text_states float16 [S, Dt], text_ages int32 [S] (how many turns ago each was said, 1 in
           the last), entities int32 [E], emotions int32 [E, F],
           emotion_probs float32 [E, F], mentions int32 [E, 3] (see `Context`), neighbours int32 [E, K],
-          neighbour_weights float32 [E, K], copies int32 [E, C], copy_weights float32 [E, C], mood float32 [9], how
+          neighbour_weights float32 [E, K], cooccurring_items int32 [E, C], cooccurrence_weights float32 [E, C], emotion_totals float32 [9], how
           much of each emotion the seeker's turns were met with, summed up.
         """
         sizes = self.sizes
@@ -220,13 +222,13 @@ class Reader:
         for row, known in enumerate(context.emotions):
             for column, (label, probability) in enumerate(known[: sizes.emotions]):
                 emotions[row, column], probs[row, column] = label, probability
-        mood = np.zeros(len(EMOTIONS), np.float32)
+        emotion_totals = np.zeros(len(EMOTIONS), np.float32)
         for label, probability in (felt for turn in context.turns for felt in turn.emotions):
-            mood[label] += probability
+            emotion_totals[label] += probability
         entities = np.asarray(context.entities, np.int32)
         said = [turn.unit for turn in context.turns]
         neighbours, weights = self.related.neighbours(entities, sizes.neighbours, exclude)
-        copies, copy_weights = self.together.neighbours(entities, sizes.copies, exclude)
+        cooccurring_items, cooccurrence_weights = self.together.neighbours(entities, sizes.cooccurring_items, exclude)
         return {
             "tokens": np.asarray(last_turns(tokens, sizes.tokens), np.int32),
             "text_states": self.states.of(said, sizes.states),
@@ -234,12 +236,12 @@ class Reader:
             "entities": entities,
             "emotions": emotions,
             "emotion_probs": probs,
-            "mood": mood,
+            "emotion_totals": emotion_totals,
             "mentions": np.asarray(context.mentions, np.int32).reshape(-1, 3),
             "neighbours": neighbours,
             "neighbour_weights": weights,
-            "copies": copies,
-            "copy_weights": copy_weights,
+            "cooccurring_items": cooccurring_items,
+            "cooccurrence_weights": cooccurrence_weights,
         }
 
 
@@ -315,21 +317,27 @@ class Examples(Sequence):
         self,
         spoken: Sequence[Dialogue],
         rows: Sequence[Row],
-        reader: Reader,
+        featurizer: ContextFeaturizer,
         leave_out: bool,
-        answer: Callable[[Dialogue, int], Said] | None = None,
+        answer: Callable[[Dialogue, int], Utterance] | None = None,
     ):
         """Reads contexts of dialogues.
 
         Args:
           spoken: the dialogues.
           rows: which of their turns are to be predicted.
-          reader: how contexts become arrays.
+          featurizer: how contexts become arrays.
           leave_out: the dialogues are those the co-occurrence was counted on, in the same order.
           answer: (dialogue, index of the turn to be predicted) -> a turn that is read after the context.
         """
-        self.spoken, self.rows, self.reader, self.leave_out, self.answer = spoken, rows, reader, leave_out, answer
-        self.ids = [reader.words.turns([(t.role, t.text) for t in dialogue.turns]) for dialogue in spoken]
+        self.spoken, self.rows, self.featurizer, self.leave_out, self.answer = (
+            spoken,
+            rows,
+            featurizer,
+            leave_out,
+            answer,
+        )
+        self.ids = [featurizer.words.turns([(t.role, t.text) for t in dialogue.turns]) for dialogue in spoken]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -345,20 +353,20 @@ class Examples(Sequence):
     def context(self, row: Row) -> dict:
         """The context arrays of a row."""
         dialogue, tokens = self.spoken[row.dialogue], self.ids[row.dialogue][: row.turn]
-        context = Context.of(dialogue.turns[: row.turn], self.reader.sizes.entities)
+        context = Context.of(dialogue.turns[: row.turn], self.featurizer.sizes.entities)
         if self.answer is not None:
             turn = self.answer(dialogue, row.turn)
             context = context.followed_by(turn)
-            tokens = tokens + self.reader.words.turns([(turn.role, turn.text)])
+            tokens = tokens + self.featurizer.words.turns([(turn.role, turn.text)])
         exclude = row.dialogue if self.leave_out else None
-        return self.reader.context(context, tokens, exclude)
+        return self.featurizer.context(context, tokens, exclude)
 
 
 SIGNS = {Feedback.LIKE: 1, Feedback.DISLIKE: -1, Feedback.UNSAID: 0}
 """The seeker's answer as a number that a loss can multiply by."""
 
 
-def answers(dialogue: Dialogue) -> dict[int, int]:
+def ratings(dialogue: Dialogue) -> dict[int, int]:
     """The films that the seeker of a dialogue said like (1) or dislike (-1) of, whoever named them."""
     return {item: SIGNS[feedback] for turn in dialogue.turns for item, feedback in turn.films if SIGNS[feedback]}
 
@@ -375,10 +383,10 @@ def reaction(dialogue: Dialogue, turn: int) -> np.ndarray:
 class TargetExamples(Examples):
     """Examples whose answer is entities: `targets` int32 [M] and `target_weight` float32 [M] (Eq. 7).
 
-    For the losses: `feedback` int32 [M], the sign of each target's answer; `answered` and `answers` int32 [F], as the
-    function `answers`; `reaction` float32 [9]. They are of the whole dialogue: no model reads them.
+    For the losses: `feedback` int32 [M], the sign of each target's answer; `rated_items` and `ratings` int32 [F], as the
+    function `ratings`; `reaction` float32 [9]. They are of the whole dialogue: no model reads them.
 
-    `own_items` int32 [P] and `own_shift` float32 [P] take a training dialogue's own recommendations out of the items'
+    `own_recommendations` int32 [P] and `own_log_shift` float32 [P] take a training dialogue's own recommendations out of the items'
     log popularity: with them, what is to be predicted would stand in the input, as it never does at test time.
     """
 
@@ -396,16 +404,16 @@ class TargetExamples(Examples):
     def __getitem__(self, index: int) -> dict:
         row = self.rows[index]
         dialogue = self.spoken[row.dialogue]
-        own_items, own_shift = self._own(dialogue)
-        given = answers(dialogue)
+        own_recommendations, own_log_shift = self._own(dialogue)
+        given = ratings(dialogue)
         return self.context(row) | {
-            "own_items": own_items,
-            "own_shift": own_shift,
+            "own_recommendations": own_recommendations,
+            "own_log_shift": own_log_shift,
             "targets": np.asarray([entity for entity, _, _ in row.targets], np.int32),
             "target_weight": np.asarray([self.weights[feedback] for _, feedback, _ in row.targets], np.float32),
             "feedback": np.asarray([SIGNS[feedback] for _, feedback, _ in row.targets], np.int32),
-            "answered": np.asarray([*given], np.int32),
-            "answers": np.asarray([*given.values()], np.int32),
+            "rated_items": np.asarray([*given], np.int32),
+            "ratings": np.asarray([*given.values()], np.int32),
             "reaction": reaction(dialogue, row.turn),
         }
 
@@ -415,10 +423,12 @@ class ReplyExamples(Examples):
 
     def __init__(self, *args, max_reply: int):
         super().__init__(*args)
-        self.opening = len(self.reader.words.opening())
+        self.opening = len(self.featurizer.words.opening())
         said = [self.spoken[row.dialogue].turns[row.turn] for row in self.rows]
         # A reply that is cut has no end token: nothing is taught to stop in the middle.
-        self.replies = [ids[:max_reply] for ids in self.reader.words.turns([(turn.role, turn.masked) for turn in said])]
+        self.replies = [
+            ids[:max_reply] for ids in self.featurizer.words.turns([(turn.role, turn.masked) for turn in said])
+        ]
 
     def __getitem__(self, index: int) -> dict:
         arrays = self.context(self.rows[index])

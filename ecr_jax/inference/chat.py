@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ecr_jax.corpus.schema import Role, Turn
-from ecr_jax.inference.pipeline import Partner, Reply
+from ecr_jax.data.schema import Role, Turn
+from ecr_jax.inference.agent import Agent, Reply
 
 _HELP = "Say what you like to watch. /items N: at least so many films; /explain: why; /new: begin anew; /quit."
 
@@ -17,8 +17,8 @@ _HELP = "Say what you like to watch. /items N: at least so many films; /explain:
 def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
     """Talks until the seeker leaves (`/quit`, Ctrl-D or Ctrl-C)."""
     with console.status("loading the run"):
-        partner = Partner.open(run)
-        partner.replies([partner.hear([Turn(Role.SEEKER, "Hello")])])  # compiles what each reply needs
+        agent = Agent.open(run)
+        agent.replies([agent.hear([Turn(Role.SEEKER, "Hello")])])  # compiles what each reply needs
     console.print(_HELP, style="dim")
     turns: list[Turn] = []
     while True:
@@ -46,19 +46,19 @@ def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
                 console.print(_HELP, style="dim")
                 continue
         turns.append(Turn(Role.SEEKER, said))
-        (reply,) = partner.replies([partner.hear(turns)], items)
+        (reply,) = agent.replies([agent.hear(turns)], items)
         console.print("ecr: ", style="bold green", end="")
         console.print(reply.recommendation, highlight=False, markup=False)
         if reply.emotional:
             console.print(f"     {reply.emotional}", highlight=False, markup=False)
         if explain:
-            show(partner, reply, console)
+            show(agent, reply, console)
         turns.append(Turn(Role.RECOMMENDER, reply.text))
 
 
-def show(partner: Partner, reply: Reply, console: Console) -> None:
+def show(agent: Agent, reply: Reply, console: Console) -> None:
     """Prints what a reply rests on."""
-    graph = partner.ground.prepared.graph
+    graph = agent.experiment.prepared.graph
     table = Table(show_header=False, box=None, style="dim")
     rows = {
         "emotions": [f"{name} {p:.2f}" for name, p in reply.emotions],

@@ -16,7 +16,7 @@ import numpy as np
 
 from ecr_jax.inference.sampling import Rules, choose, restrict
 from ecr_jax.inference.streaming import Decode, TextStream
-from ecr_jax.models.language_model import Cache, Prefix, init_cache, logits
+from ecr_jax.models.lm.language_model import Cache, Prefix, init_cache, logits
 
 # Tokens between two looks for stop strings; those written after one are thrown away.
 _STRIDE = 8

@@ -18,7 +18,7 @@ import scipy.sparse
 from ecr_jax.files import replacing
 
 
-class FeltEntity(NamedTuple):
+class EmotionLabelledMention(NamedTuple):
     """An entity as a dialogue mentions it.
 
     Attributes:
@@ -135,13 +135,11 @@ class Cooccurrence:
     def load(cls, path: Path) -> Cooccurrence:
         """Reads what `save` wrote."""
         with np.load(path) as arrays:
-            return cls(
-                int(arrays["n_entities"]), arrays["starts"], arrays["heads"], arrays["tails"], arrays["counts"]
-            )
+            return cls(int(arrays["n_entities"]), arrays["starts"], arrays["heads"], arrays["tails"], arrays["counts"])
 
 
 def count(
-    dialogues: Iterable[Sequence[FeltEntity]],
+    dialogues: Iterable[Sequence[EmotionLabelledMention]],
     n_entities: int,
     *,
     n_f: int = 3,

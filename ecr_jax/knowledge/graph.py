@@ -465,7 +465,7 @@ def from_wikidata(db: Path, items: Sequence[str] | None = None) -> KnowledgeGrap
     """
     db = Path(db)
     if not db.is_file():
-        raise GraphError(f"{db} is missing; `ecr_jax.hub.resolve('wikidata-films')` fetches the film table")
+        raise GraphError(f"{db} is missing; `ecr_jax.pretrained.hub.resolve('wikidata-films')` fetches the film table")
     query = f"""SELECT imdbID, Title, Year, {", ".join(f'"{c}"' for c in _COLUMNS)}
                 FROM omdb LEFT JOIN tomatoes USING (ID) ORDER BY ID"""
     connection = sqlite3.connect(f"{db.resolve().as_uri()}?mode=ro", uri=True)

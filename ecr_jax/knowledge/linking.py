@@ -133,8 +133,8 @@ class EntityLinker:
         known.update(entity for entity in context if 0 <= entity < len(self._graph))
         links = []
         for span in taken:
-            entity, rivals = self._settle(span.candidates, known)
-            links.append(Link(span.start, span.end, entity, span.similarity / rivals))
+            entity, baselines = self._settle(span.candidates, known)
+            links.append(Link(span.start, span.end, entity, span.similarity / baselines))
         return sorted(links, key=lambda link: link.start)
 
     def _exact(self, text: str, tokens: list[tuple[str, int, int]]) -> tuple[list[_Span], list[_Span], list[_Span]]:

@@ -18,8 +18,8 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 
-from ecr_jax.corpus.films import FilmReview
-from ecr_jax.corpus.schema import Split
+from ecr_jax.data.films import FilmReview
+from ecr_jax.data.schema import Split
 from ecr_jax.files import replacing
 from ecr_jax.knowledge.graph import REVIEW_RELATIONS, KnowledgeGraph
 from ecr_jax.knowledge.naming import canonical_name
@@ -259,9 +259,7 @@ def _whole(sentences: Sequence[str], budget: int) -> int:
     return len(sentences)
 
 
-def prompt(
-    title: str, entities: Sequence[str], triples: Sequence[Triple], first_sentence: str, end: str = "\n"
-) -> str:
+def prompt(title: str, entities: Sequence[str], triples: Sequence[Triple], first_sentence: str, end: str = "\n") -> str:
     """What the response generator reads, in training and in answering alike.
 
     Args:

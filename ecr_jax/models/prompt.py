@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import jraph
 from flax import struct
 
-from ecr_jax.models.linear import times
+from ecr_jax.models.lm.linear import times
 from ecr_jax.models.rgcn import RGCN, encoded
 
 EMOTIONS = 9
@@ -34,7 +34,7 @@ FIDELITY: dict[str, dict[str, Any]] = {
         masked=True, cross_exponent=1.0, emotion_table="direct", emotion_fusion="linear", node_init="glorot",
         normalise=False, prefix_scale=1.0, dropout=0.0,
     ),
-    "fixed": dict(
+    "improved": dict(
         masked=True, cross_exponent=0.5, emotion_table="tower", emotion_fusion="residual", node_init="unit",
         normalise=True, prefix_scale=0.02, dropout=0.1,
     ),
@@ -95,8 +95,8 @@ class PromptConfig:
     dropout: float = 0.1
 
     @classmethod
-    def fidelity(cls, preset: str = "fixed", **fields: Any) -> PromptConfig:
-        """A config of the preset `paper`, `code` or `fixed`; `fields` win. Widths not given follow from `width`.
+    def fidelity(cls, preset: str = "improved", **fields: Any) -> PromptConfig:
+        """A config of the preset `paper`, `code` or `improved`; `fields` win. Widths not given follow from `width`.
 
         Raises:
           ValueError: there is no such preset.

@@ -16,18 +16,9 @@ import jraph
 import numpy as np
 from flax import struct
 
-from ecr_jax.models.prompt import (
-    EntityTable,
-    Fused,
-    Linear,
-    Prefix,
-    PromptConfig,
-    PromptEncoder,
-    Task,
-    masked_softmax,
-)
+from ecr_jax.models.prompt import EntityTable, Fused, Linear, Prefix, PromptConfig, PromptEncoder, Task, masked_softmax
 
-SLOTS = 32
+RECENCY_SLOTS = 32
 """How far back the order of mentions is told apart."""
 
 LanguageModel = Callable[[Mapping[str, jax.Array], Prefix], jax.Array]
@@ -37,7 +28,7 @@ A flax module is made before, outside of the callable, which only calls its `app
 FIDELITY: dict[str, dict[str, Any]] = {
     "code": dict(query="state", copy="none", walk=False, mentions=False, prior=False, liking=False),
     "paper": dict(query="state", copy="none", walk=False, mentions=False, prior=False, liking=False),
-    "fixed": dict(query="pooled", copy="mass", walk=True, mentions=True, prior=True, liking=True),
+    "improved": dict(query="pooled", copy="mass", walk=True, mentions=True, prior=True, liking=True),
 }
 """What each preset says of the fields of `HeadConfig`."""
 
@@ -52,15 +43,15 @@ class HeadConfig:
         language model is no bottleneck.
       copy: "none"; "published": the released code's optional head (co-occurrence times a scalar of each slot's
         emotion, times 0.5); "mass": a learned multiple of log(1 + c m) of the co-occurrence mass m of an item, from
-        the batch's `copies` and `copy_weights` [B, E, C] where it has them (films said together, longer rows), else
+        the batch's `cooccurring_items` and `cooccurrence_weights` [B, E, C] where it has them (films said together, longer rows), else
         from its neighbours.
       walk: a learned multiple of asinh of what reaches an item in two steps over the graph: from a mention to its facts
         (a film's director, genre, ...; anything else is its own fact), from there to the items that share them. A
         mention's weight is learned from what was felt and said about it, and may be negative; so is a relation's.
       mentions: a learned score for what the context already mentions: whether a film is named again is a choice of its
         own. It depends on who named it, how long ago, how often (the batch's `mentions` [B, E, 3]), and on its state.
-      prior: a learned multiple of a given prior of the items (log popularity), less what the batch's `own_items` and
-        `own_shift` [B, P] say of a training dialogue's own share in it.
+      prior: a learned multiple of a given prior of the items (log popularity), less what the batch's `own_recommendations` and
+        `own_log_shift` [B, P] say of a training dialogue's own share in it.
       liking: whether the seeker will like what is recommended next, a logit linear in what was said, in all and last
         (mean text states), and in what was felt. It says nothing of single films, so it moves no rank: it tells moments
         apart. What is trained for it (`losses.answer`) moves nothing else.
@@ -74,8 +65,8 @@ class HeadConfig:
     liking: bool = True
 
     @classmethod
-    def fidelity(cls, preset: str = "fixed", **fields: Any) -> HeadConfig:
-        """A config of the preset `paper`, `code` or `fixed`; `fields` win.
+    def fidelity(cls, preset: str = "improved", **fields: Any) -> HeadConfig:
+        """A config of the preset `paper`, `code` or `improved`; `fields` win.
 
         Raises:
           ValueError: there is no such preset.
@@ -165,9 +156,9 @@ def scatter(ids: jax.Array, values: jax.Array, entities: int) -> jax.Array:
 
 
 def recency(mask: jax.Array) -> jax.Array:
-    """How many real slots follow each slot: bool [B, E] -> int [B, E], 0 for the last mention, at most `SLOTS` - 1."""
+    """How many real slots follow each slot: bool [B, E] -> int [B, E], 0 for the last mention, at most `RECENCY_SLOTS` - 1."""
     count = jnp.cumsum(mask.astype(jnp.int32), axis=1)
-    return jnp.clip(count[:, -1:] - count, 0, SLOTS - 1)
+    return jnp.clip(count[:, -1:] - count, 0, RECENCY_SLOTS - 1)
 
 
 AGO, TIMES = 6, 3
@@ -181,7 +172,7 @@ def mention_kind(mentions: jax.Array) -> jax.Array:
     return (ago * 2 + by_seeker) * TIMES + times
 
 
-LIKING = 2.0
+LIKE_POWER = 2.0
 """What being liked counts for beside being recommended; settled on ReDial's validation split."""
 
 
@@ -198,9 +189,9 @@ class Scores(NamedTuple):
 
     @property
     def total(self) -> jax.Array:
-        """What candidates are ranked by, [B, I]: log p(recommended) + `LIKING` times the log odds of being liked."""
+        """What candidates are ranked by, [B, I]: log p(recommended) + `LIKE_POWER` times the log odds of being liked."""
         found = jax.nn.log_softmax(self.logits)
-        return found if self.liking is None else found + LIKING * self.liking[:, None]
+        return found if self.liking is None else found + LIKE_POWER * self.liking[:, None]
 
 
 class AttentionPool(nn.Module):
@@ -243,7 +234,7 @@ class Heads(nn.Module):
         query = state
         if c.query == "pooled":
             slots = fused.prompt.shape[1] // mask.shape[1]  # local, or local and global
-            order = self.param("recency", nn.initializers.zeros, (SLOTS,))[jnp.tile(ago, (1, slots))]
+            order = self.param("recency", nn.initializers.zeros, (RECENCY_SLOTS,))[jnp.tile(ago, (1, slots))]
             query = (
                 Linear(width, name="state")(nn.LayerNorm(name="state_norm")(state))
                 + AttentionPool(name="entity_pool")(fused.prompt, fused.mask, order)
@@ -253,11 +244,11 @@ class Heads(nn.Module):
         logits = query @ table[item_ids].T  # [B, I]
         if c.prior and item_prior is not None:
             prior = jnp.asarray(item_prior)[item_ids]  # [I]
-            if "own_items" in batch:
-                prior += scatter(columns[batch["own_items"]], batch["own_shift"], items)
+            if "own_recommendations" in batch:
+                prior += scatter(columns[batch["own_recommendations"]], batch["own_log_shift"], items)
             logits += self.param("prior_scale", nn.initializers.constant(0.5), ()) * prior
         if c.mentions:
-            scores = self.param("mention_recency", nn.initializers.zeros, (SLOTS,))[ago]
+            scores = self.param("mention_recency", nn.initializers.zeros, (RECENCY_SLOTS,))[ago]
             kinds = self.param("mention_kind", nn.initializers.zeros, (AGO * 2 * TIMES,))
             scores += kinds[mention_kind(batch["mentions"])]
             scores += Linear(1, scale=0.0, name="mention")(nn.LayerNorm(name="mention_norm")(fused.local))[..., 0]
@@ -274,14 +265,14 @@ class Heads(nn.Module):
         last = real & (batch["text_ages"] == 1)
         seen = [nn.LayerNorm(use_scale=False, use_bias=False)(mean(states, where)) for where in (real, last)]
         if self.emotions:
-            seen.append(jnp.log1p(batch["mood"].astype(states.dtype)))
+            seen.append(jnp.log1p(batch["emotion_totals"].astype(states.dtype)))
         return Linear(1, scale=0.0, name="like")(jnp.concatenate(seen, axis=-1))[:, 0]
 
     def walked(self, fused, ago, batch, item_ids, facts) -> jax.Array:
         """Logits [B, I] of the items that share facts with the mentions."""
         felt = nn.LayerNorm(name="walk_norm")(fused.prompt[:, : ago.shape[1]])  # [B, E, D]
         slots = 1.0 + Linear(1, scale=0.0, name="walk_slot")(felt)[..., 0]
-        slots *= jnp.exp(self.param("walk_recency", nn.initializers.zeros, (SLOTS,))[ago])
+        slots *= jnp.exp(self.param("walk_recency", nn.initializers.zeros, (RECENCY_SLOTS,))[ago])
         slots = jnp.where(batch["entity_mask"].astype(bool), slots, 0)
         # Two weights a relation: on the way to a fact and on the way back. The last row is "its own fact".
         weigh = jnp.exp(self.param("walk_relations", nn.initializers.zeros, (2, facts.relations + 1)))
@@ -306,9 +297,11 @@ class Heads(nn.Module):
             hidden = nn.relu(Linear(emotion_table.shape[-1] // 2, name="copy_down")(felt))
             slots = Linear(1, name="copy_out")(Linear(fused.tokens.shape[-1], name="copy_up")(hidden))  # [B, E, 1]
             return 0.5 * scatter(columns[batch["neighbours"]], slots * weights, items)
-        ids = batch.get("copies", batch["neighbours"])
-        weights = batch.get("copy_weights", weights).astype(weights.dtype)  # [B, E, C]
-        slots = jnp.exp(self.param("copy_recency", nn.initializers.zeros, (SLOTS,))[ago])[..., None]  # [B, E, 1]
+        ids = batch.get("cooccurring_items", batch["neighbours"])
+        weights = batch.get("cooccurrence_weights", weights).astype(weights.dtype)  # [B, E, C]
+        slots = jnp.exp(self.param("copy_recency", nn.initializers.zeros, (RECENCY_SLOTS,))[ago])[
+            ..., None
+        ]  # [B, E, 1]
         mass = scatter(columns[ids], slots * weights, items)
         # 100: an item that follows a mention in one of a hundred dialogues gets log 2
         unit = jnp.exp(self.param("copy_unit", nn.initializers.constant(jnp.log(100.0)), ()))

@@ -14,25 +14,25 @@ import jax
 import jax.numpy as jnp
 from rich.progress import track
 
-from ecr_jax.corpus.schema import MOVIE, Role, Split
+from ecr_jax.data.schema import MOVIE, Role, Split
 from ecr_jax.features.batches import Batches, bucket_shapes
 from ecr_jax.features.examples import (
     Dialogue,
     Examples,
     ReplyExamples,
     Row,
-    Said,
+    Utterance,
     conversation_rows,
     reply_fields,
     spread,
 )
 from ecr_jax.files import read_jsonl_rows, write_jsonl
 from ecr_jax.inference.decoding import Decoding, generate, pad_left
-from ecr_jax.models import lora
-from ecr_jax.models.lora import LoraConfig
+from ecr_jax.models.lm import lora
+from ecr_jax.models.lm.lora import LoraConfig
 from ecr_jax.models.prompt import Prefix, PromptConfig, PromptEncoder
-from ecr_jax.pretrained import Pretrained
-from ecr_jax.stages.ground import Ground
+from ecr_jax.pretrained.language_models import Pretrained
+from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_config, transfer
 from ecr_jax.stages.response import language_model_loss, mean_loss, served
 from ecr_jax.training import sharding
@@ -44,15 +44,13 @@ _CHUNK = 32
 _KEPT_EVERY = 20
 
 
-def prompt_of(ground: Ground, model: Pretrained) -> PromptConfig:
+def prompt_of(experiment: ExperimentContext, model: Pretrained) -> PromptConfig:
     """The prompt encoder of the conversation's language model."""
-    encoder, _ = ground.encoder
-    return prompt_config(ground.config, ground.prepared.graph, model.config, encoder.config.width)
+    encoder, _ = experiment.encoder
+    return prompt_config(experiment.config, experiment.prepared.graph, model.config, encoder.config.width)
 
 
-def prefix(
-    encoder: PromptEncoder, params: dict, frozen: dict, batch: dict, key: jax.Array | None = None
-) -> Prefix:
+def prefix(encoder: PromptEncoder, params: dict, frozen: dict, batch: dict, key: jax.Array | None = None) -> Prefix:
     """The conversation prompt of a batch. `key` turns dropout on."""
     return encoder.apply(
         {"params": params["encoder"]},
@@ -81,44 +79,44 @@ def language_model(params: dict, frozen: dict, config: LoraConfig, serve: bool =
     return (served if serve else lora.variables)(base, params["adapter"], config)
 
 
-def examples(ground: Ground, words: Any, split: Split, limit: int | None) -> ReplyExamples:
+def examples(experiment: ExperimentContext, words: Any, split: Split, limit: int | None) -> ReplyExamples:
     """The examples of a split, at most `limit` of them, spread evenly."""
-    spoken = ground.dialogues(split)
+    spoken = experiment.dialogues(split)
     rows = conversation_rows(spoken)
     if limit is not None:
         rows = spread(rows, limit)
-    config = ground.config.conversation
-    return ReplyExamples(spoken, rows, ground.reader(words), split == Split.TRAIN, max_reply=config.max_reply)
+    config = experiment.config.conversation
+    return ReplyExamples(spoken, rows, experiment.featurizer(words), split == Split.TRAIN, max_reply=config.max_reply)
 
 
 class Responder:
     """The trained stage: what the recommender says, u^r with its `<movie>` slots open."""
 
-    def __init__(self, ground: Ground):
+    def __init__(self, experiment: ExperimentContext):
         """Raises ValueError where the stage is not trained."""
-        path = ground.config.stage_folder("conversation") / "params.safetensors"
+        path = experiment.config.stage_folder("conversation") / "params.safetensors"
         if not path.is_file():
             raise ValueError(f"{path} is missing; run `ecr train conversation` with this config first")
-        self.ground, settings = ground, ground.config.conversation
-        model, self.words = ground.language_model(settings.language_model, settings.layers)
-        encoder = PromptEncoder(prompt_of(ground, model))
+        self.experiment, settings = experiment, experiment.config.conversation
+        model, self.words = experiment.language_model(settings.language_model, settings.layers)
+        encoder = PromptEncoder(prompt_of(experiment, model))
         params = jax.tree.map(jnp.asarray, read_params(path))
-        frozen = {"language_model": model.params, **graph_arrays(ground)}
+        frozen = {"language_model": model.params, **graph_arrays(experiment)}
         self.module, self.variables = model.module, language_model(params, frozen, settings.adapter, serve=True)
         self._frozen = {name: jax.device_put(value) for name, value in frozen.items() if name != "language_model"}
         self._prefix = jax.jit(lambda frozen, batch: prefix(encoder, params, frozen, batch))
 
     def __call__(self, contexts: Sequence[dict]) -> list[str]:
-        """The most probable reply to each context (arrays of `Reader.context`); compiles for each number of them."""
-        found = self._prefix(self._frozen, context_batch(self.ground, contexts))
+        """The most probable reply to each context (arrays of `ContextFeaturizer.context`); compiles for each number of them."""
+        found = self._prefix(self._frozen, context_batch(self.experiment, contexts))
         prompts = [[*context["tokens"].tolist(), *self.words.opening()] for context in contexts]
-        tokens, mask = pad_left(prompts, self.ground.config.recommender.max_tokens + _BUCKET)
+        tokens, mask = pad_left(prompts, self.experiment.config.recommender.max_tokens + _BUCKET)
         out = generate(
             self.module,
             self.variables,
             tokens,
             mask,
-            decoding=decoding(self.ground.config.conversation.max_reply),
+            decoding=decoding(self.experiment.config.conversation.max_reply),
             end=self.words.end,
             prefix=(found.keys, found.values),
             prefix_mask=found.mask,
@@ -131,19 +129,19 @@ def decoding(most: int) -> Decoding:
     return Decoding(max_new=most, min_new=min(4, most), no_repeat=3)
 
 
-def spoken_reply(text: str) -> Said:
+def spoken_reply(text: str) -> Utterance:
     """A reply as the recommender reads it: as released, one that has no `<movie>` slot is an empty turn."""
     said = text if MOVIE in text else ""
-    return Said(Role.RECOMMENDER, said, said)
+    return Utterance(Role.RECOMMENDER, said, said)
 
 
 def replies(
-    ground: Ground, split: Split, spoken: Sequence[Dialogue], rows: Sequence[Row]
-) -> dict[tuple[str, int], Said]:
+    experiment: ExperimentContext, split: Split, spoken: Sequence[Dialogue], rows: Sequence[Row]
+) -> dict[tuple[str, int], Utterance]:
     """What the trained stage says in the place of turns; what it said once is kept in its folder.
 
     Args:
-      ground: the experiment.
+      experiment: the experiment.
       split: which the dialogues are of.
       spoken: the dialogues.
       rows: whose turns.
@@ -154,13 +152,13 @@ def replies(
     Raises:
       ValueError: the stage is not trained.
     """
-    path = ground.config.stage_folder("conversation") / f"replies-{split.value}.jsonl"
+    path = experiment.config.stage_folder("conversation") / f"replies-{split.value}.jsonl"
     known = {(row["conversation"], row["turn"]): row["text"] for row in read_jsonl_rows(path)} if path.is_file() else {}
     places = {(spoken[row.dialogue].id, row.turn): row for row in rows}
     missing = [row for place, row in places.items() if place not in known]
     if missing:
-        responder = Responder(ground)
-        contexts = Examples(spoken, missing, ground.reader(responder.words), leave_out=False)
+        responder = Responder(experiment)
+        contexts = Examples(spoken, missing, experiment.featurizer(responder.words), leave_out=False)
         parts = range(0, len(missing), _CHUNK)
         for number, start in enumerate(track(parts, description=f"reply, {split.value}"), start=1):
             part = missing[start : start + _CHUNK]
@@ -173,19 +171,19 @@ def replies(
     return {place: spoken_reply(known[place]) for place in places}
 
 
-def train(ground: Ground) -> None:
+def train(experiment: ExperimentContext) -> None:
     """Tunes the recommendation response."""
-    config = ground.config.conversation
-    model, words = ground.language_model(config.language_model, config.layers)
-    encoder = PromptEncoder(prompt_of(ground, model))
-    size, padding = config.train.batch_size, reply_fields(len(ground.prepared.graph))
+    config = experiment.config.conversation
+    model, words = experiment.language_model(config.language_model, config.layers)
+    encoder = PromptEncoder(prompt_of(experiment, model))
+    size, padding = config.train.batch_size, reply_fields(len(experiment.prepared.graph))
     needed = None if config.train.steps is None else config.train.steps * size
-    training = examples(ground, words, Split.TRAIN, needed)
-    validation = examples(ground, words, Split.VALID, config.valid_examples)
-    limit = ground.config.recommender.max_tokens + config.max_reply
+    training = examples(experiment, words, Split.TRAIN, needed)
+    validation = examples(experiment, words, Split.VALID, config.valid_examples)
+    limit = experiment.config.recommender.max_tokens + config.max_reply
     shapes = bucket_shapes([*training, *validation], padding, {"T": (limit // 2, limit)})
     over = Batches(training, padding, shapes, size, seed=config.train.seed)
-    frozen = {"language_model": model.params, **graph_arrays(ground)}
+    frozen = {"language_model": model.params, **graph_arrays(experiment)}
     module = model.module.clone(adapter_dropout=config.adapter.dropout)
 
     def loss(params, frozen, batch, key):
@@ -195,17 +193,17 @@ def train(ground: Ground) -> None:
         given = {"prefix": (found.keys, found.values), "prefix_mask": found.mask}
         return language_model_loss(module, variables, batch, keys[1], **given)
 
-    key = ground.key("conversation")
+    key = experiment.key("conversation")
     build = jax.jit(encoder.init, static_argnums=3)
     fresh = build(key, frozen["graph"], over[0], "conversation", frozen.get("entity_text"))["params"]
     params = {
-        "encoder": transfer(fresh, ground.fused["encoder"]),
+        "encoder": transfer(fresh, experiment.fused["encoder"]),
         "movie": {"rows": model.params["embed"]["embedding"][words.movie :]},
     }
     if config.adapted:
         params["adapter"] = lora.init(key, model.params, config.adapter)
     fit(
-        ground.config.stage_folder("conversation"),
+        experiment.config.stage_folder("conversation"),
         params=params,
         frozen=frozen,
         loss=loss,
@@ -216,5 +214,5 @@ def train(ground: Ground) -> None:
         config=config.train,
         rules=(*sharding.language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
         describe=lambda ids: [training.name(index) for index in ids],
-        record=ground.recorded("conversation"),
+        record=experiment.recorded("conversation"),
     )

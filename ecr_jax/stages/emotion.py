@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.metrics import confusion_matrix, f1_score
 
-from ecr_jax.corpus.schema import Role, Split
+from ecr_jax.data.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batches import Batches, Field
-from ecr_jax.features.examples import dialogues, felt
-from ecr_jax.features.text import ROLE_WORDS
+from ecr_jax.features.examples import dialogues, emotion_labelled_mentions
+from ecr_jax.features.tokenizer import ROLE_WORDS
 from ecr_jax.files import replacing, write_json
 from ecr_jax.knowledge.cooccurrence import count
 from ecr_jax.models.classifier import Classifier
-from ecr_jax.stages.ground import Ground
+from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training.loop import fit
 
 FIELDS = {"state": Field(0, (None,)), "target": Field(0, (None,))}
@@ -35,14 +35,16 @@ def unit(text: str) -> str:
     return ROLE_WORDS[Role.SEEKER] + text
 
 
-def classifier(ground: Ground) -> Classifier:
+def classifier(experiment: ExperimentContext) -> Classifier:
     """The stage's model."""
-    return Classifier(ground.config.emotion.hidden, len(EMOTIONS))
+    return Classifier(experiment.config.emotion.hidden, len(EMOTIONS))
 
 
-def examples(ground: Ground, utterances: list[tuple[str, tuple[int, ...]]]) -> list[dict[str, np.ndarray]]:
+def examples(
+    experiment: ExperimentContext, utterances: list[tuple[str, tuple[int, ...]]]
+) -> list[dict[str, np.ndarray]]:
     """One example an utterance: its pooled `state` [D] and the `target` distribution [9]."""
-    pooled = ground.turn_states.mean([unit(text) for text, _ in utterances])
+    pooled = experiment.turn_states.mean([unit(text) for text, _ in utterances])
     targets = np.zeros((len(utterances), len(EMOTIONS)), np.float32)
     for row, (_, labels) in enumerate(utterances):
         targets[row, list(labels)] = 1 / len(labels)
@@ -70,19 +72,19 @@ def measure(probabilities: np.ndarray, labels: list[tuple[int, ...]]) -> dict:
     }
 
 
-def train(ground: Ground) -> None:
+def train(experiment: ExperimentContext) -> None:
     """Trains the classifier, measures it on validation and test utterances, labels the corpus, counts co-occurrence."""
-    config, folder = ground.config.emotion, ground.config.stage_folder("emotion")
-    utterances = {split: ground.utterances(split) for split in Split}
+    config, folder = experiment.config.emotion, experiment.config.stage_folder("emotion")
+    utterances = {split: experiment.utterances(split) for split in Split}
     missing = [split.value for split, found in utterances.items() if not found]
     if missing:
         raise ValueError(
             f"no utterances with emotions in {', '.join(missing)}: set corpus.goemotions, or give seeker turns "
             "`emotions`, and prepare again"
         )
-    made = {split: examples(ground, found) for split, found in utterances.items()}
-    model = classifier(ground)
-    params = model.init(ground.key("emotion"), made[Split.TRAIN][0]["state"][None])["params"]
+    made = {split: examples(experiment, found) for split, found in utterances.items()}
+    model = classifier(experiment)
+    params = model.init(experiment.key("emotion"), made[Split.TRAIN][0]["state"][None])["params"]
     forward = jax.jit(lambda params, state: jax.nn.softmax(model.apply({"params": params}, state)))
 
     def loss(params, frozen, batch, key):
@@ -107,7 +109,7 @@ def train(ground: Ground) -> None:
         select="recall@2",
         mode="max",
         config=config.train,
-        record=ground.recorded("emotion"),
+        record=experiment.recorded("emotion"),
     )
     write_json(
         folder / "classifier.json",
@@ -117,20 +119,20 @@ def train(ground: Ground) -> None:
             for split in (Split.VALID, Split.TEST)
         },
     )
-    _label(ground, lambda states: np.asarray(forward(result.params, states)))
+    _label(experiment, lambda states: np.asarray(forward(result.params, states)))
 
 
-def _label(ground: Ground, forward) -> None:
+def _label(experiment: ExperimentContext, forward) -> None:
     """Writes the emotions of every seeker turn, and the co-occurrence that follows from them."""
-    prepared, folder = ground.prepared, ground.config.stage_folder("emotion")
+    prepared, folder = experiment.prepared, experiment.config.stage_folder("emotion")
     places = [
         (conversation.id, index, unit(turn.text))
         for conversation in prepared.conversations
         for index, turn in enumerate(conversation.turns)
         if turn.role == Role.SEEKER
     ]
-    probabilities = forward(ground.turn_states.mean([text for _, _, text in places]))
-    chosen = [select(row, ground.config.emotion.beta) for row in probabilities]
+    probabilities = forward(experiment.turn_states.mean([text for _, _, text in places]))
+    chosen = [select(row, experiment.config.emotion.beta) for row in probabilities]
     rows = [
         {
             "conversation": conversation,
@@ -144,11 +146,11 @@ def _label(ground: Ground, forward) -> None:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
     emotions = {(row["conversation"], row["turn"]): tuple(f) for row, f in zip(rows, chosen, strict=True)}
     spoken = dialogues(prepared.split(Split.TRAIN), prepared.graph.ids, prepared.graph.items, emotions)
-    mentions = [felt(dialogue.turns) for dialogue in spoken]
-    settings = ground.config.recommender
+    mentions = [emotion_labelled_mentions(dialogue.turns) for dialogue in spoken]
+    settings = experiment.config.recommender
     directional = settings.chosen("directional")
-    count(
-        mentions, len(prepared.graph), n_f=settings.emotions, directional=directional, self_pairs=directional
-    ).save(folder / "related.npz")
+    count(mentions, len(prepared.graph), n_f=settings.emotions, directional=directional, self_pairs=directional).save(
+        folder / "emotion_cooccurrence.npz"
+    )
     said = count(mentions, len(prepared.graph), require_emotion=False)
-    said.towards(prepared.graph.items).save(folder / "together.npz")
+    said.towards(prepared.graph.items).save(folder / "cooccurrence.npz")

@@ -11,27 +11,27 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from ecr_jax import losses
-from ecr_jax.corpus.schema import Split
+from ecr_jax.data.schema import Split
 from ecr_jax.features.examples import TargetExamples, fusion_rows
+from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import recommender
-from ecr_jax.stages.ground import Ground
 from ecr_jax.training.loop import fit
 
 
-def train(ground: Ground) -> None:
+def train(experiment: ExperimentContext) -> None:
     """Pre-trains the knowledge prompt."""
-    config = ground.config.fusion
-    made = recommender.parts(ground)
+    config = experiment.config.fusion
+    made = recommender.parts(experiment)
 
     def examples(split: Split, limit: int | None = None) -> TargetExamples:
-        spoken = ground.dialogues(split)[:limit]
+        spoken = experiment.dialogues(split)[:limit]
         answer = (lambda dialogue, turn: dialogue.turns[turn]) if config.reads_turn else None
-        return recommender.examples(ground, made.words, split, spoken, fusion_rows(spoken), answer)
+        return recommender.examples(experiment, made.words, split, spoken, fusion_rows(spoken), answer)
 
     training, validation = examples(Split.TRAIN), examples(Split.VALID, config.valid_dialogues)
-    buckets = recommender.shapes(ground, training, validation)
-    over = recommender.batches(ground, training, buckets, config.train.batch_size, seed=config.train.seed)
-    looked_at = recommender.batches(ground, validation, buckets, config.train.batch_size, seed=None)
+    buckets = recommender.shapes(experiment, training, validation)
+    over = recommender.batches(experiment, training, buckets, config.train.batch_size, seed=config.train.seed)
+    looked_at = recommender.batches(experiment, validation, buckets, config.train.batch_size, seed=None)
     everything = recommender.all_entities(made)
     scorer = recommender.Scorer(made, everything, "fusion")
 
@@ -41,8 +41,8 @@ def train(ground: Ground) -> None:
         return jnp.sum(values), jnp.sum(batch["target_mask"]), {}
 
     fit(
-        ground.config.stage_folder("fusion"),
-        params=recommender.init(made, ground.key("fusion"), looked_at[0], everything, "fusion"),
+        experiment.config.stage_folder("fusion"),
+        params=recommender.init(made, experiment.key("fusion"), looked_at[0], everything, "fusion"),
         frozen=made.frozen,
         loss=loss,
         batches=over,
@@ -51,5 +51,5 @@ def train(ground: Ground) -> None:
         mode="max",
         config=config.train,
         describe=lambda ids: [training.name(index) for index in ids],
-        record=ground.recorded("fusion"),
+        record=experiment.recorded("fusion"),
     )

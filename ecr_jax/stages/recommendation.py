@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax import losses
-from ecr_jax.corpus.schema import Split
+from ecr_jax.data.schema import Split
 from ecr_jax.features.examples import Dialogue, Row, TargetExamples, recommendation_rows
+from ecr_jax.losses.expression import Objective
 from ecr_jax.models.recommender import positions
-from ecr_jax.objective import Objective
+from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
-from ecr_jax.stages.ground import Ground
 from ecr_jax.training.loop import fit
 
 
 def examples(
-    ground: Ground,
+    experiment: ExperimentContext,
     split: Split,
     rows_of: Callable[[Sequence[Dialogue]], list[Row]] = recommendation_rows,
     limit: int | None = None,
@@ -32,64 +32,73 @@ def examples(
     """The examples of a split, with what `conversation` replies if the recommender reads it.
 
     Args:
-      ground: the experiment.
+      experiment: the experiment.
       split: which.
       rows_of: dialogues -> what is to be predicted of them.
       limit: most dialogues.
     """
-    settings = ground.config.recommender
-    _, words = ground.language_model(settings.language_model, settings.layers)
-    spoken = ground.dialogues(split)[:limit]
+    settings = experiment.config.recommender
+    _, words = experiment.language_model(settings.language_model, settings.layers)
+    spoken = experiment.dialogues(split)[:limit]
     rows = rows_of(spoken)
-    if not ground.config.recommendation.use_resp:
-        return recommender.examples(ground, words, split, spoken, rows)
-    replies = conversation.replies(ground, split, spoken, rows)
+    if not experiment.config.recommendation.use_resp:
+        return recommender.examples(experiment, words, split, spoken, rows)
+    replies = conversation.replies(experiment, split, spoken, rows)
     said = sorted({turn.unit for turn in replies.values()})
-    more = ground.encode(said, ground.config.encoder.turn_tokens, "encode replies")
-    states = dataclasses.replace(ground.turn_states, more=more)
+    more = experiment.encode(said, experiment.config.encoder.turn_tokens, "encode replies")
+    states = dataclasses.replace(experiment.turn_states, more=more)
     answer = lambda dialogue, turn: replies[dialogue.id, turn]  # noqa: E731
-    return recommender.examples(ground, words, split, spoken, rows, answer, states)
+    return recommender.examples(experiment, words, split, spoken, rows, answer, states)
 
 
-def train(ground: Ground) -> None:
+def train(experiment: ExperimentContext) -> None:
     """Trains the recommender."""
-    config = ground.config.recommendation
+    config = experiment.config.recommendation
     objective = Objective(config.loss)
-    made = recommender.parts(ground)
-    training, validation = examples(ground, Split.TRAIN), examples(ground, Split.VALID, limit=config.valid_dialogues)
-    buckets, name = recommender.shapes(ground, training, validation), training.name
+    made = recommender.parts(experiment)
+    training, validation = (
+        examples(experiment, Split.TRAIN),
+        examples(experiment, Split.VALID, limit=config.valid_dialogues),
+    )
+    buckets, name = recommender.shapes(experiment, training, validation), training.name
     size = config.train.batch_size
-    needed = recommender.read_bytes(made, len(training) + len(validation), ground.config.recommender.max_tokens)
-    if made.reach == "last" and needed <= recommender.READ_LIMIT:
-        settings = ground.config.recommender
-        known = ground.read_contexts(settings.language_model, settings.layers)
+    needed = recommender.read_bytes(made, len(training) + len(validation), experiment.config.recommender.max_tokens)
+    if made.prefix_visibility == "last" and needed <= recommender.READ_LIMIT:
+        settings = experiment.config.recommender
+        known = experiment.read_contexts(settings.language_model, settings.layers)
         training, validation = (
-            recommender.Read(found, recommender.batches(ground, found, buckets, size, seed=None), made, known)
+            recommender.CachedContexts(
+                found, recommender.batches(experiment, found, buckets, size, seed=None), made, known
+            )
             for found in (training, validation)
         )
-    over = recommender.batches(ground, training, buckets, size, seed=config.train.seed)
-    looked_at = recommender.batches(ground, validation, buckets, size, seed=None)
+    over = recommender.batches(experiment, training, buckets, size, seed=config.train.seed)
+    looked_at = recommender.batches(experiment, validation, buckets, size, seed=None)
     scorer = recommender.Scorer(made, made.items, "recommendation")
     scored = made.items if config.candidates == "items" else recommender.all_entities(made)
     candidates = jnp.asarray(scored)
     # Of the graph, training encodes no more than it can ask for.
-    asked = recommender.graph_arrays(ground, recommender.met(ground)) if config.candidates == "items" else {}
-    counts = jnp.asarray(recommender.item_counts(ground)[scored], jnp.float32)
+    asked = (
+        recommender.graph_arrays(experiment, recommender.training_entities(experiment))
+        if config.candidates == "items"
+        else {}
+    )
+    counts = jnp.asarray(recommender.item_counts(experiment)[scored], jnp.float32)
 
     def loss(params, frozen, batch, key):
         scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key)
         targets, known = positions(batch["targets"], candidates)
-        answered, candidate = positions(batch["answered"], candidates)
+        rated_items, candidate = positions(batch["rated_items"], candidates)
         where = batch["target_mask"] & known
         total, count, parts = objective(
             logits=scores.logits,
-            liking=scores.liking,
+            like_logits=scores.like_logits,
             targets=targets,
             where=where,
             weights=batch["target_weight"],
             feedback=batch["feedback"],
-            answered=answered,
-            answers=batch["answers"] * candidate,
+            rated_items=rated_items,
+            ratings=batch["ratings"] * candidate,
             reaction=batch["reaction"],
             counts=counts,
             key=jax.random.fold_in(key, 1),  # the dropout's is the key itself
@@ -99,10 +108,10 @@ def train(ground: Ground) -> None:
         parts["cross_entropy"] = jnp.sum(plain) / jnp.maximum(jnp.sum(where), 1) * count
         return total, count, parts
 
-    params = recommender.init(made, ground.key("recommendation"), looked_at[0], made.items, "recommendation")
+    params = recommender.init(made, experiment.key("recommendation"), looked_at[0], made.items, "recommendation")
     fit(
-        ground.config.stage_folder("recommendation"),
-        params=recommender.transfer(params, ground.fused),
+        experiment.config.stage_folder("recommendation"),
+        params=recommender.transfer(params, experiment.fused),
         frozen=made.frozen | asked,
         loss=loss,
         batches=over,
@@ -111,5 +120,5 @@ def train(ground: Ground) -> None:
         mode="max",
         config=config.train,
         describe=lambda ids: [name(index) for index in ids],
-        record=ground.recorded("recommendation"),
+        record=experiment.recorded("recommendation"),
     )

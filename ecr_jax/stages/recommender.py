@@ -14,31 +14,31 @@ from rich.progress import track
 
 from ecr_jax import metrics
 from ecr_jax.config import Config, HeadOptions, PromptOptions
-from ecr_jax.corpus.schema import Split
+from ecr_jax.data.schema import Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes, pad_batch
 from ecr_jax.features.examples import (
     Dialogue,
     Examples,
     Row,
-    Said,
     TargetExamples,
+    Utterance,
     fields,
     recommended,
     target_fields,
 )
-from ecr_jax.features.states import States
-from ecr_jax.features.text import Words
+from ecr_jax.features.text_states import States
+from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.graph import KnowledgeGraph
-from ecr_jax.models.language_model import Cache, context_cache, read_last
+from ecr_jax.models.lm.language_model import Cache, context_cache, read_last
 from ecr_jax.models.prompt import EntityTable, Prefix, PromptConfig, Task
 from ecr_jax.models.recommender import HeadConfig, Recommender, Scores, facts_of, last_state
 from ecr_jax.models.rgcn import graphs_tuple
-from ecr_jax.stages.ground import Ground
+from ecr_jax.runs.context import ExperimentContext
 
 READ_LIMIT = 4 * 2**30
 """Bytes of read contexts that are kept in memory; where they would be more, each step reads its own again."""
 
-MOST_FACTS = 24
+FACTS_PER_ITEM = 24
 """Facts of an item that are walked over; of more the rarest are kept."""
 
 Rank = Callable[[Iterable[dict]], Iterator[tuple[dict, np.ndarray]]]
@@ -56,15 +56,15 @@ class Parts:
       frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `facts`, `item_prior` and,
         where it is used, `entity_text`.
       items: int [I] ids of the candidates, rising.
-      reach: which tokens see the prefix, see `RecommenderConfig`.
+      prefix_visibility: which tokens see the prefix, see `RecommenderConfig`.
     """
 
     model: Recommender
     language_model: Any
-    words: Words
+    words: DialogueTokenizer
     frozen: dict
     items: np.ndarray
-    reach: str
+    prefix_visibility: str
 
 
 def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
@@ -92,19 +92,21 @@ def _given(options: PromptOptions | HeadOptions) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if value is not None}
 
 
-def graph_arrays(ground: Ground, wanted: np.ndarray | None = None) -> dict:
+def graph_arrays(experiment: ExperimentContext, wanted: np.ndarray | None = None) -> dict:
     """The frozen arrays of the graph (see `graphs_tuple`): `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
-    graph = ground.prepared.graph
+    graph = experiment.prepared.graph
     arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, wanted)}
-    if ground.config.recommender.chosen("entity_text"):
-        arrays["entity_text"] = ground.entity_text
+    if experiment.config.recommender.chosen("entity_text"):
+        arrays["entity_text"] = experiment.entity_text
     return arrays
 
 
-def met(ground: Ground) -> np.ndarray:
+def training_entities(experiment: ExperimentContext) -> np.ndarray:
     """The entities that training dialogues mention, the items and the padding entity: all that a step may ask for."""
-    said = [entity for dialogue in ground.dialogues(Split.TRAIN) for turn in dialogue.turns for entity in turn.entities]
-    graph = ground.prepared.graph
+    said = [
+        entity for dialogue in experiment.dialogues(Split.TRAIN) for turn in dialogue.turns for entity in turn.entities
+    ]
+    graph = experiment.prepared.graph
     return np.union1d(np.asarray([*said, len(graph)], np.int32), graph.items)
 
 
@@ -113,31 +115,31 @@ def all_entities(made: Parts) -> np.ndarray:
     return np.arange(made.model.prompt.entities + (not made.model.prompt.masked), dtype=np.int32)
 
 
-def item_counts(ground: Ground) -> np.ndarray:
+def item_counts(experiment: ExperimentContext) -> np.ndarray:
     """How often each entity is recommended in the train split, add-half. float64 [N + 1]."""
-    counts = np.full(len(ground.prepared.graph) + 1, 0.5)
-    for item, number in recommended(ground.dialogues(Split.TRAIN)).items():
+    counts = np.full(len(experiment.prepared.graph) + 1, 0.5)
+    for item, number in recommended(experiment.dialogues(Split.TRAIN)).items():
         counts[item] += number
     return counts
 
 
-def parts(ground: Ground) -> Parts:
+def parts(experiment: ExperimentContext) -> Parts:
     """Builds the recommender of an experiment."""
-    settings, graph = ground.config.recommender, ground.prepared.graph
-    pretrained, words = ground.language_model(settings.language_model, settings.layers)
-    encoder, _ = ground.encoder
+    settings, graph = experiment.config.recommender, experiment.prepared.graph
+    pretrained, words = experiment.language_model(settings.language_model, settings.layers)
+    encoder, _ = experiment.encoder
     model = Recommender(
-        prompt_config(ground.config, graph, pretrained.config, encoder.config.width),
-        head_config(ground.config),
+        prompt_config(experiment.config, graph, pretrained.config, encoder.config.width),
+        head_config(experiment.config),
     )
     frozen = {
         "language_model": pretrained.params,
-        "item_prior": np.log(2 * item_counts(ground)).astype(np.float32),
-        "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), MOST_FACTS),
-        **graph_arrays(ground),
+        "item_prior": np.log(2 * item_counts(experiment)).astype(np.float32),
+        "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), FACTS_PER_ITEM),
+        **graph_arrays(experiment),
     }
     items = np.asarray(graph.items, np.int32)
-    return Parts(model, pretrained.module, words, frozen, items, settings.chosen("reach"))
+    return Parts(model, pretrained.module, words, frozen, items, settings.chosen("prefix_visibility"))
 
 
 def scores(
@@ -170,7 +172,7 @@ def _read(made: Parts, params: dict, batch: dict, prefix: Prefix) -> jax.Array:
     """The language model's state [B, D] of the last context token, behind the prefix."""
     module, tokens, mask = made.language_model, batch["tokens"], batch["token_mask"]
     layers = prefix.keys, prefix.values
-    if made.reach == "all":
+    if made.prefix_visibility == "all":
         return last_state(module.apply({"params": params}, tokens, mask, layers, prefix.mask).hidden, mask)
     if "past" in batch:
         keys, values = jnp.moveaxis(batch["past"].astype(prefix.keys.dtype), (1, 2), (0, 1))  # [2, L, B, Hkv, T, Dh]
@@ -208,18 +210,18 @@ def transfer(new: dict, old: dict) -> dict:
 
 
 def examples(
-    ground: Ground,
-    words: Words,
+    experiment: ExperimentContext,
+    words: DialogueTokenizer,
     split: Split,
     spoken: Sequence[Dialogue],
     rows: Sequence[Row],
-    answer: Callable[[Dialogue, int], Said] | None = None,
+    answer: Callable[[Dialogue, int], Utterance] | None = None,
     states: States | None = None,
 ) -> TargetExamples:
     """The examples of rows of a split's first dialogues.
 
     Args:
-      ground: the experiment.
+      experiment: the experiment.
       words: the language model's tokenizer.
       split: which.
       spoken: its dialogues, as many as are wanted.
@@ -227,26 +229,26 @@ def examples(
       answer: a turn that is read after each context, see `Examples`.
       states: of all that is read, where it is not the corpus alone.
     """
-    weights = ground.config.recommendation.weights
+    weights = experiment.config.recommendation.weights
     by_feedback = {"like": weights.like, "dislike": weights.dislike, "unsaid": weights.unsaid}
-    given = spoken, rows, ground.reader(words, states), split == Split.TRAIN, answer
-    return TargetExamples(*given, weights=by_feedback, counts=item_counts(ground))
+    given = spoken, rows, experiment.featurizer(words, states), split == Split.TRAIN, answer
+    return TargetExamples(*given, weights=by_feedback, counts=item_counts(experiment))
 
 
-def context_batch(ground: Ground, contexts: Sequence[dict]) -> dict:
+def context_batch(experiment: ExperimentContext, contexts: Sequence[dict]) -> dict:
     """One batch of contexts, all of them rows of the longest shape."""
-    settings, padding = ground.config.recommender, fields(len(ground.prepared.graph))
+    settings, padding = experiment.config.recommender, fields(len(experiment.prepared.graph))
     shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
     return pad_batch(contexts, range(len(contexts)), padding, shape, len(contexts))
 
 
 def read_bytes(made: Parts, contexts: int, tokens: int) -> int:
-    """Memory that `Read` takes for so many contexts of so many tokens."""
+    """Memory that `CachedContexts` takes for so many contexts of so many tokens."""
     model = made.language_model.config
     return 2 * model.layers * model.kv_heads * model.head_dim * 2 * tokens * contexts
 
 
-class Read(Sequence):
+class CachedContexts(Sequence):
     """Examples with what the frozen language model made of their contexts: `past` float16 [2, L, Hkv, T, Dh].
 
     Computed once, in the buckets that training will use, it spares every later step the forward pass over the context.
@@ -280,17 +282,19 @@ class Read(Sequence):
         return self.examples[index] | {"past": self.past[index]}
 
 
-def shapes(ground: Ground, *sets: Examples) -> tuple[dict[str, int], ...]:
+def shapes(experiment: ExperimentContext, *sets: Examples) -> tuple[dict[str, int], ...]:
     """The two length buckets that serve all of these examples."""
     every = [example for examples in sets for example in examples]
-    limit = ground.config.recommender.max_tokens
-    return bucket_shapes(every, target_fields(len(ground.prepared.graph)), {"T": (limit // 2, limit)})
+    limit = experiment.config.recommender.max_tokens
+    return bucket_shapes(every, target_fields(len(experiment.prepared.graph)), {"T": (limit // 2, limit)})
 
 
-def batches(ground: Ground, made: TargetExamples | Read, buckets, size: int, *, seed: int | None) -> Batches:
+def batches(
+    experiment: ExperimentContext, made: TargetExamples | CachedContexts, buckets, size: int, *, seed: int | None
+) -> Batches:
     """Batches of target examples; `seed` None: once, in order."""
-    padding = target_fields(len(ground.prepared.graph))
-    if isinstance(made, Read):
+    padding = target_fields(len(experiment.prepared.graph))
+    if isinstance(made, CachedContexts):
         padding["past"] = Field(0, (None, None, None, "T", None))
     if seed is None:
         return Batches(made, padding, buckets, size, shuffle=False, epochs=1)
@@ -307,9 +311,9 @@ class Scorer:
             lambda params, graph, text: made.model.apply({"params": params}, graph, text, method="entity_table")
         )
         self._rank = jax.jit(
-            lambda params, frozen, table, batch, items: scores(
-                made, params, frozen, batch, items, task, table=table
-            ).total
+            lambda params, frozen, table, batch, items: (
+                scores(made, params, frozen, batch, items, task, table=table).total
+            )
         )
 
     def of(self, params: dict) -> Rank:

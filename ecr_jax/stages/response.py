@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecr_jax import losses
-from ecr_jax.corpus.schema import MOVIE, Role, Split
+from ecr_jax.data.schema import MOVIE, Role, Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes
-from ecr_jax.features.text import Words
+from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.reviews import Review, prompt
-from ecr_jax.models import lora, quantized
-from ecr_jax.models.language_model import head
-from ecr_jax.models.lora import LoraConfig
-from ecr_jax.stages.ground import Ground
+from ecr_jax.models.lm import lora, quantized
+from ecr_jax.models.lm.language_model import head
+from ecr_jax.models.lm.lora import LoraConfig
+from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 
@@ -36,29 +36,31 @@ def served(base: dict, adapter: dict, config: LoraConfig) -> dict:
     return {"params": lora.merge(base, adapter, config)}
 
 
-def prompt_ids(words: Words, review_prompt: str, limit: int) -> list[int]:
+def prompt_ids(words: DialogueTokenizer, review_prompt: str, limit: int) -> list[int]:
     """Token ids of a generator prompt; of one that is too long the beginning is kept, and its last line's end."""
     ids = words.encode([review_prompt])[0]
     return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
 
 
-def first_sentences(ground: Ground) -> list[str]:
+def first_sentences(experiment: ExperimentContext) -> list[str]:
     """What recommenders of the train split say with one `<movie>` in it: the templates of the first sentence (H12)."""
     said = {
         turn.masked()
-        for conversation in ground.prepared.split(Split.TRAIN)
+        for conversation in experiment.prepared.split(Split.TRAIN)
         for turn in conversation.turns
         if turn.role == Role.RECOMMENDER
     }
     return sorted(text for text in said if text.count(MOVIE) == 1 and 4 <= len(text.split()) <= 24)
 
 
-def examples(ground: Ground, words: Words, reviews: Sequence[Review]) -> list[dict[str, np.ndarray]]:
+def examples(
+    experiment: ExperimentContext, words: DialogueTokenizer, reviews: Sequence[Review]
+) -> list[dict[str, np.ndarray]]:
     """One example a review: `tokens` of prompt and review, `loss_mask` over the review."""
-    config, templates = ground.config.response, first_sentences(ground)
+    config, templates = experiment.config.response, first_sentences(experiment)
     made = []
     for index, review in enumerate(reviews):
-        rng = np.random.default_rng((ground.config.seed, index))
+        rng = np.random.default_rng((experiment.config.seed, index))
         first = templates[rng.integers(len(templates))].replace("<movie>", review.title) if templates else review.title
         text = prompt(review.title, review.entities[: config.entities], review.triples[: config.triples], first)
         before = prompt_ids(words, text, config.max_prompt)
@@ -75,19 +77,19 @@ def language_model_loss(module: Any, variables: dict, batch: dict, key: jax.Arra
     out = module.apply(variables, batch["tokens"], batch["token_mask"], rngs=rngs, **prefix)
     marked = batch["loss_mask"] & batch["token_mask"]
     scored = head(variables["params"])
-    total, hits = losses.language_model(hidden=out.hidden, head=scored, tokens=batch["tokens"], where=marked)
+    total, hits = losses.next_token_cross_entropy(hidden=out.hidden, head=scored, tokens=batch["tokens"], where=marked)
     return total, jnp.sum(marked[:, 1:]), {"accuracy": hits}
 
 
-def train(ground: Ground) -> None:
+def train(experiment: ExperimentContext) -> None:
     """Tunes the generator."""
-    config, store = ground.config.response, ground.prepared.reviews
+    config, store = experiment.config.response, experiment.prepared.reviews
     if not len(store):
         raise ValueError("the prepared corpus has no reviews; set corpus.reviews and prepare again")
-    model, words = ground.language_model(config.language_model, None, dtype=config.dtype, quantize=config.quantize)
+    model, words = experiment.language_model(config.language_model, None, dtype=config.dtype, quantize=config.quantize)
     module = model.module.clone(adapter_dropout=config.adapter.dropout, remat=config.remat)
-    training = examples(ground, words, store.of_split(Split.TRAIN))
-    validation = examples(ground, words, store.of_split(Split.VALID)[: config.valid_examples])
+    training = examples(experiment, words, store.of_split(Split.TRAIN))
+    validation = examples(experiment, words, store.of_split(Split.VALID)[: config.valid_examples])
     limit = config.max_prompt + config.max_review
     shapes = bucket_shapes([*training, *validation], FIELDS, {"T": (limit // 2, 3 * limit // 4, limit)})
     size = config.train.batch_size
@@ -98,8 +100,8 @@ def train(ground: Ground) -> None:
 
     frozen = {"language_model": model.params}
     fit(
-        ground.config.stage_folder("response"),
-        params={"adapter": lora.init(ground.key("response"), model.params, config.adapter)},
+        experiment.config.stage_folder("response"),
+        params={"adapter": lora.init(experiment.key("response"), model.params, config.adapter)},
         frozen=frozen,
         loss=loss,
         batches=Batches(training, FIELDS, shapes, size, seed=config.train.seed),
@@ -108,7 +110,7 @@ def train(ground: Ground) -> None:
         mode="min",
         config=config.train,
         rules=(*sharding.language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
-        record=ground.recorded("response"),
+        record=experiment.recorded("response"),
     )
 
 

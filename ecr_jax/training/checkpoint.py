@@ -65,10 +65,15 @@ class Checkpoints:
         about = self._checkpointer.metadata(self.latest)
         saved, expected = _described(about.metadata["params"]), _described(state["params"])
         if saved != expected:
-            changed = [f"{name}: saved {saved.get(name, 'not at all')}, expected {expected.get(name, 'not at all')}"
-                       for name in sorted(saved.keys() | expected.keys()) if saved.get(name) != expected.get(name)]
-            raise ValueError(f"{about.path} is of another model ({'; '.join(changed)}): train in another directory, or "
-                             f"remove the run to begin anew")
+            changed = [
+                f"{name}: saved {saved.get(name, 'not at all')}, expected {expected.get(name, 'not at all')}"
+                for name in sorted(saved.keys() | expected.keys())
+                if saved.get(name) != expected.get(name)
+            ]
+            raise ValueError(
+                f"{about.path} is of another model ({'; '.join(changed)}): train in another directory, or "
+                f"remove the run to begin anew"
+            )
         abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, placement
         )

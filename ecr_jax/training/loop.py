@@ -69,8 +69,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"train.epochs={self.epochs}, train.steps={self.steps}: give one of the two")
-        for name in ("epochs", "steps", "batch_size", "accumulation", "eval_every", "patience", "checkpoint_every",
-                     "checkpoint_seconds", "keep"):
+        for name in (
+            "epochs",
+            "steps",
+            "batch_size",
+            "accumulation",
+            "eval_every",
+            "patience",
+            "checkpoint_every",
+            "checkpoint_seconds",
+            "keep",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"train.{name}={value!r}: must be above 0")
@@ -257,15 +266,20 @@ def _same_config(directory: Path, config: dict[str, Any]) -> None:
         files.write_json(path, config)
         return
     if changed := differences(json.loads(path.read_text(encoding="utf-8")), config):
-        raise ValueError(f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another "
-                         f"directory, the same configuration, or remove the run to begin anew (--force)")
+        raise ValueError(
+            f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another "
+            f"directory, the same configuration, or remove the run to begin anew (--force)"
+        )
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two records of settings, as "train.seed: 7 → 8"; on how many devices is left out."""
     before, now = _flat(before), _flat(now)
-    return [f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not re.search(r"(^|\.)train\.sharding\.", name)]
+    return [
+        f"{name}: {before.get(name)!r} → {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and not re.search(r"(^|\.)train\.sharding\.", name)
+    ]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -290,8 +304,10 @@ def _spread(tree: Tree, placement: Tree, mesh: Mesh, strategy: str) -> str:
     held, whole = sharding.bytes_on_a_device(tree, placement), sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
     over = " x ".join(f"{size} {name}" for name, size in mesh.shape.items())
     if held == whole:
-        raise ValueError(f"train.sharding.strategy={strategy!r} splits nothing over {over} devices: this stage has no "
-                         f"rules for its parameters, or none of their axes divides; take 'data'")
+        raise ValueError(
+            f"train.sharding.strategy={strategy!r} splits nothing over {over} devices: this stage has no "
+            f"rules for its parameters, or none of their axes divides; take 'data'"
+        )
     return f"{strategy} over {over} devices: each holds {held / 2**20:,.0f} of {whole / 2**20:,.0f} MB of parameters"
 
 
@@ -300,8 +316,10 @@ def _check_sizes(batches: Batches, config: TrainConfig, mesh: Mesh, steps: int) 
     if batches.batch_size != config.batch_size:
         raise ValueError(f"the batches have {batches.batch_size} rows, train.batch_size={config.batch_size}")
     if config.batch_size % (ways * config.accumulation):
-        raise ValueError(f"train.batch_size={config.batch_size}: must be a multiple of devices x train.accumulation = "
-                         f"{ways} x {config.accumulation}, or pass a mesh of fewer devices")
+        raise ValueError(
+            f"train.batch_size={config.batch_size}: must be a multiple of devices x train.accumulation = "
+            f"{ways} x {config.accumulation}, or pass a mesh of fewer devices"
+        )
     if len(batches) < steps:
         raise ValueError(f"{len(batches)} batches are too few for {steps} steps: build them with epochs=None")
 

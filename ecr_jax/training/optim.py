@@ -112,7 +112,10 @@ def make_optimizer(config: OptimConfig, steps: int, params: Tree) -> optax.Gradi
         optax.stateless(
             lambda updates, values: jax.tree.map(
                 lambda u, p, decay, factor: factor * (u + config.weight_decay * p if decay else u),
-                updates, values, decays, factors,
+                updates,
+                values,
+                decays,
+                factors,
             )
         ),
         optax.scale_by_learning_rate(learning_rate(config, steps)),

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ecr_jax.models import bert, gpt2, llama, lora
-from ecr_jax.models.convert import LanguageConfig
+from ecr_jax.models.lm import bert, gpt2, llama, lora
+from ecr_jax.models.lm.convert import LanguageConfig
 
 Tree = Any
 Strategy = Literal["data", "fsdp", "tensor", "fsdp_tensor"]
@@ -73,8 +73,10 @@ class ShardingConfig:
         if self.strategy in ("tensor", "fsdp_tensor") and self.model < 2:
             raise ValueError(f"sharding.model={self.model}: {self.strategy!r} needs 2 or more devices on `model`")
         if self.strategy in ("data", "fsdp") and self.model != 1:
-            raise ValueError(f"sharding.model={self.model}: {self.strategy!r} splits nothing over `model`; "
-                             f"give 1, or take 'tensor' or 'fsdp_tensor'")
+            raise ValueError(
+                f"sharding.model={self.model}: {self.strategy!r} splits nothing over `model`; "
+                f"give 1, or take 'tensor' or 'fsdp_tensor'"
+            )
 
 
 def language_model_rules(config: LanguageConfig, under: str = "") -> Rules:
@@ -142,14 +144,16 @@ def shardings(tree: Tree, rules: Rules, mesh: Mesh, strategy: Strategy = "data")
             that collide on one axis of the mesh, or a mesh without an axis that the strategy needs.
     """
     axes = match(tree, rules, "sharding rules")
-    return jax.tree.map(lambda name, leaf, found: _sharding(name, np.shape(leaf), found, mesh, strategy),
-                        names(tree), tree, axes)
+    return jax.tree.map(
+        lambda name, leaf, found: _sharding(name, np.shape(leaf), found, mesh, strategy), names(tree), tree, axes
+    )
 
 
 def bytes_on_a_device(tree: Tree, placement: Tree) -> int:
     """Bytes that one device holds of a tree placed so."""
-    sizes = jax.tree.map(lambda leaf, place: np.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
-                         tree, placement)
+    sizes = jax.tree.map(
+        lambda leaf, place: np.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize, tree, placement
+    )
     return int(sum(jax.tree.leaves(sizes)))
 
 
@@ -164,7 +168,7 @@ def by_row(mesh: Mesh) -> NamedSharding:
 
 
 def shard_tree(tree: Tree, placement: Tree) -> Tree:
-    """Puts the arrays where `placement` says, always as copies: a donated result leaves the caller's arrays alone."""
+    """Puts the arrays where `placement` says, always as cooccurring_items: a donated result leaves the caller's arrays alone."""
     return jax.device_put(tree, placement, may_alias=False)
 
 

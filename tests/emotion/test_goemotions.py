@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecr_jax.corpus.schema import CorpusError, Split
+from ecr_jax.data.schema import CorpusError, Split
 from ecr_jax.emotion import goemotions
 from ecr_jax.emotion.labels import EMOTIONS
 

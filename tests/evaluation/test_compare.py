@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ecr_jax.corpus.schema import Feedback, Split
+from ecr_jax.data.schema import Feedback, Split
 from ecr_jax.evaluation import predictions, report
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.compare import Group, compare

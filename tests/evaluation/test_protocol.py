@@ -1,8 +1,8 @@
 """Whose targets a protocol ranks for."""
 
-from ecr_jax.corpus.schema import Feedback, Role, Split
+from ecr_jax.data.schema import Feedback, Role, Split
 from ecr_jax.evaluation.protocol import PROTOCOLS, mention_rows
-from ecr_jax.features.examples import Dialogue, Said, recommendation_rows
+from ecr_jax.features.examples import Dialogue, Utterance, recommendation_rows
 
 LIKE, DISLIKE = Feedback.LIKE, Feedback.DISLIKE
 
@@ -10,11 +10,11 @@ LIKE, DISLIKE = Feedback.LIKE, Feedback.DISLIKE
 def spoken():
     """A recommender opens, is answered, names 3 twice and 5, and later 3 again."""
     turns = (
-        Said(Role.RECOMMENDER, "", "", (2,), ((2, LIKE),)),
-        Said(Role.SEEKER, "", "", (5,), ((5, LIKE),)),
-        Said(Role.RECOMMENDER, "", "", (3, 9, 5, 3), ((3, DISLIKE), (5, LIKE), (3, DISLIKE))),
-        Said(Role.SEEKER, "", ""),
-        Said(Role.RECOMMENDER, "", "", (3,), ((3, DISLIKE),)),
+        Utterance(Role.RECOMMENDER, "", "", (2,), ((2, LIKE),)),
+        Utterance(Role.SEEKER, "", "", (5,), ((5, LIKE),)),
+        Utterance(Role.RECOMMENDER, "", "", (3, 9, 5, 3), ((3, DISLIKE), (5, LIKE), (3, DISLIKE))),
+        Utterance(Role.SEEKER, "", ""),
+        Utterance(Role.RECOMMENDER, "", "", (3,), ((3, DISLIKE),)),
     )
     return [Dialogue("a", Split.TEST, turns)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecr_jax import metrics
-from ecr_jax.corpus.schema import Feedback
+from ecr_jax.data.schema import Feedback
 from ecr_jax.evaluation import predictions, ranking
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction, Target

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ecr_jax.corpus.schema import Feedback
+from ecr_jax.data.schema import Feedback
 from ecr_jax.evaluation import report
 from ecr_jax.evaluation.predictions import Prediction
 from ecr_jax.evaluation.report import Reply, Row
@@ -99,7 +99,7 @@ def test_written(built, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page and "Heat (1995)" in page and "bleu@1" in page and "abc" in page
     assert "I &lt;b&gt;love&lt;/b&gt; heists" in page
-    assert "src=" not in page and "href=\"http" not in page
+    assert "src=" not in page and 'href="http' not in page
     again = report.html(built)
     assert again == page
 

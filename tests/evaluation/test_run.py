@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 
 from ecr_jax import config as configs
-from ecr_jax.corpus.schema import Split
+from ecr_jax.data.prepare import prepare
+from ecr_jax.data.schema import Split
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation import predictions, run
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.features.examples import recommended
 from ecr_jax.files import read_jsonl_rows
-from ecr_jax.prepare import prepare
-from ecr_jax.stages.ground import Ground
+from ecr_jax.runs.context import ExperimentContext
 from tests import tiny
 
 
@@ -54,13 +54,13 @@ def measured(prepared, tmp_path, monkeypatch):
     figures |= {"utterances": 9, "confusion": np.eye(9, dtype=int).tolist()}
     classifier = {split.value: figures for split in Split}
     (config.stage_folder("emotion") / "classifier.json").write_text(json.dumps(classifier))
-    ground = Ground(config)
-    ground.emotions = {}
+    experiment = ExperimentContext(config)
+    experiment.emotions = {}
     calls = []
 
-    def ranked(partner, split, by):
+    def ranked(agent, split, by):
         calls.append((split, by.name))
-        spoken, items = ground.dialogues(split), np.asarray(ground.prepared.graph.items)
+        spoken, items = experiment.dialogues(split), np.asarray(experiment.prepared.graph.items)
         targets = [target for row in by.rows(spoken) for target in run._targets(spoken, row)]
         shares = np.tile(np.linspace(0.3, 0.0, len(items)), (len(targets), 1))
         return predictions.predictions("ecr", targets, shares, items, ties=by.ties)
@@ -69,12 +69,12 @@ def measured(prepared, tmp_path, monkeypatch):
 
     def evaluate(split=Split.TEST, changed=None, **options):
         console = Console(file=io.StringIO(), width=300)
-        ground.config = changed or config
-        partner = SimpleNamespace(ground=ground, config=ground.config)
-        report = run.evaluate(ground.config, split=split, console=console, partner=partner, **options)
+        experiment.config = changed or config
+        agent = SimpleNamespace(experiment=experiment, config=experiment.config)
+        report = run.evaluate(experiment.config, split=split, console=console, agent=agent, **options)
         return report, console.file.getvalue()
 
-    return SimpleNamespace(evaluate=evaluate, calls=calls, config=config, ground=ground)
+    return SimpleNamespace(evaluate=evaluate, calls=calls, config=config, experiment=experiment)
 
 
 def test_a_split_is_read_once(measured):
@@ -128,9 +128,9 @@ def test_published_protocol_has_a_folder_and_names_of_its_own(measured):
 def test_catalogue_counts_training_targets(measured):
     measured.evaluate()
     found = Catalogue.load(measured.config.stage_folder("test"))
-    assert found.items.tolist() == measured.ground.prepared.graph.items.tolist()
+    assert found.items.tolist() == measured.experiment.prepared.graph.items.tolist()
     assert dict(zip(found.items.tolist(), found.counts.tolist(), strict=True)) == {
-        item: recommended(measured.ground.dialogues(Split.TRAIN))[item] for item in found.items.tolist()
+        item: recommended(measured.experiment.dialogues(Split.TRAIN))[item] for item in found.items.tolist()
     }
 
 
@@ -142,9 +142,7 @@ def test_what_replies_need_may_be_missing(measured):
     assert report.value("ecr", "recall@10") is not None and report.value("classifier", "emotion_accuracy").value == 0.5
     assert set(report.provenance["stages"]) == {"prepare", "emotion", "recommendation"}
     assert tuple(report.confusion) == EMOTIONS
-    none = dataclasses.replace(
-        measured.config, evaluation=configs.EvaluationConfig(resamples=10, replies=0, shown=0)
-    )
+    none = dataclasses.replace(measured.config, evaluation=configs.EvaluationConfig(resamples=10, replies=0, shown=0))
     assert "left out" not in measured.evaluate(changed=none)[0].provenance  # nobody asked for replies
 
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ecr_jax.inference.chat_template import chat_ids
-from ecr_jax.pretrained import load_tokenizer
+from ecr_jax.pretrained.language_models import load_tokenizer
 
 LLAMA_2 = (
     "{{ bos_token }}{% for message in messages %}"

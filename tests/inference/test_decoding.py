@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ecr_jax.inference.decoding import Decoding, advance, generate, pad_left, prefill, stream
-from ecr_jax.models import convert, gpt2
-from ecr_jax.models.language_model import logits
+from ecr_jax.models.lm import convert, gpt2
+from ecr_jax.models.lm.language_model import logits
 from tests import tiny
 from tests.inference.test_sampling import completes
 from tests.models.published import Published

@@ -8,10 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from ecr_jax.inference.beam import beam_search
 from ecr_jax.inference.decoding import Decoding, generate, pad_left
 from ecr_jax.inference.sampling import heated, restrict
-from ecr_jax.models import convert
+from ecr_jax.models.lm import convert
 
 pytestmark = pytest.mark.parity
 
@@ -118,30 +117,3 @@ def test_what_is_sampled_from(both, theirs, ours):
     found = np.asarray(jax.nn.softmax(jax.jit(heated)(kept, rules)))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_array_equal(found > 0, expected > 0)
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours", "beams"),
-    [
-        (dict(), dict(), 3),
-        (dict(early_stopping=True), dict(), 3),
-        (dict(early_stopping="never", length_penalty=2.0), dict(), 3),
-        (dict(length_penalty=-1.0), dict(), 3),
-        (dict(length_penalty=0.0, more_ends=[9, 22]), dict(), 2),
-        (dict(no_repeat_ngram_size=2, early_stopping=True), dict(no_repeat=2, no_repeat_prompt=True), 3),
-        (dict(repetition_penalty=1.3, min_new_tokens=4), dict(repetition_penalty=1.3, min_new=4), 5),
-    ],
-)
-def test_beams(both, theirs, ours, beams):
-    shared = {name: theirs[name] for name in ("early_stopping", "length_penalty") if name in theirs}
-    ends = [both.end, *theirs.get("more_ends", ())]
-    given = {name: value for name, value in theirs.items() if name != "more_ends"} | {"eos_token_id": ends}
-    expected, scores = generated(both, do_sample=False, num_beams=beams, num_return_sequences=beams, **given)
-    found = beam_search(
-        both.module, both.variables, *pad_left(PROMPTS, 6), decoding=Decoding(max_new=NEW, **ours),
-        end=ends, beams=beams, **shared,
-    )  # fmt: skip
-    np.testing.assert_array_equal(found.tokens, expected.reshape(len(PROMPTS), beams, NEW))
-    lengths = (found.tokens != both.end).sum(axis=2)
-    assert lengths.min() < NEW and len(np.unique(lengths)) > 1  # they do end
-    np.testing.assert_allclose(found.scores, scores.numpy().reshape(len(PROMPTS), beams), rtol=1e-4)

@@ -5,12 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from ecr_jax.corpus.schema import Role
-from ecr_jax.features.examples import Said, felt
-from ecr_jax.knowledge.cooccurrence import Cooccurrence, FeltEntity, count
+from ecr_jax.data.schema import Role
+from ecr_jax.features.examples import Utterance, emotion_labelled_mentions
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count
 
-A = [FeltEntity(0, (1, 2)), FeltEntity(1, (2,)), FeltEntity(2, (3,)), FeltEntity(0, (3, 2)), FeltEntity(3, ())]
-B = [FeltEntity(0, (5,)), FeltEntity(2, (5,))]
+A = [
+    EmotionLabelledMention(0, (1, 2)),
+    EmotionLabelledMention(1, (2,)),
+    EmotionLabelledMention(2, (3,)),
+    EmotionLabelledMention(0, (3, 2)),
+    EmotionLabelledMention(3, ()),
+]
+B = [EmotionLabelledMention(0, (5,)), EmotionLabelledMention(2, (5,))]
 
 
 def test_by_hand():
@@ -39,7 +45,9 @@ def random_dialogues(seed, n=25, n_entities=12):
     rng = np.random.default_rng(seed)
     return [
         [
-            FeltEntity(int(rng.integers(n_entities)), tuple(rng.permutation(5)[: rng.integers(0, 4)].tolist()))
+            EmotionLabelledMention(
+                int(rng.integers(n_entities)), tuple(rng.permutation(5)[: rng.integers(0, 4)].tolist())
+            )
             for _ in range(rng.integers(0, 9))
         ]
         for _ in range(n)
@@ -88,7 +96,7 @@ def test_nothing_to_count():
 
 def test_unknown_entity_is_refused():
     with pytest.raises(ValueError, match="dialogue 1 has entity ids from 0 to 9.*0 to 3"):
-        count([A, [FeltEntity(0, ()), FeltEntity(9, ())]], 4)
+        count([A, [EmotionLabelledMention(0, ()), EmotionLabelledMention(9, ())]], 4)
 
 
 def published_dialogue(raw, ids, order):
@@ -104,7 +112,7 @@ def published_dialogue(raw, ids, order):
         if turns and turns[-1].role == role:
             last = turns.pop()
             entities, emotions = last.entities + entities, last.emotions + emotions
-        turns.append(Said(role, "", "", entities, (), emotions))
+        turns.append(Utterance(role, "", "", entities, (), emotions))
     return turns
 
 
@@ -112,7 +120,7 @@ def test_published_table(golden):
     order = ["like", "curious", "happy", "grateful", "negative", "neutral", "nostalgia", "agreement", "surprise"]
     ids = {f"e{i}": i for i in range(9)}
     lines = (golden / "cooccurrence_dialogues.jsonl").read_text().splitlines()
-    dialogues = [felt(published_dialogue(json.loads(line), ids, order)) for line in lines]
+    dialogues = [emotion_labelled_mentions(published_dialogue(json.loads(line), ids, order)) for line in lines]
     table = count(dialogues, 9, directional=True, self_pairs=True)
     with np.load(golden / "model.npz") as arrays:
         np.testing.assert_allclose(table.probabilities.toarray()[:8], arrays["cooc/matrix"], rtol=1e-6)

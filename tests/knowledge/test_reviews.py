@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ecr_jax.corpus.schema import Mention, Split
+from ecr_jax.data.schema import Mention, Split
 from ecr_jax.knowledge import graph as graphs
 from ecr_jax.knowledge import reviews
 from ecr_jax.knowledge.reviews import Knowledge, Review, ReviewStore

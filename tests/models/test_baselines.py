@@ -1,4 +1,4 @@
-"""Each rival by hand where it can be, and all of them: padding, company, empty contexts, learning a made-up rule."""
+"""Each baseline by hand where it can be, and all of them: padding, company, empty contexts, learning a made-up rule."""
 
 from __future__ import annotations
 

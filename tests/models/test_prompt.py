@@ -37,7 +37,7 @@ def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
         "text_states": rng.standard_normal((rows, text, 6)).astype(np.float32),
         "text_mask": text_mask,
         "text_ages": rng.integers(1, 12, (rows, text)),
-        "mood": rng.random((rows, 9), np.float32),
+        "emotion_totals": rng.random((rows, 9), np.float32),
         "entities": entities.astype(np.int32),
         "entity_mask": entity_mask,
         "emotions": rng.integers(0, 9, (rows, slots, 3)).astype(np.int32),
@@ -52,7 +52,7 @@ def widen(batch, text=2, slots=2, seed=9):
     """The same rows with more padding, filled with rubbish where masks allow it."""
     rng = np.random.default_rng(seed)
     extra = {"text_states": text, "text_mask": text, "text_ages": text}
-    wide = {"mood": batch["mood"]}
+    wide = {"emotion_totals": batch["emotion_totals"]}
     for key, array in batch.items():
         if key in wide:
             continue
@@ -76,7 +76,7 @@ def task(request):
 
 @pytest.fixture(scope="module")
 def made(task):
-    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
+    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES))
     return encoder, initial(encoder, task)
 
 
@@ -160,7 +160,7 @@ def test_only_wanted_entities_are_encoded(made):
 
 
 def test_entity_text_is_used_and_its_absence_free():
-    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
+    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES))
     text = jnp.ones((12, 5), jnp.float16)
     params = initial(encoder, "fusion", text)
     assert params.keys() - initial(encoder, "fusion").keys() == {"entity_text"}
@@ -179,7 +179,7 @@ def test_entity_text_is_used_and_its_absence_free():
     ],
 )
 def test_ablations(fields):
-    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES, **fields))
+    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES, **fields))
     params = initial(encoder, "recommendation")
     assert ("emotions" in params) == fields.get("emotions", True)
     prefix = apply(encoder, params, small_batch(), "recommendation")
@@ -206,7 +206,7 @@ def test_masked_softmax():
 
 
 def test_initial_values():
-    encoder = PromptEncoder(PromptConfig.fidelity("fixed", **SIZES))
+    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES))
     graph, batch = small_graph(), small_batch()
     params = jax.jit(lambda key: encoder.init(key, graph, batch, "recommendation"))(jax.random.key(0))["params"]
     kernel, bias = params["key_values"]["kernel"], params["key_values"]["bias"]
@@ -293,7 +293,7 @@ def test_published_numbers(published, mode):
 
 def test_presets_differ_only_in_fidelity():
     fields = {f.name for f in dataclasses.fields(PromptConfig)}
-    code, fixed = (PromptConfig.fidelity(preset, **SIZES) for preset in ("code", "fixed"))
+    code, fixed = (PromptConfig.fidelity(preset, **SIZES) for preset in ("code", "improved"))
     different = {name for name in fields if getattr(code, name) != getattr(fixed, name)}
     assert different == {
         "masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "prefix_scale", "dropout",

@@ -13,8 +13,8 @@ import optax
 import pytest
 
 from ecr_jax import losses
-from ecr_jax.models import convert, language_model
-from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
+from ecr_jax.models.lm import convert, language_model
+from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptEncoder
 from ecr_jax.models.recommender import HeadConfig, Recommender
 from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
@@ -50,7 +50,9 @@ def published_conversation(published, mode, dtype):
     def run(params):
         prefix = encoder.apply({"params": params}, published.graph, batch, "conversation")
         hidden = module.apply({"params": gpt2}, tokens, mask, prefix[:2], prefix.mask).hidden
-        total, _ = losses.language_model(hidden=hidden, head=language_model.head(gpt2), tokens=tokens, where=mask)
+        total, _ = losses.next_token_cross_entropy(
+            hidden=hidden, head=language_model.head(gpt2), tokens=tokens, where=mask
+        )
         return total / mask[:, 1:].sum()
 
     return run, fill(shapes, published.arrays, f"{model}/", dtype)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from ecr_jax import losses
-from ecr_jax.models import convert
-from ecr_jax.models.gpt2 import Gpt2, Gpt2Config
+from ecr_jax.models.lm import convert
+from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptConfig
 from ecr_jax.models.recommender import (
-    LIKING,
+    LIKE_POWER,
     HeadConfig,
     Recommender,
     facts_of,
@@ -80,7 +80,7 @@ def with_tokens(batch, length=4):
     return {**batch, "tokens": np.where(mask, np.arange(length)[None], 7).astype(np.int32), "token_mask": mask}
 
 
-def recommender(preset="fixed", **fields):
+def recommender(preset="improved", **fields):
     return Recommender(PromptConfig.fidelity(preset, **SIZES), HeadConfig.fidelity(preset, **fields))
 
 
@@ -101,11 +101,15 @@ def logits_of(model, params, batch):
 
 
 def with_copies(batch, seed=4):
-    """Adds copies as `Reader` pads them: the pad id with weight 0 where a row is short, and in padded slots."""
+    """Adds cooccurring_items as `Reader` pads them: the pad id with weight 0 where a row is short, and in padded slots."""
     rng = np.random.default_rng(seed)
     real = (rng.random((*batch["entities"].shape, 3)) < 0.7) & batch["entity_mask"][:, :, None]
     ids = np.where(real, rng.integers(0, 11, real.shape), 11).astype(np.int32)
-    return {**batch, "copies": ids, "copy_weights": (real * rng.random(real.shape)).astype(np.float32)}
+    return {
+        **batch,
+        "cooccurring_items": ids,
+        "cooccurrence_weights": (real * rng.random(real.shape)).astype(np.float32),
+    }
 
 
 def test_padding_changes_nothing():
@@ -114,8 +118,8 @@ def test_padding_changes_nothing():
     wide = {**widen(small_batch()), "tokens": np.pad(batch["tokens"], ((0, 0), (0, 3)), constant_values=5)}
     wide["token_mask"] = np.pad(batch["token_mask"], ((0, 0), (0, 3)))
     more = ((0, 0), (0, 2), (0, 3))
-    wide["copies"] = np.pad(batch["copies"], more, constant_values=11)
-    wide["copy_weights"] = np.pad(batch["copy_weights"], more)
+    wide["cooccurring_items"] = np.pad(batch["cooccurring_items"], more, constant_values=11)
+    wide["cooccurrence_weights"] = np.pad(batch["cooccurrence_weights"], more)
     once = logits_of(model, made(model), batch)
     assert once.shape == (3, 4)
     np.testing.assert_allclose(once, logits_of(model, made(model), wide), atol=1e-5)
@@ -155,7 +159,10 @@ def test_heads_by_hand():
     expected = [2 * i + mentions[i] + 3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
     # longer rows of films said together take the neighbours' place
-    batch["copies"], batch["copy_weights"] = np.full((1, 3, 1), 4, np.int32), np.full((1, 3, 1), 0.25, np.float32)
+    batch["cooccurring_items"], batch["cooccurrence_weights"] = (
+        np.full((1, 3, 1), 4, np.int32),
+        np.full((1, 3, 1), 0.25, np.float32),
+    )
     moved = np.array(expected) - [3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
     moved[1] += 3 * np.log1p(8 * 0.25 * 4)
     np.testing.assert_allclose(run({**params, "head": head}, batch), moved, rtol=1e-5)
@@ -165,14 +172,14 @@ def test_liking():
     model, batch = recommender(), with_copies(with_tokens(small_batch()))
     params = made(model)
     scores = scores_of(model, params, batch)
-    chance = jax.nn.sigmoid(scores.liking)[:, None]
-    expected = jax.nn.softmax(scores.logits) * (chance / (1 - chance)) ** LIKING
+    chance = jax.nn.sigmoid(scores.like_logits)[:, None]
+    expected = jax.nn.softmax(scores.logits) * (chance / (1 - chance)) ** LIKE_POWER
     np.testing.assert_allclose(jnp.exp(scores.total), expected, rtol=1e-4)
     # what is felt says whether it is liked, not what is named
-    felt = scores_of(model, params, {**batch, "mood": batch["mood"] + 1})
+    felt = scores_of(model, params, {**batch, "emotion_totals": batch["emotion_totals"] + 1})
     np.testing.assert_array_equal(felt.logits, scores.logits)
-    assert np.abs(felt.liking - scores.liking).min() > 0
-    assert scores_of(recommender(liking=False), made(recommender(liking=False)), batch).liking is None
+    assert np.abs(felt.like_logits - scores.like_logits).min() > 0
+    assert scores_of(recommender(like_logits=False), made(recommender(like_logits=False)), batch).like_logits is None
 
 
 def test_facts_by_hand():

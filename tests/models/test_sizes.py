@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ecr_jax.models import convert
-from ecr_jax.models.bert import BertConfig
+from ecr_jax.models.lm import convert
+from ecr_jax.models.lm.bert import BertConfig
 
 
 def gpt2(width, layers, heads):

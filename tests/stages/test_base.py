@@ -11,9 +11,9 @@ from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax import stages
-from ecr_jax.prepare import prepare
-from ecr_jax.stages import complete, rests_on, train
-from ecr_jax.stages.ground import Ground
+from ecr_jax.data.prepare import prepare
+from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.stages import complete, dependencies, train
 from tests import tiny
 
 
@@ -31,14 +31,14 @@ def first(prepared, tmp_path, monkeypatch):
     """A config with a prepared corpus and no stages; a training writes what it was asked for, as `trained` lists."""
 
     def stand_in(name):
-        def train(ground, *rival):
-            stage = "/".join([name.rpartition(".")[2], *rival])
-            folder = ground.config.stage_folder(stage)
+        def train(experiment, *baseline):
+            stage = "/".join([name.rpartition(".")[2], *baseline])
+            folder = experiment.config.stage_folder(stage)
             folder.mkdir(parents=True, exist_ok=True)
-            for path, value in {"config.json": ground.recorded(stage), "summary.json": {}}.items():
+            for path, value in {"config.json": experiment.recorded(stage), "summary.json": {}}.items():
                 (folder / path).write_text(json.dumps(value))
-            (folder / "together.npz").write_bytes(b"")
-            trained.append((ground.config.name, stage))
+            (folder / "cooccurrence.npz").write_bytes(b"")
+            trained.append((experiment.config.name, stage))
 
         return SimpleNamespace(train=train)
 
@@ -72,15 +72,15 @@ def linked(config):
 
 
 def test_the_same_is_taken(first, capsys):
-    for stage in ("emotion", "fusion", "recommendation", "rivals/ease"):
+    for stage in ("emotion", "fusion", "recommendation", "baselines/ease"):
         train(first, stage)
     second = on(first)
     assert second.prepared_folder == first.prepared_folder
     train(second, "recommendation")
     assert linked(second) == {"emotion", "fusion", "recommendation"}
     assert all(second.stage_folder(stage).samefile(first.stage_folder(stage)) for stage in linked(second))
-    train(second, "rivals/ease")
-    assert second.stage_folder("rivals/ease").is_symlink()
+    train(second, "baselines/ease")
+    assert second.stage_folder("baselines/ease").is_symlink()
     assert not any(name == "second" for name, _ in trained)
     said = capsys.readouterr().out
     assert "second/fusion is now a link:" in said and "first/fusion has the same settings" in said
@@ -146,7 +146,7 @@ def test_force_trains_here_and_leaves_the_base_alone(first):
     train(second, "emotion", force=True)
     assert trained[-1] == ("second", "emotion") and linked(second) == set()
     assert (first.stage_folder("emotion") / "config.json").read_bytes() == before
-    assert complete(Ground(first), "emotion")
+    assert complete(ExperimentContext(first), "emotion")
 
 
 def test_a_link_to_what_changed_is_not_written_through(first):
@@ -158,7 +158,7 @@ def test_a_link_to_what_changed_is_not_written_through(first):
     train(other, "emotion", force=True)
     train(second, "emotion")
     assert trained[-1] == ("second", "emotion") and linked(second) == set()
-    assert complete(Ground(other), "emotion") and complete(Ground(second), "emotion")
+    assert complete(ExperimentContext(other), "emotion") and complete(ExperimentContext(second), "emotion")
 
 
 def test_stages_of_two_runs_are_read_as_one(first):
@@ -202,9 +202,9 @@ def test_names_of_a_base_that_cannot_be(first, name):
 
 
 def test_what_rests_on_what(first):
-    assert [rests_on(first, stage) for stage in stages.STAGES] == [
+    assert [dependencies(first, stage) for stage in stages.STAGES] == [
         (), ("emotion",), ("emotion", "fusion"), ("emotion", "fusion"), ()
     ]  # fmt: skip
-    assert rests_on(first, "rivals/kbrd") == ("emotion",)
+    assert dependencies(first, "baselines/kbrd") == ("emotion",)
     reads = dataclasses.replace(first, recommendation=dataclasses.replace(first.recommendation, use_resp=True))
-    assert rests_on(reads, "recommendation") == ("emotion", "fusion", "conversation")
+    assert dependencies(reads, "recommendation") == ("emotion", "fusion", "conversation")

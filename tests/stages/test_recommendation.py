@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ecr_jax.corpus.schema import Role, Split
-from ecr_jax.features.examples import felt, fusion_rows, recommendation_rows
+from ecr_jax.data.prepare import prepare
+from ecr_jax.data.schema import Role, Split
+from ecr_jax.features.examples import emotion_labelled_mentions, fusion_rows, recommendation_rows
 from ecr_jax.files import link, read_jsonl_rows
-from ecr_jax.inference.pipeline import Partner
+from ecr_jax.inference.agent import Agent
 from ecr_jax.knowledge.cooccurrence import count
-from ecr_jax.models.convert import flatten
-from ecr_jax.prepare import prepare
+from ecr_jax.models.lm.convert import flatten
+from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, fusion, recommendation, recommender, train
-from ecr_jax.stages.ground import Ground
 from ecr_jax.training.checkpoint import read_params
 
 pytestmark = pytest.mark.slow
@@ -31,27 +31,27 @@ def base(tmp_path_factory):
 
     config = tiny_config(tmp_path_factory.mktemp("recommendation"))
     prepare(config, console=Console(quiet=True))
-    ground = hearing(config)
+    experiment = hearing(config)
     folder = config.stage_folder("emotion")
-    mentions = [felt(dialogue.turns) for dialogue in ground.dialogues(Split.TRAIN)]
-    count(mentions, len(ground.prepared.graph)).save(folder / "related.npz")
-    together = count(mentions, len(ground.prepared.graph), require_emotion=False)
-    together.towards(ground.prepared.graph.items).save(folder / "together.npz")
+    mentions = [emotion_labelled_mentions(dialogue.turns) for dialogue in experiment.dialogues(Split.TRAIN)]
+    count(mentions, len(experiment.prepared.graph)).save(folder / "emotion_cooccurrence.npz")
+    together = count(mentions, len(experiment.prepared.graph), require_emotion=False)
+    together.towards(experiment.prepared.graph.items).save(folder / "cooccurrence.npz")
     return config
 
 
 def hearing(config):
-    ground = Ground(config)
-    places = [(c.id, i) for c in ground.prepared.conversations for i in range(len(c.turns))]
-    ground.emotions = {place: ((place[1] % 3, 0.7), (5, 0.2)) for place in places}
-    return ground
+    experiment = ExperimentContext(config)
+    places = [(c.id, i) for c in experiment.prepared.conversations for i in range(len(c.turns))]
+    experiment.emotions = {place: ((place[1] % 3, 0.7), (5, 0.2)) for place in places}
+    return experiment
 
 
 @pytest.fixture(scope="module", autouse=True)
 def unfused():
     """What follows `fusion` begins anew, as if it had learned nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ground, "fused", {"encoder": {}})
+        patch.setattr(ExperimentContext, "fused", {"encoder": {}})
         yield
 
 
@@ -59,7 +59,7 @@ def unfused():
 def replying(base):
     """The config whose recommender reads replies, with the stage that gives them trained."""
     config = changed(base, use_resp=True)
-    train(config, "conversation", ground=hearing(config))
+    train(config, "conversation", experiment=hearing(config))
     return config
 
 
@@ -71,7 +71,7 @@ def apart(config, folder, *stages):
     return made
 
 
-def changed(config, fidelity="fixed", heads=(), prompt=(), **fields):
+def changed(config, fidelity="improved", heads=(), prompt=(), **fields):
     made = config.recommender
     made = dataclasses.replace(made, fidelity=fidelity, heads=dataclasses.replace(made.heads, **dict(heads)),
                                prompt=dataclasses.replace(made.prompt, **dict(prompt)))  # fmt: skip
@@ -79,11 +79,11 @@ def changed(config, fidelity="fixed", heads=(), prompt=(), **fields):
         config.recommendation, **fields))  # fmt: skip
 
 
-def asked_of(monkeypatch, module, ground):
+def asked_of(monkeypatch, module, experiment):
     """What a stage asks `fit` for."""
     asked = {}
     monkeypatch.setattr(module, "fit", lambda folder, **named: asked.update(named))
-    module.train(ground)
+    module.train(experiment)
     return asked
 
 
@@ -91,10 +91,10 @@ def asked_of(monkeypatch, module, ground):
 def test_the_loss_is_over_all_entities(base, monkeypatch, fidelity, extra):
     """Against the soft-max by hand; the released code's has the padding entity in it, and the items are ranked."""
     still = {"dropout": 0.0}
-    ground = hearing(changed(base, fidelity, prompt=still, candidates="entities", loss="cross_entropy"))
-    asked = asked_of(monkeypatch, recommendation, ground)
-    made, batch = recommender.parts(ground), asked["batches"][0]
-    everything = np.arange(len(ground.prepared.graph) + extra)
+    experiment = hearing(changed(base, fidelity, prompt=still, candidates="entities", loss="cross_entropy"))
+    asked = asked_of(monkeypatch, recommendation, experiment)
+    made, batch = recommender.parts(experiment), asked["batches"][0]
+    everything = np.arange(len(experiment.prepared.graph) + extra)
     np.testing.assert_array_equal(recommender.all_entities(made), everything)
     total, number, parts = jax.jit(asked["loss"])(asked["params"], asked["frozen"], batch, jax.random.key(0))
     found = recommender.scores(made, asked["params"], made.frozen, batch, everything, "recommendation")
@@ -112,14 +112,14 @@ def test_the_loss_is_over_all_entities(base, monkeypatch, fidelity, extra):
 
 def test_code_with_its_copy_head_trains_a_step(base, tmp_path):
     parts = {"heads": {"copy": "published"}, "prompt": {"recommendation_prefix": 4}}
-    with pytest.raises(ValueError, match="'answer' reads 'liking'.* not given: take it out of the loss"):
-        train(changed(base, "code", **parts), "recommendation", ground=hearing(changed(base, "code", **parts)))
+    with pytest.raises(ValueError, match="'feedback_bce' reads 'like_logits'.* not given: take it out of the loss"):
+        train(changed(base, "code", **parts), "recommendation", experiment=hearing(changed(base, "code", **parts)))
     config = changed(base, "code", **parts, loss="feedback_cross_entropy")
     config = apart(config, tmp_path, "emotion")
-    train(config, "recommendation", ground=hearing(config))
+    train(config, "recommendation", experiment=hearing(config))
     params = flatten(read_params(config.stage_folder("recommendation") / "params.safetensors"))
     made = recommender.parts(hearing(config))
-    assert made.model.heads.copy == "published" and not made.model.prompt.masked and made.reach == "all"
+    assert made.model.heads.copy == "published" and not made.model.prompt.masked and made.prefix_visibility == "all"
     assert params["encoder/recommendation/table"].shape[0] == 4
     assert {name for name in params if name.startswith("head")} == {
         f"head/copy_{part}/{leaf}" for part in ("down", "up", "out") for leaf in ("kernel", "bias")
@@ -129,17 +129,17 @@ def test_code_with_its_copy_head_trains_a_step(base, tmp_path):
 
 def test_fusion_may_read_the_turn_itself(base, monkeypatch):
     reads = dataclasses.replace(base, fusion=dataclasses.replace(base.fusion, reads_turn=True))
-    ground = hearing(reads)
+    experiment = hearing(reads)
     plain, other = (asked_of(monkeypatch, fusion, hearing(config))["batches"] for config in (base, reads))
-    spoken = ground.dialogues(Split.TRAIN)
+    spoken = experiment.dialogues(Split.TRAIN)
     row = fusion_rows(spoken)[0]
     turn = spoken[row.dialogue].turns[row.turn]
-    _, words = ground.language_model(base.recommender.language_model, 1)
+    _, words = experiment.language_model(base.recommender.language_model, 1)
     before, after = plain.examples[0], other.examples[0]
     (said,) = words.turns([(turn.role, turn.text)])
     assert after["tokens"].tolist()[-len(said) :] == said and before["tokens"].tolist()[-len(said) :] != said
-    np.testing.assert_array_equal(after["text_states"][-len(ground.turn_states.rows(turn.unit)) :],
-                                  ground.turn_states.rows(turn.unit))  # fmt: skip
+    np.testing.assert_array_equal(after["text_states"][-len(experiment.turn_states.rows(turn.unit)) :],
+                                  experiment.turn_states.rows(turn.unit))  # fmt: skip
     for name in ("entities", "emotions", "mentions", "targets"):
         np.testing.assert_array_equal(after[name], before[name])
 
@@ -147,12 +147,12 @@ def test_fusion_may_read_the_turn_itself(base, monkeypatch):
 def test_replies_need_the_stage_that_gives_them(base, tmp_path):
     config = apart(changed(base, use_resp=True), tmp_path, "emotion")
     with pytest.raises(ValueError, match="params.safetensors is missing; run `ecr train conversation`"):
-        train(config, "recommendation", ground=hearing(config))
+        train(config, "recommendation", experiment=hearing(config))
 
 
 def test_the_reply_is_read(base, replying, monkeypatch):
     """It stands after the context, in both texts, and nowhere else; it is generated once and kept."""
-    config, ground = replying, hearing(replying)
+    config, experiment = replying, hearing(replying)
     texts = iter(["try <movie> .", "hello"] * 100)
     asked = []
 
@@ -162,14 +162,14 @@ def test_the_reply_is_read(base, replying, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(conversation.Responder, "__call__", reply)
-        made = recommendation.examples(ground, Split.TRAIN)
+        made = recommendation.examples(experiment, Split.TRAIN)
     kept = read_jsonl_rows(config.stage_folder("conversation") / "replies-train.jsonl")
     places = [(made.spoken[row.dialogue].id, row.turn) for row in made.rows]
     assert [(row["conversation"], row["turn"]) for row in kept] == places
     assert [row["text"] for row in kept[:2]] == ["try <movie> .", "hello"] and len(asked) == 1
 
     silent = recommendation.examples(hearing(base), Split.TRAIN)
-    _, words = ground.language_model(config.recommender.language_model, 1)
+    _, words = experiment.language_model(config.recommender.language_model, 1)
     for index, text in enumerate(["try <movie> .", ""]):  # without a slot nothing is recommended
         (said,) = words.turns([(Role.RECOMMENDER, text)])
         assert made[index]["tokens"].tolist()[-len(said) :] == said
@@ -178,7 +178,7 @@ def test_the_reply_is_read(base, replying, monkeypatch):
         assert made[index]["text_states"].shape[0] > 0
         for name in ("entities", "emotions", "mentions", "neighbours", "targets"):
             np.testing.assert_array_equal(made[index][name], silent[index][name])
-    again = recommendation.examples(ground, Split.TRAIN)  # nothing is generated: no stand-in now
+    again = recommendation.examples(experiment, Split.TRAIN)  # nothing is generated: no stand-in now
     np.testing.assert_array_equal(again[0]["tokens"], made[0]["tokens"])
     np.testing.assert_array_equal(again[0]["text_states"], made[0]["text_states"])
 
@@ -186,18 +186,21 @@ def test_the_reply_is_read(base, replying, monkeypatch):
 def test_trained_and_ranked_with_replies(replying, tmp_path, monkeypatch):
     """What the evaluation ranks with is what the chat ranks with."""
     config = apart(replying, tmp_path, "emotion", "conversation")
-    ground = hearing(config)
-    train(config, "recommendation", ground=ground)
+    experiment = hearing(config)
+    train(config, "recommendation", experiment=experiment)
     summary = json.loads((config.stage_folder("recommendation") / "summary.json").read_text())
     assert summary["steps"] == 2
-    made = recommendation.examples(ground, Split.TEST)
-    parts, params = recommender.parts(ground), read_params(config.stage_folder("recommendation") / "params.safetensors")
-    over = recommender.batches(ground, made, recommender.shapes(ground, made), 8, seed=None)
+    made = recommendation.examples(experiment, Split.TEST)
+    parts, params = (
+        recommender.parts(experiment),
+        read_params(config.stage_folder("recommendation") / "params.safetensors"),
+    )
+    over = recommender.batches(experiment, made, recommender.shapes(experiment, made), 8, seed=None)
     batch, scores = next(iter(recommender.Scorer(parts, parts.items, "recommendation").of(params)(over)))
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
 
-    partner = Partner(ground)
+    agent = Agent(experiment)
     place = int(np.flatnonzero(batch["example_mask"])[0])
     example = int(batch["example"][place])
     row, arrays = made.rows[example], made[example]
@@ -206,12 +209,12 @@ def test_trained_and_ranked_with_replies(replying, tmp_path, monkeypatch):
     found = []
 
     def rank(asked):
-        found.append((asked[0], Partner.rank(partner, asked)))
+        found.append((asked[0], Agent.rank(agent, asked)))
         return found[-1][1]
 
-    monkeypatch.setattr(partner, "rank", rank)
-    monkeypatch.setattr(partner, "emotional_responses", lambda prompts: ["good ."] * len(prompts))
-    (reply,) = partner.replies([turns], items=1)
+    monkeypatch.setattr(agent, "rank", rank)
+    monkeypatch.setattr(agent, "emotional_responses", lambda prompts: ["good ."] * len(prompts))
+    (reply,) = agent.replies([turns], items=1)
     ((asked, ranked),) = found
     assert asked["tokens"].tolist() == arrays["tokens"].tolist()
     np.testing.assert_allclose(asked["text_states"], arrays["text_states"], atol=2e-2)  # float16
@@ -221,15 +224,15 @@ def test_trained_and_ranked_with_replies(replying, tmp_path, monkeypatch):
 
 def test_contexts_are_read_once(base):
     """What is known is taken as it is, whatever the model would make of it now."""
-    ground = hearing(base)
-    made, training = recommender.parts(ground), recommendation.examples(ground, Split.TRAIN)
-    over = recommender.batches(ground, training, recommender.shapes(ground, training), 4, seed=None)
+    experiment = hearing(base)
+    made, training = recommender.parts(experiment), recommendation.examples(experiment, Split.TRAIN)
+    over = recommender.batches(experiment, training, recommender.shapes(experiment, training), 4, seed=None)
     nothing = jax.tree.map(np.zeros_like, made.frozen["language_model"])
     silent = dataclasses.replace(made, frozen=made.frozen | {"language_model": nothing})
     known = {}
-    first = recommender.Read(training, over, made, known)
-    again = recommender.Read(training, over, silent, known)
-    anew = recommender.Read(training, over, silent, {})
+    first = recommender.CachedContexts(training, over, made, known)
+    again = recommender.CachedContexts(training, over, silent, known)
+    anew = recommender.CachedContexts(training, over, silent, {})
     assert known.keys() == {training[index]["tokens"].tobytes() for index in range(len(training))}
     for index in range(len(training)):
         assert first[index]["past"].any() and not anew[index]["past"].any()

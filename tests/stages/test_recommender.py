@@ -13,8 +13,8 @@ import pytest
 from ecr_jax import config as configs
 from ecr_jax.config import FIDELITY, HeadOptions, PromptOptions
 from ecr_jax.models import prompt, recommender
-from ecr_jax.models.convert import flatten
-from ecr_jax.models.llama import LlamaConfig
+from ecr_jax.models.lm.convert import flatten
+from ecr_jax.models.lm.llama import LlamaConfig
 from ecr_jax.models.prompt import PromptConfig
 from ecr_jax.models.recommender import HeadConfig, Recommender, facts_of
 from ecr_jax.models.rgcn import graphs_tuple
@@ -27,9 +27,9 @@ OTHERS = {
     "entity_width": 12, "emotion_width": 5, "bases": 3, "recommendation_prefix": 4, "conversation_prefix": 6,
     "emotions": False, "global_entities": False, "masked": False, "cross_exponent": 0.75, "emotion_table": "direct",
     "emotion_fusion": "linear", "node_init": "glorot", "normalise": False, "prefix_scale": 0.5, "dropout": 0.25,
-    "query": "state", "copy": "none", "walk": False, "mentions": False, "prior": False, "liking": False,
+    "query": "state", "copy": "none", "walk": False, "mentions": False, "prior": False, "like_logits": False,
 }  # fmt: skip
-"""A value of every field that no preset `fixed` has."""
+"""A value of every field that no preset `improved` has."""
 
 
 class Graph:
@@ -41,7 +41,7 @@ class Graph:
         return ENTITIES
 
 
-def changed(section, fidelity="fixed", **fields):
+def changed(section, fidelity="improved", **fields):
     """The demo's config with these fields of `recommender.prompt` or `recommender.heads`."""
     made = configs.load("demo")
     options = {"prompt": PromptOptions(), "heads": HeadOptions()} | {section: configs_of(section)(**fields)}
@@ -61,7 +61,7 @@ def tree(config):
     rows, s, e, k = 1, 3, 2, 2
     batch = {
         "text_states": jnp.zeros((rows, s, 24)), "text_mask": jnp.ones((rows, s), bool),
-        "text_ages": jnp.ones((rows, s), jnp.int32), "mood": jnp.zeros((rows, 9)),
+        "text_ages": jnp.ones((rows, s), jnp.int32), "emotion_totals": jnp.zeros((rows, 9)),
         "entities": jnp.zeros((rows, e), jnp.int32), "entity_mask": jnp.ones((rows, e), bool),
         "emotions": jnp.zeros((rows, e, 3), jnp.int32), "emotion_probs": jnp.zeros((rows, e, 3)),
         "mentions": jnp.ones((rows, e, 3), jnp.int32),
@@ -91,14 +91,14 @@ def test_options_are_fields_of_the_model(options, config):
     assert OTHERS.keys() >= ours.keys()
 
 
-@pytest.mark.parametrize("preset", ["paper", "code", "fixed"])
+@pytest.mark.parametrize("preset", ["paper", "code", "improved"])
 def test_presets_are_kept_where_nothing_is_said(preset):
     made = model_of(changed("prompt", preset))
     assert {name: getattr(made.prompt, name) for name in prompt.FIDELITY[preset]} == prompt.FIDELITY[preset]
     assert vars(made.heads) == recommender.FIDELITY[preset]
     settings = changed("prompt", preset).recommender
     assert {name: settings.chosen(name) for name in FIDELITY[preset]} == FIDELITY[preset]
-    assert dataclasses.replace(settings, directional=False, reach="all").chosen("directional") is False
+    assert dataclasses.replace(settings, directional=False, prefix_visibility="all").chosen("directional") is False
 
 
 @pytest.mark.parametrize("section", ["prompt", "heads"])
@@ -124,7 +124,7 @@ def test_each_field_reaches_the_model(section):
         ("heads", {"walk": False}, "walk_norm walk_slot walk_recency walk_relations walk_unit walk_scale", ""),
         ("heads", {"mentions": False}, "mention_recency mention_kind mention mention_norm", ""),
         ("heads", {"prior": False}, "prior_scale", ""),
-        ("heads", {"liking": False}, "like", ""),
+        ("heads", {"like_logits": False}, "like", ""),
     ],
 )
 def test_parameters_come_and_go(section, fields, gone, new):

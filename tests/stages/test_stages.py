@@ -17,7 +17,8 @@ from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax.config import LoraConfig, TrainConfig
-from ecr_jax.corpus.schema import Role, Split, Turn
+from ecr_jax.data.prepare import prepare
+from ecr_jax.data.schema import Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation.predictions import read as read_predictions
 from ecr_jax.evaluation.protocol import mention_rows
@@ -25,11 +26,10 @@ from ecr_jax.evaluation.run import evaluate
 from ecr_jax.features.examples import recommendation_rows
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.inference import chat
-from ecr_jax.inference.pipeline import Partner
-from ecr_jax.models.convert import flatten
-from ecr_jax.prepare import prepare
+from ecr_jax.inference.agent import Agent
+from ecr_jax.models.lm.convert import flatten
+from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import STAGES, train
-from ecr_jax.stages.ground import Ground
 from ecr_jax.training.checkpoint import read_params
 from ecr_jax.training.sharding import ShardingConfig
 from tests import tiny
@@ -60,7 +60,7 @@ def tiny_config(folder):
         recommender=dataclasses.replace(
             made.recommender, language_model=language_model, layers=1,
             prompt=dataclasses.replace(made.recommender.prompt, entity_width=8, emotion_width=4, bases=2),
-            max_tokens=32, max_states=32, max_entities=4, neighbours=4, copies=4,
+            max_tokens=32, max_states=32, max_entities=4, neighbours=4, cooccurring_items=4,
         ),
         emotion=few("emotion", hidden=8),
         fusion=few("fusion"),
@@ -80,9 +80,9 @@ def run(tmp_path_factory):
     """A config whose corpus is prepared and whose stages are trained."""
     config = tiny_config(tmp_path_factory.mktemp("run"))
     prepare(config, console=Console(quiet=True))
-    ground = Ground(config)
-    for stage in (*STAGES, "rivals/ease"):
-        train(config, stage, ground=ground)
+    experiment = ExperimentContext(config)
+    for stage in (*STAGES, "baselines/ease"):
+        train(config, stage, experiment=experiment)
     return config
 
 
@@ -95,7 +95,11 @@ def test_each_stage_writes_its_run(run, stage):
     folder = run.stage_folder(stage)
     expected = {"config.json", "checkpoints", "metrics.jsonl", "tensorboard", "params.safetensors", "summary.json",
                 "cost.json"}  # fmt: skip
-    expected |= {"classifier.json", "emotions.parquet", "related.npz", "together.npz"} if stage == "emotion" else set()
+    expected |= (
+        {"classifier.json", "emotions.parquet", "emotion_cooccurrence.npz", "cooccurrence.npz"}
+        if stage == "emotion"
+        else set()
+    )
     assert {path.name for path in folder.iterdir()} == expected
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 2 and 1 <= summary["best"]["step"] <= 2
@@ -131,7 +135,7 @@ def test_fusion_is_handed_on(run):
 @pytest.mark.parametrize("stage", ["emotion", "response"])
 def test_trained_again_is_nothing_to_do(run, stage):
     before = contents(run.stage_folder(stage))
-    train(run, stage, ground=Ground(run))
+    train(run, stage, experiment=ExperimentContext(run))
     after = contents(run.stage_folder(stage))
     assert {str(path) for path in after if after[path] != before.get(path)} <= {"cost.json"}
     assert after.keys() == before.keys()
@@ -154,12 +158,12 @@ def test_stages_need_what_comes_before(run, tmp_path):
     with pytest.raises(ValueError, match="run `ecr prepare`"):
         train(dataclasses.replace(fresh, prepared=tmp_path), "emotion")
     with pytest.raises(ValueError, match="no trained stage 'emotion'; run `ecr train emotion`"):
-        Partner.open(tmp_path / "tiny")
+        Agent.open(tmp_path / "tiny")
 
 
 def test_seeker_turns_are_felt(run):
-    ground = Ground(run)
-    turns = {(d.id, i): t for split in Split for d in ground.dialogues(split) for i, t in enumerate(d.turns)}
+    experiment = ExperimentContext(run)
+    turns = {(d.id, i): t for split in Split for d in experiment.dialogues(split) for i, t in enumerate(d.turns)}
     for turn in turns.values():
         if turn.role == Role.RECOMMENDER:
             assert turn.emotions == ()
@@ -210,25 +214,25 @@ def test_language_models_train_split_over_devices(run, tmp_path, stage, capsys):
 
 
 @pytest.fixture(scope="module")
-def partner(run):
-    return Partner.open(run.runs / run.name)
+def agent(run):
+    return Agent.open(run.runs / run.name)
 
 
-def test_partner_opens_what_was_trained(run, partner):
-    assert dataclasses.replace(partner.config, evaluation=run.evaluation) == run
+def test_partner_opens_what_was_trained(run, agent):
+    assert dataclasses.replace(agent.config, evaluation=run.evaluation) == run
 
 
-def test_replies(run, partner):
+def test_replies(run, agent):
     ronin = Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")
     mann = Turn(Role.SEEKER, "what of Michael Mann ?")
-    heard = [partner.hear([ronin]), partner.hear([ronin, Turn(Role.RECOMMENDER, "maybe Thief (1981)"), mann])]
-    graph = partner.ground.prepared.graph
+    heard = [agent.hear([ronin]), agent.hear([ronin, Turn(Role.RECOMMENDER, "maybe Thief (1981)"), mann])]
+    graph = agent.experiment.prepared.graph
     ids = {name: graph.id(tiny.uri(name)) for name in (*tiny.FILMS, "Michael_Mann")}
     assert heard[0][0].entities == (ids["Ronin_(film)"],) and heard[0][0].masked == "hello i liked <movie> a lot"
     assert heard[0][0].emotions and heard[1][1].emotions == ()
-    replies = partner.replies(heard, items=2)
+    replies = agent.replies(heard, items=2)
     assert replies[1].entities == (ids["Ronin_(film)"], ids["Thief_(film)"], ids["Michael_Mann"])
-    shares = partner.rank([array for _, array in partner.contexts(heard)])
+    shares = agent.rank([array for _, array in agent.contexts(heard)])
     assert shares.shape == (2, 6) and np.isfinite(shares).all()
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
     for reply in replies:
@@ -241,10 +245,10 @@ def test_replies(run, partner):
         assert {name for name, _ in reply.emotions} <= set(EMOTIONS) and reply.emotions
 
 
-def test_a_reply_does_not_depend_on_its_company(partner):
-    one = partner.hear([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])
-    other = partner.hear([Turn(Role.SEEKER, "what else")])
-    (alone,), (together, _) = partner.replies([one]), partner.replies([one, other])
+def test_a_reply_does_not_depend_on_its_company(agent):
+    one = agent.hear([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])
+    other = agent.hear([Turn(Role.SEEKER, "what else")])
+    (alone,), (together, _) = agent.replies([one]), agent.replies([one, other])
     assert (alone.items, alone.entities, alone.facts) == (together.items, together.entities, together.facts)
     np.testing.assert_allclose([p for _, p in alone.ranked], [p for _, p in together.ranked], atol=1e-5)
 
@@ -253,8 +257,8 @@ def quiet():
     return Console(file=io.StringIO(), width=200)
 
 
-def test_evaluation(run, partner):
-    spoken = partner.ground.dialogues(Split.TEST)
+def test_evaluation(run, agent):
+    spoken = agent.experiment.dialogues(Split.TEST)
     targets = sum(len(row.targets) for row in recommendation_rows(spoken))
     report = evaluate(run, split=Split.TEST, console=quiet())
     folder = run.stage_folder("test")
@@ -277,16 +281,16 @@ def test_evaluation(run, partner):
     # the recommender's ranks in the report are those of the chat
     first = next(row for row in predictions if row["model"] == "ecr")
     dialogue = next(d for d in spoken if d.id == first["conversation"])
-    ((context, arrays),) = partner.contexts([dialogue.turns[: first["turn"]]])
-    items = partner.ground.prepared.graph.items.tolist()
-    np.testing.assert_allclose(partner.rank([arrays])[0][items.index(first["target"])], first["score"], atol=2e-3)
+    ((context, arrays),) = agent.contexts([dialogue.turns[: first["turn"]]])
+    items = agent.experiment.prepared.graph.items.tolist()
+    np.testing.assert_allclose(agent.rank([arrays])[0][items.index(first["target"])], first["score"], atol=2e-3)
     before = contents(folder)
     again = evaluate(run, split=Split.TEST, console=quiet())
     assert contents(folder) == before and (again.rows, again.replies) == (report.rows, report.replies)
 
 
-def test_published_protocol(run, partner):
-    report = evaluate(run, split=Split.VALID, protocol="published", console=quiet(), partner=partner)
+def test_published_protocol(run, agent):
+    report = evaluate(run, split=Split.VALID, protocol="published", console=quiet(), agent=agent)
     folder = run.stage_folder("valid") / "published"
     assert {path.name for path in folder.iterdir()} == {
         "predictions.jsonl", "catalogue.json", "report.html", "report.json"
@@ -294,10 +298,10 @@ def test_published_protocol(run, partner):
     assert [row["protocol"] for row in read_jsonl_rows(run.stage_folder("valid") / "reads.jsonl")] == ["published"]
     assert {row.stratum for row in report.rows} == {"all"}
     assert all(row.metric.startswith("published/") for row in report.rows) and report.replies == ()
-    spoken = partner.ground.dialogues(Split.VALID)
+    spoken = agent.experiment.dialogues(Split.VALID)
     assert report.value("ecr", "published/recall@10").n == sum(len(row.targets) for row in mention_rows(spoken))
     # over all entities a target's share is less than over the items, and the items' order is the same
-    default = evaluate(run, split=Split.VALID, console=quiet(), partner=partner)
+    default = evaluate(run, split=Split.VALID, console=quiet(), agent=agent)
     ours, theirs = (read_predictions(path / "predictions.jsonl")["ecr"] for path in (folder.parent, folder))
     assert all(one.score > other.score for one, other in zip(ours, theirs, strict=True))
     assert [row.top for row in ours] == [row.top for row in theirs]
@@ -328,23 +332,23 @@ def test_a_run_with_a_base(run):
         run, name="other", base="tiny", recommendation=dataclasses.replace(run.recommendation, train=seeded)
     )
     before = contents(run.runs / run.name)
-    for stage in ("recommendation", "rivals/ease", "conversation", "response"):
+    for stage in ("recommendation", "baselines/ease", "conversation", "response"):
         train(other, stage)
-    stages = [other.stage_folder(stage) for stage in (*STAGES, "rivals/ease")]
+    stages = [other.stage_folder(stage) for stage in (*STAGES, "baselines/ease")]
     assert [path.name for path in stages if not path.is_symlink()] == ["recommendation"]
     assert contents(run.runs / run.name) == before  # nothing is written through a link
-    opened = Partner.open(other.runs / "other")
+    opened = Agent.open(other.runs / "other")
     assert dataclasses.replace(opened.config, evaluation=run.evaluation) == other
     report = evaluate(other, split=Split.VALID, console=quiet())
     assert {"ecr", "ease"} <= {row.model for row in report.rows} and "left out" not in report.provenance
-    assert report.provenance["made_of"]["parameters"].keys() == {*STAGES, "rivals/ease"}
+    assert report.provenance["fingerprint"]["parameters"].keys() == {*STAGES, "baselines/ease"}
     (reply,) = opened.replies([opened.hear([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])], items=1)
     assert reply.items
 
 
-def test_chat(run, partner, monkeypatch):
-    monkeypatch.setattr(Partner, "open", classmethod(lambda cls, path: partner))
-    monkeypatch.setattr(partner, "replies", lambda said, items=0: Partner.replies(partner, said, items))
+def test_chat(run, agent, monkeypatch):
+    monkeypatch.setattr(Agent, "open", classmethod(lambda cls, path: agent))
+    monkeypatch.setattr(agent, "replies", lambda said, items=0: Agent.replies(agent, said, items))
     lines = iter(["", "/help", "/items 2", "/explain", "hello i liked Ronin (1998) a lot", "/new", "/quit"])
     console = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(console, "input", lambda *args: next(lines))

@@ -238,8 +238,9 @@ def test_a_gradient_that_is_not_finite_is_named_where_it_is(tmp_path):
 def test_patience_stops_and_the_best_stays(tmp_path):
     values = iter([3.0, 5.0, 4.0, 1.0, 9.0])
     config = TrainConfig(epochs=2, batch_size=8, eval_every=2, patience=2, optim=toy.CONFIG.optim)
-    result = toy.run(tmp_path, config=config, evaluate=lambda params, _: {"recall": next(values)}, select="recall",
-                     mode="max")
+    result = toy.run(
+        tmp_path, config=config, evaluate=lambda params, _: {"recall": next(values)}, select="recall", mode="max"
+    )
     assert result.summary["steps"] == 8 and result.summary["stopped_early"]
     assert result.summary["best"] == {"step": 4, "value": 5.0, "metrics": {"recall": 5.0}}
     assert read_about(tmp_path / "params.safetensors")["step"] == 4
@@ -265,8 +266,12 @@ def test_bad_values_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="select='recall': the evaluation gives error"):
         toy.run(tmp_path / "a", select="recall")
     with pytest.raises(ValueError, match="batch_size=4: must be a multiple of devices x train.accumulation = 8 x 1"):
-        toy.run(tmp_path / "b", batches=toy.make_batches(4), mesh=sharding.make_mesh(),
-                config=dataclasses.replace(toy.CONFIG, batch_size=4))
+        toy.run(
+            tmp_path / "b",
+            batches=toy.make_batches(4),
+            mesh=sharding.make_mesh(),
+            config=dataclasses.replace(toy.CONFIG, batch_size=4),
+        )
     with pytest.raises(ValueError, match="the batches have 16 rows, train.batch_size=8"):
         toy.run(tmp_path / "c", batches=toy.make_batches(16))
     with pytest.raises(ValueError, match="mode='best'"):

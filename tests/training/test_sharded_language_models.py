@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from ecr_jax import losses
-from ecr_jax.models import bert, convert, gpt2, language_model, llama, lora
+from ecr_jax.models.lm import bert, convert, gpt2, language_model, llama, lora
 from ecr_jax.training import sharding
 from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
 from ecr_jax.training.step import init_state, make_step, state_shardings
@@ -53,7 +53,7 @@ def loss_of(module):
             prefix = tuple(jnp.broadcast_to(params["prefix"][:, :, None], rows))
             given = {"prefix": prefix, "prefix_mask": batch["prefix_mask"]}
         hidden = module.apply(variables, batch["tokens"], batch["mask"], **given).hidden
-        total, _ = losses.language_model(
+        total, _ = losses.next_token_cross_entropy(
             hidden=hidden, head=language_model.head(variables["params"]), tokens=batch["tokens"], where=batch["mask"],
             chunk=24,
         )  # fmt: skip
@@ -224,8 +224,11 @@ def test_an_adapter_is_split_as_its_kernel(family, strategy):
     # Not among REPLICATED: every parameter and every adapter has a rule of its own.
     rules = sharding.language_model_rules(config, "language_model|adapter")
     places = sharding.shardings(tree, rules, sharding.make_mesh(MODEL[strategy]), strategy)
-    kernels = {name.removesuffix("/kernel"): place.spec for name, place in
-               convert.flatten(places["language_model"]).items() if name.endswith("/kernel")}
+    kernels = {
+        name.removesuffix("/kernel"): place.spec
+        for name, place in convert.flatten(places["language_model"]).items()
+        if name.endswith("/kernel")
+    }
     adapters = {name: place.spec for name, place in convert.flatten(places["adapter"]).items()}
     assert adapters.keys() == {f"{name}/{part}" for name in kernels for part in "ab"}
     for name, (layers, inputs, outputs) in kernels.items():
@@ -239,9 +242,9 @@ def test_quantised_kernels_are_split_as_whole_ones():
         "codes": jax.ShapeDtypeStruct((32, 5504, 4096), jnp.uint8),  # two inputs a byte
         "scales": jax.ShapeDtypeStruct((32, 172, 4096), jnp.bfloat16),  # one for 64 inputs
     }}}}  # fmt: skip
-    places = sharding.shardings(
-        tree, sharding.language_model_rules(LLAMA_7B), sharding.make_mesh(4), "fsdp_tensor"
-    )["layers"]["mlp"]["down"]
+    places = sharding.shardings(tree, sharding.language_model_rules(LLAMA_7B), sharding.make_mesh(4), "fsdp_tensor")[
+        "layers"
+    ]["mlp"]["down"]
     assert places["codes"].shard_shape((32, 5504, 4096)) == (32, 1376, 2048)
     assert places["scales"].shard_shape((32, 172, 4096)) == (32, 43, 2048)
     over = sharding.shardings(tree, sharding.language_model_rules(LLAMA_7B), sharding.make_mesh(8), "tensor")

@@ -46,10 +46,16 @@ def test_first_rule_counts_and_arrays_go_there(mesh):
     ],
 )
 def test_what_each_strategy_leaves_on_a_device(mesh, strategy, kernel, embedding, bias):
-    tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32)
-            for name, shape in {"kernel": (4, 16, 24), "embedding": (5, 16), "bias": (24,), "norm": (16,)}.items()}
-    rules = (("kernel", ("layers", "width", "hidden")), ("embedding", ("vocab", "features")), ("bias", ("hidden",)),
-             ("norm", (None,)))
+    tree = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32)
+        for name, shape in {"kernel": (4, 16, 24), "embedding": (5, 16), "bias": (24,), "norm": (16,)}.items()
+    }
+    rules = (
+        ("kernel", ("layers", "width", "hidden")),
+        ("embedding", ("vocab", "features")),
+        ("bias", ("hidden",)),
+        ("norm", (None,)),
+    )
     placement = sharding.shardings(tree, rules, mesh, strategy)
     found = {name: place.shard_shape(tree[name].shape) for name, place in placement.items()}
     assert found == {"kernel": kernel, "embedding": embedding, "bias": bias, "norm": (16,)}

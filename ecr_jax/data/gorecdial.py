@@ -1,0 +1,81 @@
+"""GoRecDial (Kang et al., EMNLP 2019): dialogues in which films are recommended, accepted and rejected by acts.
+
+An act is turned into words its speaker could have said, so that an item is a mention in a recommender's turn:
+"RECOMMEND @id" becomes "How about TITLE?", "ACCEPT" and "REJECT" become "Yes, please." and "No, thanks.". The
+questions that the interface asked after each act ("Why did you accept the movie?") were said by nobody and are left
+out; the answers to them stay, and follow the act in the same speaker's turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ecr_jax.data import parsing, redial
+from ecr_jax.data.parsing import ParsedFile, field, plain, typed
+from ecr_jax.data.schema import Conversation, FieldError, Split
+
+_RECOMMEND = re.compile(r"RECOMMEND @([0-9]+)")
+_ANSWERS = {"ACCEPT": "Yes, please.", "REJECT": "No, thanks."}
+_PROMPT = re.compile(r"Why did you (?:recommend|accept|reject) (?:this|the) movie\?")
+
+
+def read(path: Path, split: Split, uris: Mapping[str, str]) -> ParsedFile:
+    """Reads a file of dialogues.
+
+    Args:
+      path: dialogues in ReDial's layout (`movieMentions`, `messages`, worker ids) whose texts may be acts; the form's
+        `liked` says whether the film was accepted.
+      split: which part of the corpus it is (the release at hand has no parts of its own).
+      uris: "Title (Year)" -> URI, e.g. `redial.title_uris`. By title, for the film numbers are not ReDial's.
+
+    Returns:
+      A `ParsedFile`; beside `redial.read`'s counts: `recommended`, `accepted`, `rejected`, `prompts` (left out).
+    """
+    return parsing.read(path, lambda value, line: parse(value, split, uris))
+
+
+def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversation, Counter]:
+    """Makes a conversation of one dialogue: acts to words, then as ReDial.
+
+    Raises:
+      FieldError: as `redial.parse`; also an act by the wrong speaker, or a recommended film without a title.
+    """
+    record = dict(typed(record, dict, "the line"))
+    titles = field(record, "movieMentions", (dict, list))
+    acts = Counter(recommended=0, accepted=0, rejected=0, prompts=0)
+    messages = []
+    for number, message in enumerate(field(record, "messages", list)):
+        where = f"messages[{number}]"
+        message = dict(typed(message, dict, where))
+        text = field(message, "text", str, where).strip()
+        sender = field(message, "senderWorkerId", (int, str), where)
+        if act := _RECOMMEND.fullmatch(text):
+            _said_by(record, "respondentWorkerId", sender, f"{where} (RECOMMEND)")
+            if act[1] not in titles:
+                raise FieldError(f"{where} recommends @{act[1]}, which movieMentions does not list")
+            message["text"] = f"How about @{act[1]}?"
+            acts["recommended"] += 1
+        elif text in _ANSWERS:
+            _said_by(record, "initiatorWorkerId", sender, f"{where} ({text})")
+            message["text"] = _ANSWERS[text]
+            acts["accepted" if text == "ACCEPT" else "rejected"] += 1
+        elif _PROMPT.fullmatch(text):
+            acts["prompts"] += 1
+            continue
+        messages.append(message)
+    record["messages"] = messages
+    by_id = {}
+    if isinstance(titles, dict):
+        by_id = {movie: uris.get(plain(title)) for movie, title in titles.items() if isinstance(title, str)}
+    conversation, counts = redial.parse(record, split, by_id)
+    counts.update(acts)
+    return conversation, counts
+
+
+def _said_by(record: dict[str, Any], who: str, sender: int | str, where: str) -> None:
+    if sender != field(record, who, (int, str)):
+        raise FieldError(f"{where} is not by the {who}")

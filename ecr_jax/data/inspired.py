@@ -1,0 +1,136 @@
+"""INSPIRED (Hayati et al., EMNLP 2020) as published with links to DBpedia: a dialogue a line, a list of turns.
+
+The corpus lists the names a turn holds without saying where; they are looked for in its text. It has no forms, so that
+no film has a like or a dislike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ecr_jax.data import parsing
+from ecr_jax.data.parsing import ParsedFile, field, plain, shown, typed
+from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
+
+_ROLES = {"SEEKER": Role.SEEKER, "RECOMMENDER": Role.RECOMMENDER}
+
+
+def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> ParsedFile:
+    """Reads a file of dialogues. A dialogue has no id of its own; it gets "<split>-<line>".
+
+    Args:
+      path: `train.jsonl`, `valid.jsonl` or `test.jsonl`; a line is a list of {role, text, movie, movie_link,
+        movie_name, entity_link, entity_name}, the links parallel to the names.
+      split: which part of the corpus it is.
+      uris: not used, for the corpus has its own links; here so that all readers are called alike.
+
+    Returns:
+      A `ParsedFile`. Beside the common counts: `loose_films` and `loose_entities` (found only with the punctuation or a
+      leading article left out; see `find`), `lost_films` and `lost_entities` (named by the corpus, but its text does
+      not say them, or says them inside another mention), `films_without_link` (in `movie` but not in `movie_link`;
+      mostly everyday words taken for titles, so they are not mentions), `blank_messages`.
+    """
+    return parsing.read(path, lambda value, line: parse(value, f"{split}-{line}", split))
+
+
+def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Counter]:
+    """Makes a conversation of one line.
+
+    Args:
+      record: the JSON value.
+      identifier: the conversation's id.
+      split: the part it belongs to.
+
+    Returns:
+      The conversation and the counts that `read` explains.
+
+    Raises:
+      FieldError: a field is missing or of another type; a role is unknown; names and links differ in number.
+    """
+    counts = Counter(
+        loose_films=0, loose_entities=0, lost_films=0, lost_entities=0, films_without_link=0, blank_messages=0
+    )
+    turns = []
+    for number, message in enumerate(typed(record, list, "the line")):
+        where = f"turn {number}"
+        message = typed(message, dict, where)
+        role = field(message, "role", str, where)
+        if role not in _ROLES:
+            raise FieldError(f"{where}.role is {shown(role)}; expected {' or '.join(_ROLES)}")
+        text = plain(field(message, "text", str, where))
+        films, entities = _linked(message, "movie", where), _linked(message, "entity", where)
+        listed = field(message, "movie", list, where)
+        counts["films_without_link"] += max(0, len(listed) - len(films))
+        counts["blank_messages"] += not text
+
+        mentions: list[Mention] = []
+        for kind, names in (("films", films), ("entities", entities)):  # a film wins over what stands inside it
+            taken = [(m.start, m.end) for m in mentions]
+            cursor = 0
+            for name, link in names:
+                span, loose = find(text, name, cursor, taken)
+                if span is None:
+                    counts[f"lost_{kind}"] += 1
+                    continue
+                counts[f"loose_{kind}"] += loose
+                cursor = span[1]
+                taken.append(span)
+                film = kind == "films"
+                mentions.append(Mention(*span, name, film, link, Feedback.UNSAID if film else None))
+        turns.append(Turn(_ROLES[role], text, tuple(sorted(mentions, key=lambda m: m.start))))
+    merged = merge_messages(turns)
+    if not merged:
+        raise FieldError("the dialogue holds no words")
+    return Conversation(identifier, split, merged), counts
+
+
+def _linked(message: dict[str, Any], kind: str, where: str) -> list[tuple[str, str]]:
+    names, links = (
+        [typed(value, str, f"{where}.{key}[{place}]") for place, value in enumerate(field(message, key, list, where))]
+        for key in (f"{kind}_name", f"{kind}_link")
+    )
+    if len(names) != len(links):
+        raise FieldError(f"{where} has {len(names)} {kind}_name but {len(links)} {kind}_link; they must be parallel")
+    return [(plain(name), link) for name, link in zip(names, links, strict=True)]
+
+
+def find(text: str, name: str, start: int, taken: list[tuple[int, int]]) -> tuple[tuple[int, int] | None, bool]:
+    """Finds where a text says a name.
+
+    Tried in this order, each from `start` on and then from the beginning (the corpus lists names roughly in the order
+    said): as written, in any case, and loosely: without the name's punctuation, "&" as "and", no leading article if
+    two words are left.
+
+    Args:
+      text: the plain text.
+      name: what to look for; whole words only.
+      start: where the name before it ended.
+      taken: spans that it must not touch.
+
+    Returns:
+      The span, or None; and whether it was found loosely only.
+    """
+    exact = _whole(re.escape(name))
+    ways = [(exact, 0), (exact, re.IGNORECASE)]
+    words = re.findall(r"[^\W_]+|&", name)
+    if words:
+        if len(words) > 2 and words[0].lower() in ("the", "a", "an"):
+            words = words[1:]
+        words = [r"(?:&|and)" if word == "&" else re.escape(word) for word in words]
+        ways.append((_whole(r"[^\w&]{0,3}".join(words)), re.IGNORECASE))
+    if not name:
+        return None, False
+    for way, (pattern, flags) in enumerate(ways):
+        for first in (start, 0):
+            for match in re.compile(pattern, flags).finditer(text, first):
+                if all(match.end() <= a or b <= match.start() for a, b in taken):
+                    return match.span(), way == 2
+    return None, False
+
+
+def _whole(pattern: str) -> str:
+    return rf"(?<!\w){pattern}(?!\w)"

@@ -1,0 +1,171 @@
+"""Your own conversations: one JSON object a line, a format to write by hand or from any program.
+
+    {"id": "17", "split": "train",
+     "turns": [{"role": "seeker", "text": "I want something like Heat.", "emotions": ["curious"],
+                "mentions": [{"start": 22, "end": 26, "name": "Heat (1995)", "film": true,
+                              "entity": "<http://dbpedia.org/resource/Heat_(1995_film)>", "feedback": "like"}]},
+               {"role": "recommender", "text": "Try Ronin!"}]}
+
+Needed: `id` (a text, unique in the file), `turns`, and of each turn `role` ("seeker" or "recommender") and `text`. The
+rest may be left out: `split` ("train", "valid", "test"; else the reader's), `emotions` (of the nine, most prominent
+first), `mentions` with `start` and `end` (characters, end not included, sorted, not overlapping), `name` (else what the
+span says), `film` (else true), `entity` (the graph's URI; else, or null, not linked), `feedback` ("like", "dislike",
+"unsaid"; else, or null, "unsaid" for a film; null for what is no film). A key that is not named here is an error.
+Text is taken as it is. Consecutive turns of one speaker are joined with a space, and empty ones left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ecr_jax.data import parsing
+from ecr_jax.data.parsing import EMOTIONS, ParsedFile, field, shown, typed
+from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
+from ecr_jax.files import write_jsonl
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> ParsedFile:
+    """Reads a file of the format above.
+
+    Args:
+      path: the file.
+      split: the part of those conversations that do not say theirs.
+      uris: not used, for mentions name their entities themselves; here so that all readers are called alike.
+
+    Returns:
+      A `ParsedFile`; beside the common counts `blank_turns` (left out).
+    """
+    return parsing.read(path, lambda value, line: parse(value, split))
+
+
+def write(path: Path, conversations: Iterable[Conversation]) -> None:
+    """Writes conversations so that `read` gives back exactly them (temporary name, then renamed).
+
+    Raises:
+      ValueError: a conversation would not come back as it is, e.g. because two turns in a row have one speaker.
+    """
+    rows = []
+    for conversation in conversations:
+        row = _row(conversation)
+        try:
+            back, _ = parse(row, conversation.split)
+        except FieldError as error:
+            raise ValueError(f"conversation {conversation.id!r} cannot be written: {error}") from error
+        if back != conversation:
+            raise ValueError(
+                f"conversation {conversation.id!r} would be read back differently; its turns must alternate between "
+                "the speakers, none empty, and only films (all of them) have feedback"
+            )
+        rows.append(row)
+    if twice := [identifier for identifier, n in Counter(row["id"] for row in rows).items() if n > 1]:
+        raise ValueError(f"more than one conversation has the id {shown(twice[0])}; ids must be unique in a file")
+    write_jsonl(path, rows)
+
+
+def parse(record: Any, split: Split) -> tuple[Conversation, Counter]:
+    """Makes a conversation of one line.
+
+    Raises:
+      FieldError: a key is missing or unknown, or a value of another type or out of its range.
+    """
+    record = _object(record, "the line", {"id", "split", "turns"})
+    identifier = field(record, "id", str)
+    if not identifier.strip():
+        raise FieldError("id is empty")
+    if "split" in record:
+        split = _choice(record, "split", Split, "")
+    counts = Counter(blank_turns=0)
+    turns = []
+    for number, turn in enumerate(field(record, "turns", list)):
+        turns.append(_turn(turn, f"turns[{number}]"))
+        counts["blank_turns"] += not turns[-1].text
+    merged = merge_messages(turns)
+    if not merged:
+        raise FieldError("turns hold no words")
+    return Conversation(identifier, split, merged), counts
+
+
+def _turn(record: Any, where: str) -> Turn:
+    record = _object(record, where, {"role", "text", "mentions", "emotions"})
+    role = _choice(record, "role", Role, where)
+    text = field(record, "text", str, where)
+    mentions, end = [], 0
+    for number, value in enumerate(field(record, "mentions", list, where) if "mentions" in record else []):
+        place = f"{where}.mentions[{number}]"
+        mention = _mention(value, text, place)
+        if mention.start < end:
+            raise FieldError(f"{place} starts at {mention.start}, before the one before it ends ({end})")
+        end = mention.end
+        mentions.append(mention)
+    emotions = field(record, "emotions", list, where) if "emotions" in record else []
+    for number, emotion in enumerate(emotions):
+        if emotion not in EMOTIONS:
+            raise FieldError(f"{where}.emotions[{number}] is {shown(emotion)}; expected one of {', '.join(EMOTIONS)}")
+    return Turn(role, text, tuple(mentions), tuple(emotions))
+
+
+def _mention(record: Any, text: str, where: str) -> Mention:
+    record = _object(record, where, {"start", "end", "name", "film", "entity", "feedback"})
+    start, end = field(record, "start", int, where), field(record, "end", int, where)
+    if not 0 <= start < end <= len(text):
+        raise FieldError(
+            f"{where} has the span [{start}, {end}), which is empty or outside its text of {len(text)} characters"
+        )
+    name = field(record, "name", str, where) if "name" in record else text[start:end]
+    if not name.strip():
+        raise FieldError(f"{where}.name is empty")
+    film = field(record, "film", bool, where) if "film" in record else True
+    entity = None if record.get("entity") is None else field(record, "entity", str, where)
+    feedback = Feedback.UNSAID if film else None
+    if record.get("feedback") is not None:
+        if not film:
+            raise FieldError(f"{where}.feedback is {shown(record['feedback'])}, but only a film has feedback")
+        feedback = _choice(record, "feedback", Feedback, where)
+    return Mention(start, end, name, film, entity, feedback)
+
+
+def _object(record: Any, where: str, keys: set[str]) -> dict[str, Any]:
+    record = typed(record, dict, where)
+    if unknown := sorted(record.keys() - keys):
+        raise FieldError(f"{where} has the unknown key {shown(unknown[0])}; known are {', '.join(sorted(keys))}")
+    return record
+
+
+def _choice(record: dict[str, Any], name: str, kind: type[_Choice], where: str) -> _Choice:
+    value = field(record, name, str, where)
+    if value not in {choice.value for choice in kind}:
+        place = f"{where}.{name}" if where else name
+        raise FieldError(f"{place} is {shown(value)}; expected {' or '.join(kind)}")
+    return kind(value)
+
+
+def _row(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "id": conversation.id,
+        "split": conversation.split.value,
+        "turns": [
+            {
+                "role": turn.role.value,
+                "text": turn.text,
+                "mentions": [
+                    {
+                        "start": m.start,
+                        "end": m.end,
+                        "name": m.name,
+                        "film": m.film,
+                        "entity": m.entity,
+                        "feedback": None if m.feedback is None else m.feedback.value,
+                    }
+                    for m in turn.mentions
+                ],
+                "emotions": list(turn.emotions),
+            }
+            for turn in conversation.turns
+        ],
+    }

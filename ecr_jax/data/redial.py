@@ -1,0 +1,263 @@
+"""ReDial (Li et al., NeurIPS 2018) in its original format: one dialogue a line, films written `@id`.
+
+The seeker is the initiator, the recommender the respondent. Only the seeker's form says what was liked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import html
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecr_jax.data import parsing
+from ecr_jax.data.parsing import ParsedFile, compose, decoded, field, plain, refused, shown, typed
+from ecr_jax.data.schema import BadLine, Conversation, Feedback, FieldError, Role, Split, Turn, merge_messages
+
+LIKED = {0: Feedback.DISLIKE, 1: Feedback.LIKE, 2: Feedback.UNSAID}
+"""ReDial's codes in the field `liked` of a form."""
+
+_FILM_ID = re.compile(r"@([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Movie:
+    """A line of the film table, its fields named as there.
+
+    Attributes:
+      id: ReDial's `movieId`.
+      name: "Title (Year)", plain.
+      dbpedia: URI in the graph, None where unknown.
+      genre: e.g. "comedy"; likewise directors, writers and stars by name.
+      plot: a sentence or two; may be empty.
+    """
+
+    id: str
+    name: str
+    dbpedia: str | None = None
+    genre: tuple[str, ...] = ()
+    director: tuple[str, ...] = ()
+    writer: tuple[str, ...] = ()
+    star: tuple[str, ...] = ()
+    plot: str = ""
+
+
+def read(path: Path, split: Split, uris: Mapping[str, str]) -> ParsedFile:
+    """Reads a file of dialogues; see `parse` for what is done to one.
+
+    Args:
+      path: `train_data.jsonl`, `test_data.jsonl` or any file of that format.
+      split: which part of the corpus it is (see `split_train` where there is no validation part).
+      uris: movieId -> URI of the film in the graph; a film that is not in it stays unlinked.
+
+    Returns:
+      A `ParsedFile`. Beside the common counts: `messages`, `blank_messages` (left out), `unknown_ids` (`@id` that
+      `movieMentions` does not list: kept as text), `untitled_ids` (listed without a title: kept as text too, for there
+      is nothing to write out), `without_form` (dialogues whose seeker filled in no form).
+    """
+    return parsing.read(path, lambda value, line: parse(value, split, uris))
+
+
+def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Conversation, Counter]:
+    """Makes a conversation of one dialogue.
+
+    Titles are written out for `@id`, HTML entities become characters, white space is collapsed, consecutive messages
+    of one speaker are joined (Reference: UniCRS `process.py`, which unescapes last and so may leave white space that
+    an entity stood for; here it is collapsed as well).
+
+    Args:
+      record: the JSON value. Fields other than those of the original release are ignored, and of a message only
+        `senderWorkerId` and `text` are needed.
+      split: the part it belongs to.
+      uris: movieId -> URI, or None for unlinked.
+
+    Returns:
+      The conversation and the counts that `read` explains.
+
+    Raises:
+      FieldError: a field is missing, of another type or out of its range; two speakers are one; there are no words.
+    """
+    record = typed(record, dict, "the line")
+    counts = Counter(messages=0, blank_messages=0, unknown_ids=0, untitled_ids=0, without_form=0)
+    identifier = str(field(record, "conversationId", (str, int)))
+    if not identifier.strip():
+        raise FieldError("conversationId is empty")
+    roles = _roles(record)
+    titles = _titles(record)
+    feedback = _feedback(record)
+    counts["without_form"] += not feedback
+
+    messages = []
+    for number, message in enumerate(field(record, "messages", list)):
+        where = f"messages[{number}]"
+        message = typed(message, dict, where)
+        sender = field(message, "senderWorkerId", (int, str), where)
+        if sender not in roles:
+            raise FieldError(
+                f"{where}.senderWorkerId is {shown(sender)}, which is neither the initiator nor the respondent "
+                f"({' and '.join(map(shown, roles))})"
+            )
+        text, mentions = compose(_pieces(field(message, "text", str, where), titles, feedback, uris, counts))
+        counts["messages"] += 1
+        counts["blank_messages"] += not text
+        messages.append(Turn(roles[sender], text, mentions))
+    turns = merge_messages(messages)
+    if not turns:
+        raise FieldError("messages hold no words")
+    return Conversation(identifier, split, turns), counts
+
+
+def _roles(record: dict[str, Any]) -> dict[int | str, Role]:
+    seeker = field(record, "initiatorWorkerId", (int, str))
+    recommender = field(record, "respondentWorkerId", (int, str))
+    if seeker == recommender:
+        raise FieldError(f"initiatorWorkerId and respondentWorkerId are both {shown(seeker)}; a dialogue needs two")
+    return {seeker: Role.SEEKER, recommender: Role.RECOMMENDER}
+
+
+def _object_or_empty_list(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """ReDial writes an empty object as `[]`."""
+    value = field(record, name, (dict, list))
+    if isinstance(value, list):
+        if value:
+            raise FieldError(f"{name} is a list of {len(value)}; expected an object, or [] where it is empty")
+        return {}
+    return value
+
+
+def _titles(record: dict[str, Any]) -> dict[str, str | None]:
+    titles = {}
+    for movie, title in _object_or_empty_list(record, "movieMentions").items():
+        if title is not None:
+            title = plain(typed(title, str, f"movieMentions[{movie}]")) or None
+        titles[movie] = title
+    return titles
+
+
+def _feedback(record: dict[str, Any]) -> dict[str, Feedback]:
+    if "initiatorQuestions" not in record:
+        return {}
+    feedback = {}
+    for movie, answers in _object_or_empty_list(record, "initiatorQuestions").items():
+        where = f"initiatorQuestions[{movie}]"
+        answers = typed(answers, dict, where)
+        if "liked" in answers:
+            liked = field(answers, "liked", int, where)
+            if liked not in LIKED:
+                raise FieldError(f"{where}.liked is {liked}; expected 0 (disliked), 1 (liked) or 2 (did not say)")
+            feedback[movie] = LIKED[liked]
+        else:
+            feedback[movie] = Feedback.UNSAID
+    return feedback
+
+
+def _pieces(
+    text: str,
+    titles: Mapping[str, str | None],
+    feedback: Mapping[str, Feedback],
+    uris: Mapping[str, str | None],
+    counts: Counter,
+) -> Iterable[str | tuple[str, dict[str, Any]]]:
+    # Entities are undone before the ids are looked for; a title has had its own undone already.
+    for place, piece in enumerate(_FILM_ID.split(html.unescape(text))):
+        if place % 2 == 0:
+            yield piece
+        elif titles.get(piece) is None:
+            counts["untitled_ids" if piece in titles else "unknown_ids"] += 1
+            yield f"@{piece}"
+        else:
+            answer = feedback.get(piece, Feedback.UNSAID)
+            yield titles[piece], {"film": True, "entity": uris.get(piece), "feedback": answer}
+
+
+def split_train(conversations: Iterable[Conversation], share: float = 0.1) -> list[Conversation]:
+    """Marks part of the training dialogues as validation, for releases that have only train and test.
+
+    Which dialogues are taken depends on their ids alone: neither order nor number of the others matters.
+
+    Args:
+      conversations: the training part.
+      share: which fraction becomes `Split.VALID`, about.
+
+    Returns:
+      The same conversations in the same order, each either train or valid.
+    """
+    return [
+        dataclasses.replace(c, split=Split.VALID if _fraction(c.id) < share else Split.TRAIN) for c in conversations
+    ]
+
+
+def _fraction(identifier: str) -> float:
+    """A number in [0, 1) from a text, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:6], "big") / 2**48
+
+
+def read_movies(path: Path) -> tuple[dict[str, Movie], list[BadLine]]:
+    """Reads the film table `movies.jsonl` (movieId, name, dbpedia, genre, director, writer, star, plot a line).
+
+    Args:
+      path: the file; further fields are ignored, and all but `movieId` and `name` may be missing or null.
+
+    Returns:
+      movieId -> `Movie`, in file order; and every line that was refused.
+    """
+    movies: dict[str, Movie] = {}
+    bad: list[BadLine] = []
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                movie = _movie(json.loads(decoded(line)))
+                if movie.id in movies:
+                    raise FieldError(f"movieId {movie.id!r} occurs twice")
+            except (FieldError, json.JSONDecodeError) as error:
+                bad.append(refused(path, number, line, error))
+            else:
+                movies[movie.id] = movie
+    return movies, bad
+
+
+def _movie(record: Any) -> Movie:
+    record = typed(record, dict, "the line")
+    name = plain(field(record, "name", str))
+    if not name:
+        raise FieldError("name is empty")
+
+    def names(key: str) -> tuple[str, ...]:
+        values = [] if record.get(key) is None else field(record, key, list)
+        return tuple(plain(typed(value, str, f"{key}[{place}]")) for place, value in enumerate(values))
+
+    def text(key: str) -> str | None:
+        return None if record.get(key) is None else field(record, key, str)
+
+    return Movie(
+        id=str(field(record, "movieId", (str, int))),
+        name=name,
+        dbpedia=text("dbpedia"),
+        genre=names("genre"),
+        director=names("director"),
+        writer=names("writer"),
+        star=names("star"),
+        plot=plain(text("plot") or ""),
+    )
+
+
+def movie_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
+    """movieId -> URI of every film that has one: the `uris` of `read`."""
+    return {movie.id: movie.dbpedia for movie in movies.values() if movie.dbpedia is not None}
+
+
+def title_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
+    """ "Title (Year)" -> URI, for corpora that number films otherwise; names of two different URIs are left out."""
+    found: dict[str, set[str]] = {}
+    for movie in movies.values():
+        if movie.dbpedia is not None:
+            found.setdefault(movie.name, set()).add(movie.dbpedia)
+    return {name: next(iter(uris)) for name, uris in found.items() if len(uris) == 1}

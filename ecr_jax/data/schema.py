@@ -1,0 +1,256 @@
+"""The one shape every corpus is read into: conversations of turns with mentions and feedback, kept as Parquet.
+
+A reader makes `Conversation`s; everything after it reads nothing else. Text is plain Unicode with film titles written
+out, and a mention is a half-open character span `[start, end)` of its turn's text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from ecr_jax.files import replacing
+
+MOVIE = "<movie>"
+"""What stands for a film's title in a masked text (ECR 4.3; one special token of every language model)."""
+
+
+class Role(StrEnum):
+    """Who speaks: the one who seeks a film or the one who recommends it."""
+
+    SEEKER = "seeker"
+    RECOMMENDER = "recommender"
+
+
+class Feedback(StrEnum):
+    """What the seeker said of a film after the dialogue (ReDial's form: 1, 0, 2 or no form)."""
+
+    LIKE = "like"
+    DISLIKE = "dislike"
+    UNSAID = "unsaid"
+
+
+class Split(StrEnum):
+    """The three parts of a corpus; only `train` is ever counted from or trained on."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An entity at a place in a turn.
+
+    Attributes:
+      start: first character of the span in the turn's text.
+      end: one past its last character.
+      name: the name as the corpus gives it, e.g. "Heat (1995)".
+      film: whether it is a film (else a person, a genre, ...).
+      entity: URI of its graph entity, None where it could not be linked.
+      feedback: the seeker's answer for a film; None for what is no film.
+    """
+
+    start: int
+    end: int
+    name: str
+    film: bool
+    entity: str | None = None
+    feedback: Feedback | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """All that one speaker says before the other speaks; mentions are sorted by `start` and do not overlap.
+
+    `emotions` holds gold labels (most prominent first) where a corpus has them; otherwise it is empty.
+    """
+
+    role: Role
+    text: str
+    mentions: tuple[Mention, ...] = ()
+    emotions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        end = 0
+        for mention in self.mentions:
+            if not end <= mention.start < mention.end <= len(self.text):
+                raise ValueError(
+                    f"mention {mention.name!r} has the span [{mention.start}, {mention.end}) in a text of "
+                    f"{len(self.text)} characters; spans must be sorted, not empty, not overlapping and inside the text"
+                )
+            end = mention.end
+
+    def masked(self) -> str:
+        """The text with every film's title replaced by `MOVIE`."""
+        pieces, end = [], 0
+        for mention in self.mentions:
+            if mention.film:
+                pieces += [self.text[end : mention.start], MOVIE]
+                end = mention.end
+        return "".join([*pieces, self.text[end:]])
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A dialogue of alternating turns. `id` is unique in its corpus and stable from one preparation to the next."""
+
+    id: str
+    split: Split
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line that a reader refused: where it stands (1-based) and why."""
+
+    file: str
+    line: int
+    reason: str
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+class CorpusError(ValueError):
+    """Malformed corpus lines, all of them, each with file, line and reason."""
+
+    def __init__(self, bad: Iterable[BadLine]):
+        self.bad = tuple(bad)
+        listed = "\n".join(f"  {line}" for line in self.bad)
+        super().__init__(
+            f"{len(self.bad)} malformed line(s):\n{listed}\n"
+            "Mend them, or pass --skip-bad to go on without them (they are written to rejected.jsonl)."
+        )
+
+
+class FieldError(ValueError):
+    """Raised by a parser: the record is not what the format says. Its message says which field and why."""
+
+
+def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
+    """Joins consecutive messages of one speaker with a space; spans move along, emotions keep their first order.
+
+    Args:
+      messages: one `Turn` a raw message, in the order said; empty texts are left out.
+
+    Returns:
+      Alternating turns.
+    """
+    turns: list[Turn] = []
+    for message in messages:
+        if not message.text:
+            continue
+        if turns and turns[-1].role == message.role:
+            last = turns[-1]
+            shift = len(last.text) + 1
+            moved = tuple(dataclasses.replace(m, start=m.start + shift, end=m.end + shift) for m in message.mentions)
+            turns[-1] = Turn(
+                last.role,
+                f"{last.text} {message.text}",
+                last.mentions + moved,
+                tuple(dict.fromkeys(last.emotions + message.emotions)),
+            )
+        else:
+            turns.append(message)
+    return tuple(turns)
+
+
+def read_jsonl(path: Path, parse: Callable[[Any, int], Conversation]) -> tuple[list[Conversation], list[BadLine]]:
+    """Reads one conversation a line.
+
+    Args:
+      path: a UTF-8 file with one JSON value a line; blank lines are passed over.
+      parse: (value, 1-based line number) -> conversation; raises `FieldError` on what is malformed.
+
+    Returns:
+      The conversations in file order, and every line that was refused.
+    """
+    conversations, bad, seen = [], [], {}
+    for number, line in _lines(path):
+        try:
+            conversation = parse(json.loads(line), number)
+            if conversation.id in seen:
+                raise FieldError(f"id {conversation.id!r} was already used in line {seen[conversation.id]}")
+        except json.JSONDecodeError as error:
+            bad.append(BadLine(str(path), number, f"not JSON: {error.msg} at column {error.colno}", line))
+        except (FieldError, ValueError) as error:
+            bad.append(BadLine(str(path), number, str(error), line))
+        else:
+            seen[conversation.id] = number
+            conversations.append(conversation)
+    return conversations, bad
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line.rstrip("\n")
+
+
+def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
+    """Writes conversations to a Parquet file (temporary name, then renamed)."""
+    rows = [dataclasses.asdict(conversation) for conversation in conversations]
+    columns = {name: [row[name] for row in rows] for name in _FEATURES}
+    with replacing(path) as temporary:
+        datasets.Dataset.from_dict(columns, features=_FEATURES).to_parquet(str(temporary))
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """Reads what `write_conversations` wrote, equal to what was written."""
+    import pyarrow.parquet as pq
+
+    return [_conversation(row) for row in pq.read_table(path).to_pylist()]
+
+
+def _conversation(row: dict[str, Any]) -> Conversation:
+    return Conversation(
+        row["id"],
+        Split(row["split"]),
+        tuple(
+            Turn(
+                Role(turn["role"]),
+                turn["text"],
+                tuple(
+                    Mention(**{**m, "feedback": None if m["feedback"] is None else Feedback(m["feedback"])})
+                    for m in turn["mentions"]
+                ),
+                tuple(turn["emotions"]),
+            )
+            for turn in row["turns"]
+        ),
+    )
+
+
+_FEATURES = datasets.Features(
+    {
+        "id": datasets.Value("string"),
+        "split": datasets.Value("string"),
+        "turns": [
+            {
+                "role": datasets.Value("string"),
+                "text": datasets.Value("string"),
+                "mentions": [
+                    {
+                        "start": datasets.Value("int32"),
+                        "end": datasets.Value("int32"),
+                        "name": datasets.Value("string"),
+                        "film": datasets.Value("bool"),
+                        "entity": datasets.Value("string"),
+                        "feedback": datasets.Value("string"),
+                    }
+                ],
+                "emotions": [datasets.Value("string")],
+            }
+        ],
+    }
+)

@@ -1,0 +1,47 @@
+"""Pure per-example losses, chosen by name."""
+
+from ecr_jax.losses.next_token import next_token_cross_entropy
+from ecr_jax.losses.ranking import (
+    INPUTS,
+    RANKING,
+    RankingLoss,
+    bpr,
+    cross_entropy,
+    emotion_cross_entropy,
+    feedback_bce,
+    feedback_cross_entropy,
+    focal,
+    in_batch_softmax,
+    inverse_propensity,
+    listwise_cross_entropy,
+    normalised_cross_entropy,
+    pairwise_batch,
+    pairwise_dialogue,
+    sampled_softmax,
+    signed_cross_entropy,
+    smoothed_cross_entropy,
+    unlikelihood,
+)
+
+__all__ = [
+    "INPUTS",
+    "RANKING",
+    "RankingLoss",
+    "next_token_cross_entropy",
+    "cross_entropy",
+    "feedback_cross_entropy",
+    "normalised_cross_entropy",
+    "emotion_cross_entropy",
+    "signed_cross_entropy",
+    "listwise_cross_entropy",
+    "smoothed_cross_entropy",
+    "focal",
+    "sampled_softmax",
+    "in_batch_softmax",
+    "inverse_propensity",
+    "bpr",
+    "pairwise_dialogue",
+    "pairwise_batch",
+    "feedback_bce",
+    "unlikelihood",
+]

@@ -1,0 +1,1 @@
+"""Language models: GPT-2, Llama, BERT; adapters, quantisation, conversion, sharding rules."""

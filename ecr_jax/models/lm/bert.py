@@ -1,0 +1,156 @@
+"""BERT and RoBERTa encoders (MiniLM, RoBERTa-base): both directions, post-LayerNorm, exact gelu.
+
+The layers are one module scanned over parameters stacked as [L, ...]; there is no cache and no prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ecr_jax.models.lm.language_model import Output, Remat, attend, positions_of, through
+from ecr_jax.models.lm.linear import Dense
+
+SHARDING_RULES = (
+    (r"embed/embedding", ("vocab", "features")),
+    (r"(position|token_type)/embedding", ("positions", "features")),
+    (r"layers/attention/[qkv]/(kernel|codes|scales)", ("layers", "width", "heads")),
+    (r"layers/attention/[qkv]/bias", ("layers", "heads")),
+    (r"layers/attention/o/(kernel|codes|scales)", ("layers", "heads", "width")),
+    (r"layers/mlp/up/(kernel|codes|scales)", ("layers", "width", "hidden")),
+    (r"layers/mlp/up/bias", ("layers", "hidden")),
+    (r"layers/mlp/down/(kernel|codes|scales)", ("layers", "hidden", "width")),
+    (r"layers/(attention/o|mlp/down)/bias", ("layers", None)),
+    (r"layers/(attention|mlp)_norm/(scale|bias)", ("layers", None)),
+    (r"embed_norm/(scale|bias)", (None,)),
+)
+"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of a BERT; `position_offset` is 0 for BERT and the padding id + 1 for RoBERTa.
+
+    `positions` counts the rows of the position table, the offset's among them.
+    """
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    positions: int = 512
+    token_types: int = 2
+    position_offset: int = 0
+    eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+def _norm(config: BertConfig, dtype: Any, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(config.eps, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention of one layer."""
+
+    config: BertConfig
+    dense: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x, visible):  # x [B, T, D]
+        c = self.config
+        shape = (*x.shape[:2], c.heads, c.head_dim)
+        queries, keys, values = (self.dense(c.width, name=name)(x).reshape(shape) for name in "qkv")
+        context, _ = attend(queries, keys, values, visible)
+        return self.dense(c.width, name="o")(context)
+
+
+class Mlp(nn.Module):
+    """Feed-forward part with the exact gelu."""
+
+    config: BertConfig
+    dense: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x):  # [B, T, D]
+        x = nn.gelu(self.dense(self.config.hidden, name="up")(x), approximate=False)
+        return self.dense(self.config.width, name="down")(x)
+
+
+class Layer(nn.Module):
+    """One encoder layer; its call is as `language_model.through` wants it, and there is no prefix and no cache."""
+
+    config: BertConfig
+    dtype: Any
+    dense: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x, shared, prefix, cached, start):
+        c = self.config
+        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, *shared))
+        x = _norm(c, self.dtype, "mlp_norm")(x + Mlp(c, self.dense, name="mlp")(x))
+        return x, None
+
+
+class Bert(nn.Module):
+    """A BERT or RoBERTa encoder: tokens and masks in, states of the last layer out. Attributes as in `llama.Llama`."""
+
+    config: BertConfig
+    dtype: Any = jnp.float32
+    remat: Remat = "dots"
+    adapter_dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        token_types: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> Output:
+        """Reads tokens.
+
+        Args:
+            tokens: int [B, T].
+            mask: bool [B, T], True for real tokens.
+            token_types: int [B, T] segments; all 0 when None.
+            positions: int [B, T], before the offset; counted over real tokens when None.
+
+        Returns:
+            hidden [B, T, D] of the last layer; no cache.
+
+        Raises:
+            ValueError: more tokens than the model has positions.
+        """
+        c = self.config
+        longest = c.positions - c.position_offset
+        if tokens.shape[1] > longest:
+            raise ValueError(f"{tokens.shape[1]} tokens, but this model has {longest} positions; shorten the text")
+        mask = mask.astype(bool)
+        embed = nn.initializers.normal(0.02)
+
+        def table(rows: int, name: str) -> nn.Embed:
+            return nn.Embed(rows, c.width, dtype=self.dtype, embedding_init=embed, name=name)
+
+        positions = (positions_of(mask) if positions is None else positions) + c.position_offset
+        token_types = jnp.zeros_like(tokens) if token_types is None else token_types
+        x = table(c.vocab_size, "embed")(tokens) + table(c.positions, "position")(positions)
+        x = _norm(c, self.dtype, "embed_norm")(x + table(c.token_types, "token_type")(token_types))  # [B, T, D]
+        visible = jnp.broadcast_to(mask[:, None, :], (*tokens.shape, tokens.shape[1]))  # [B, T, T]
+
+        dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
+        x, _ = through(self, Layer, (c, self.dtype, dense), x, (visible,))
+        return Output(x, None)

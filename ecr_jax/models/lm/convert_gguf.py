@@ -1,0 +1,189 @@
+"""GGUF's names, metadata and tensor layouts → Hugging Face's, from where `convert` goes on.
+
+The architectures are llama (Llama 2 and 3, SmolLM2) and gpt2. Nothing is read here: a tensor is a function that gives
+the dequantised array [out, in] when it is called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ecr_jax.models.lm.convert import real, whole
+from ecr_jax.models.lm.gpt2 import Gpt2Config
+from ecr_jax.models.lm.llama import LlamaConfig, RopeScaling, frequencies
+
+Readers = dict[str, Callable[[], np.ndarray]]
+
+_BLOCK = "blk.{l}."
+LLAMA = (
+    ("token_embd.weight", "model.embed_tokens.weight"),
+    (_BLOCK + "attn_norm.weight", "model.layers.{l}.input_layernorm.weight"),
+    (_BLOCK + "attn_q.weight", "model.layers.{l}.self_attn.q_proj.weight"),
+    (_BLOCK + "attn_k.weight", "model.layers.{l}.self_attn.k_proj.weight"),
+    (_BLOCK + "attn_v.weight", "model.layers.{l}.self_attn.v_proj.weight"),
+    (_BLOCK + "attn_output.weight", "model.layers.{l}.self_attn.o_proj.weight"),
+    (_BLOCK + "ffn_norm.weight", "model.layers.{l}.post_attention_layernorm.weight"),
+    (_BLOCK + "ffn_gate.weight", "model.layers.{l}.mlp.gate_proj.weight"),
+    (_BLOCK + "ffn_up.weight", "model.layers.{l}.mlp.up_proj.weight"),
+    (_BLOCK + "ffn_down.weight", "model.layers.{l}.mlp.down_proj.weight"),
+    ("output_norm.weight", "model.norm.weight"),
+    ("output.weight", "lm_head.weight"),
+)
+GPT2 = (
+    ("token_embd.weight", "transformer.wte.weight"),
+    ("position_embd.weight", "transformer.wpe.weight"),
+    (_BLOCK + "attn_norm.weight", "transformer.h.{l}.ln_1.weight"),
+    (_BLOCK + "attn_norm.bias", "transformer.h.{l}.ln_1.bias"),
+    (_BLOCK + "attn_qkv.weight", "transformer.h.{l}.attn.c_attn.weight"),
+    (_BLOCK + "attn_qkv.bias", "transformer.h.{l}.attn.c_attn.bias"),
+    (_BLOCK + "attn_output.weight", "transformer.h.{l}.attn.c_proj.weight"),
+    (_BLOCK + "attn_output.bias", "transformer.h.{l}.attn.c_proj.bias"),
+    (_BLOCK + "ffn_norm.weight", "transformer.h.{l}.ln_2.weight"),
+    (_BLOCK + "ffn_norm.bias", "transformer.h.{l}.ln_2.bias"),
+    (_BLOCK + "ffn_up.weight", "transformer.h.{l}.mlp.c_fc.weight"),
+    (_BLOCK + "ffn_up.bias", "transformer.h.{l}.mlp.c_fc.bias"),
+    (_BLOCK + "ffn_down.weight", "transformer.h.{l}.mlp.c_proj.weight"),
+    (_BLOCK + "ffn_down.bias", "transformer.h.{l}.mlp.c_proj.bias"),
+    ("output_norm.weight", "transformer.ln_f.weight"),
+    ("output_norm.bias", "transformer.ln_f.bias"),
+    ("output.weight", "lm_head.weight"),
+)
+TABLES = {"llama": LLAMA, "gpt2": GPT2}
+
+_ROPE_FACTORS = "rope_freqs.weight"
+# Llama 3.1's and 3.2's, which their GGUF files do not spell out.
+_LOW, _HIGH, _ORIGINAL_POSITIONS = 1.0, 4.0, 8192
+
+
+def from_gguf(metadata: Mapping[str, Any], tensors: Readers) -> tuple[Readers, LlamaConfig | Gpt2Config]:
+    """What a GGUF file holds, as Hugging Face has it.
+
+    Args:
+        metadata: key → value.
+        tensors: GGUF name → a function that reads the tensor, dequantised.
+
+    Returns:
+        Hugging Face's name → a function that reads the tensor in its layout, and the configuration.
+
+    Raises:
+        ValueError: another architecture, a file that is one part of several, a metadata key that is missing or cannot
+            be, a tensor with a name that is not in the table, or rotary positions that `RopeScaling` cannot say.
+    """
+    kind = metadata.get("general.architecture")
+    if kind not in TABLES:
+        known = ", ".join(TABLES)
+        raise ValueError(f"GGUF architecture {kind!r} is not supported, only {known}; use the model's safetensors")
+    if (parts := metadata.get("split.count", 1)) > 1:
+        raise ValueError(f"this is one of {parts} parts; join them with `llama-gguf-split --merge`")
+    tensors = dict(tensors)
+    factors = tensors.pop(_ROPE_FACTORS, None) if kind == "llama" else None
+    named = {hf_name(name, kind): name for name in tensors}
+    if kind == "llama":
+        config = _llama(metadata, tied="output.weight" not in tensors, factors=factors and factors())
+    else:
+        config = _gpt2(metadata)
+    readers = {theirs: lambda name=name: to_hf_layout(name, tensors[name](), config) for theirs, name in named.items()}
+    return readers, config
+
+
+def hf_name(name: str, architecture: str) -> str:
+    """Hugging Face's name of a tensor in a GGUF file.
+
+    Raises:
+        ValueError: a name that the architecture's table does not have.
+    """
+    for theirs, ours in TABLES[architecture]:
+        pattern = re.escape(theirs).replace(re.escape("{l}"), r"(\d+)")
+        if found := re.fullmatch(pattern, name):
+            return ours.replace("{l}", found[1]) if found.groups() else ours
+    raise ValueError(f"unknown tensor {name!r} in a GGUF file of architecture {architecture}")
+
+
+def to_hf_layout(name: str, tensor: np.ndarray, config: LlamaConfig | Gpt2Config) -> np.ndarray:
+    """A dequantised GGUF tensor as Hugging Face has it: Llama's q and k put back in order, GPT-2's matrices turned.
+
+    llama.cpp turns neighbouring features (2i, 2i + 1), Hugging Face features (i, i + Dh/2); its converter reorders the
+    rows of every head accordingly, and this undoes it. GPT-2's linear layers are [out, in] in GGUF and [in, out] in
+    Hugging Face's files.
+    """
+    if isinstance(config, Gpt2Config):
+        return tensor.T if re.search(r"\.(attn_qkv|attn_output|ffn_up|ffn_down)\.weight$", name) else tensor
+    if not (found := re.search(r"\.attn_([qk])\.weight$", name)):
+        return tensor
+    heads = config.heads if found[1] == "q" else config.kv_heads
+    if tensor.shape[0] != heads * config.head_dim:
+        return tensor  # `from_hf` names it and the shape it should have
+    paired = tensor.reshape(heads, config.head_dim // 2, 2, tensor.shape[1])
+    return paired.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def _vocabulary(metadata: Mapping[str, Any], kind: str) -> int:
+    return whole(metadata, f"{kind}.vocab_size", len(metadata.get("tokenizer.ggml.tokens", ())) or None)
+
+
+def _llama(metadata: Mapping[str, Any], tied: bool, factors: np.ndarray | None) -> LlamaConfig:
+    if (scaling := metadata.get("llama.rope.scaling.type", "none")) != "none":
+        raise ValueError(f"llama.rope.scaling.type {scaling!r} is not supported; use the model's safetensors")
+    heads, width = whole(metadata, "llama.attention.head_count"), whole(metadata, "llama.embedding_length")
+    head_dim = whole(metadata, "llama.attention.key_length", width // heads)
+    if (turned := whole(metadata, "llama.rope.dimension_count", head_dim)) != head_dim:
+        raise ValueError(f"llama.rope.dimension_count {turned} differs from the head size {head_dim}")
+    return LlamaConfig(
+        vocab_size=_vocabulary(metadata, "llama"),
+        width=width,
+        layers=whole(metadata, "llama.block_count"),
+        heads=heads,
+        kv_heads=whole(metadata, "llama.attention.head_count_kv", heads),
+        head_dim=head_dim,
+        hidden=whole(metadata, "llama.feed_forward_length"),
+        positions=whole(metadata, "llama.context_length"),
+        rope_theta=(theta := real(metadata, "llama.rope.freq_base", 10000.0)),
+        rope_scaling=None if factors is None else rope_scaling(factors, theta, head_dim),
+        eps=_eps(metadata, "llama.attention.layer_norm_rms_epsilon"),
+        tied=tied,
+    )
+
+
+def _gpt2(metadata: Mapping[str, Any]) -> Gpt2Config:
+    return Gpt2Config(
+        vocab_size=_vocabulary(metadata, "gpt2"),
+        width=whole(metadata, "gpt2.embedding_length"),
+        layers=whole(metadata, "gpt2.block_count"),
+        heads=whole(metadata, "gpt2.attention.head_count"),
+        hidden=whole(metadata, "gpt2.feed_forward_length"),
+        positions=whole(metadata, "gpt2.context_length"),
+        eps=_eps(metadata, "gpt2.attention.layer_norm_epsilon"),
+    )
+
+
+def _eps(metadata: Mapping[str, Any], key: str) -> float:
+    """GGUF keeps float32; the shortest decimal that rounds to it is what was meant (1e-5, not 9.99999975e-6)."""
+    return float(str(np.float32(real(metadata, key))))
+
+
+def rope_scaling(factors: np.ndarray, theta: float, head_dim: int) -> RopeScaling | None:
+    """The `RopeScaling` that divides the plain frequencies by `factors` [Dh / 2], GGUF's `rope_freqs.weight`.
+
+    A GGUF file has the outcome of Llama 3.1's stretching, not its parameters. The factor is the largest one (slow
+    frequencies are divided by it whole), the others are taken to be Llama 3.1's, and the outcome is compared.
+
+    Raises:
+        ValueError: these parameters do not give these factors.
+    """
+    largest = float(factors.max())
+    if largest == 1.0 == float(factors.min()):
+        return None
+    scaling = RopeScaling(largest, _LOW, _HIGH, _ORIGINAL_POSITIONS)
+    if factors.shape == (head_dim // 2,):
+        plain = LlamaConfig(1, head_dim, 1, 1, 1, head_dim, 1, rope_theta=theta)
+        stretched = LlamaConfig(1, head_dim, 1, 1, 1, head_dim, 1, rope_theta=theta, rope_scaling=scaling)
+        if np.allclose(frequencies(plain) / frequencies(stretched), factors, rtol=1e-5, atol=0):
+            return scaling
+    raise ValueError(
+        f"{_ROPE_FACTORS} {factors.shape} does not hold the factors of Llama 3.1's positions (factor {largest:g}, low "
+        f"{_LOW:g}, high {_HIGH:g}, {_ORIGINAL_POSITIONS} positions, head size {head_dim}); use the model's safetensors"
+    )

@@ -1,0 +1,1 @@
+"""What a run stands on, and commands made of several runs."""

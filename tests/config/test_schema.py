@@ -1,0 +1,176 @@
+"""Settings: what cannot be is refused with field, value and remedy; configs are found, read, and survive JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ecr_jax import config as configs
+from ecr_jax.config import (
+    BaselineConfig,
+    Config,
+    ConfigError,
+    ConversationConfig,
+    CorpusConfig,
+    EaseConfig,
+    EmbeddingBaselineConfig,
+    EmotionConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    FeedbackWeights,
+    GraphBaselineConfig,
+    HeadOptions,
+    KgsfConfig,
+    LanguageModelBaselineConfig,
+    PromptOptions,
+    RecommendationConfig,
+    RecommenderConfig,
+    ResponseConfig,
+    SasRecConfig,
+    TrainConfig,
+)
+
+TRAIN = TrainConfig(steps=2)
+JSONL = dict(name="jsonl", train="a", valid="b", test="c")
+
+WRONG = [
+    (CorpusConfig, dict(name="films"), "dialogues", 0, "at least 1"),
+    (CorpusConfig, dict(name="films"), "film_reviews", -1, "at least 1"),
+    (CorpusConfig, JSONL, "train", None, "name the train file of 'jsonl'"),
+    (CorpusConfig, JSONL, "test", None, "name the test file of 'jsonl'"),
+    (CorpusConfig, {**JSONL, "name": "redial", "movies": "m"}, "movies", None, "name the movie table"),
+    (CorpusConfig, {**JSONL, "name": "gorecdial", "movies": "m"}, "movies", None, "name the movie table"),
+    (EncoderConfig, {}, "turn_tokens", 2, "at least 3"),
+    (EncoderConfig, {}, "entity_tokens", 0, "at least 3"),
+    (EmotionConfig, dict(train=TRAIN), "beta", 1.0, "[0, 1)"),
+    (EmotionConfig, dict(train=TRAIN), "beta", float("nan"), "[0, 1)"),
+    (EmotionConfig, dict(train=TRAIN), "hidden", 0, "at least 1"),
+    (EmotionConfig, dict(train=TRAIN), "limit", 0, "at least 1"),
+    (FeedbackWeights, {}, "dislike", -0.5, "at least 0"),
+    (FeedbackWeights, {}, "like", float("nan"), "at least 0"),
+    *(
+        (RecommenderConfig, {}, name, 0, "at least 1")
+        for name in ("layers", "max_tokens", "max_states", "max_entities", "emotions", "neighbours", "cooccurring_items")
+    ),
+    *(
+        (PromptOptions, {}, name, 0, "at least 1")
+        for name in ("entity_width", "emotion_width", "bases", "recommendation_prefix", "conversation_prefix")
+    ),
+    (PromptOptions, {}, "cross_exponent", -0.5, "at least 0"),
+    (PromptOptions, {}, "prefix_scale", -1.0, "at least 0"),
+    (PromptOptions, {}, "dropout", 1.0, "[0, 1)"),
+    (PromptOptions, {}, "dropout", -0.1, "[0, 1)"),
+    (RecommendationConfig, dict(train=TRAIN), "valid_dialogues", 0, "at least 1"),
+    (ConversationConfig, dict(train=TRAIN), "max_reply", 0, "at least 1"),
+    (ResponseConfig, dict(train=TRAIN), "dtype", "float16", "choose one of float32, bfloat16"),
+    (ResponseConfig, dict(train=TRAIN), "quantize", "int4", "choose one of None, int8, nf4"),
+    (ResponseConfig, dict(train=TRAIN), "remat", "all", "choose one of none, dots, full"),
+    (ResponseConfig, dict(train=TRAIN), "triples", -1, "at least 0"),
+    (EmbeddingBaselineConfig, {}, "width", 0, "at least 1"),
+    (EmbeddingBaselineConfig, {}, "dropout", 1.0, "[0, 1)"),
+    (BaselineConfig, {}, "dropout", 1.0, "[0, 1)"),
+    (GraphBaselineConfig, {}, "bases", 0, "at least 1"),
+    (GraphBaselineConfig, {}, "width", 0, "at least 1"),
+    (KgsfConfig, {}, "information", -0.1, "at least 0"),
+    (KgsfConfig, {}, "max_words", 0, "at least 1"),
+    (SasRecConfig, {}, "layers", 0, "at least 1"),
+    (SasRecConfig, {}, "heads", 3, "a divisor of the width 64"),
+    (EaseConfig, {}, "strengths", (), "one or more numbers above 0"),
+    (EaseConfig, {}, "strengths", (1.0, 0.0), "one or more numbers above 0"),
+    (LanguageModelBaselineConfig, {}, "layers", 0, "at least 1"),
+    (EvaluationConfig, {}, "resamples", 0, "at least 1"),
+    (EvaluationConfig, {}, "auc_batch", 0, "at least 1"),
+    (EvaluationConfig, {}, "replies", -1, "at least 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given", "name", "value", "remedy"), WRONG)
+def test_wrong_value_is_named(kind, given, name, value, remedy):
+    kind(**given)  # without the wrong value it is fine
+    said = re.escape(f"{kind.__name__}.{name} = {value!r} cannot be: ") + ".*" + re.escape(remedy)
+    with pytest.raises(ConfigError, match=said):
+        kind(**{**given, name: value})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "a/b"])
+def test_run_name_stays_inside_runs(name):
+    with pytest.raises(ConfigError, match="Config.name = .* cannot be: use letters, digits, - and _"):
+        dataclasses.replace(configs.load("demo"), name=name)
+
+
+def test_weights_may_be_zero_and_ablations_allowed():
+    assert FeedbackWeights(0, 0, 0).like == 0
+    assert not RecommenderConfig(prompt=PromptOptions(emotions=False, global_entities=False)).prompt.emotions
+
+
+def test_published_copy_head_needs_emotions():
+    heads, silent = HeadOptions(copy="published"), PromptOptions(emotions=False)
+    assert RecommenderConfig(heads=heads).heads.copy == "published"
+    with pytest.raises(ConfigError, match="HeadOptions.copy = 'published' cannot be: it weighs by emotion"):
+        RecommenderConfig(heads=heads, prompt=silent)
+
+
+def test_paths():
+    config = configs.load("demo")
+    config = dataclasses.replace(config, name="x", prepared=Path("p"), runs=Path("r"))
+    assert config.prepared_folder == Path("p/x")
+    assert config.stage_folder("emotion") == Path("r/x/emotion")
+    corpus = CorpusConfig(**JSONL, data=Path("d"))
+    assert corpus.path("train") == Path("d/a") and corpus.path("graph") is None
+
+
+@pytest.mark.parametrize("name", ["demo", "redial"])
+def test_survives_json(name):
+    config = configs.load(name)
+    written = json.loads(json.dumps(config.as_json()))
+    assert configs.from_json(written) == config
+    assert configs.from_json({**written, "select": "loss"}, runs=Path("elsewhere")).runs == Path("elsewhere")
+
+
+def test_wrong_value_in_json_is_named():
+    written = configs.load("demo").as_json()
+    written["emotion"]["beta"] = 2
+    with pytest.raises(ConfigError, match="EmotionConfig.beta = 2"):
+        configs.from_json(written)
+
+
+def test_load_names_paths_and_unknown(tmp_path):
+    assert configs.load("demo").name == "demo"
+    assert configs.load(str(configs.folder() / "redial.py")).corpus.name == "redial"
+    with pytest.raises(ValueError, match=r"no config 'nope': give one of .*demo.*redial.*, or the path of a \.py file"):
+        configs.load("nope")
+    with pytest.raises(ValueError, match="no config"):
+        configs.load(str(tmp_path / "missing.py"))
+    own = tmp_path / "own.py"
+    own.write_text("config = 3\n")
+    with pytest.raises(ValueError, match="must define `config`, a Config"):
+        configs.load(str(own))
+    own.write_text("import dataclasses\nfrom ecr_jax.config import load\n"
+                   "config = dataclasses.replace(load('demo'), name='own')\n")  # fmt: skip
+    assert configs.load(str(own)).name == "own"
+
+
+def test_every_named_config_loads_under_its_own_name():
+    names = [path.stem for path in configs.folder().glob("*.py")]
+    assert {"demo", "redial"} <= set(names)
+    for name in names:
+        assert isinstance(configs.load(name), Config) and configs.load(name).name == name
+
+
+def test_rivals_of_a_run_are_put_together(tmp_path):
+    """What each baseline's folder keeps of its own settings is read back, whatever the other baselines' are."""
+    config = dataclasses.replace(configs.load("demo"), runs=tmp_path)
+    width = dataclasses.replace(config.baselines.kbrd, width=7)
+    config = dataclasses.replace(
+        config, baselines=dataclasses.replace(config.baselines, kbrd=width, ease=EaseConfig((3.0,)))
+    )
+    stages = ("emotion", "fusion", "conversation", "recommendation", "response", "baselines/kbrd", "baselines/ease")
+    for stage in stages:
+        config.stage_folder(stage).mkdir(parents=True)
+        (config.stage_folder(stage) / "config.json").write_text(json.dumps(config.recorded(stage)))
+    assert set(config.recorded("baselines/kbrd")["baselines"]) == {"kbrd"}
+    assert dataclasses.replace(configs.read_recorded(tmp_path / "demo", stages), evaluation=config.evaluation) == config

@@ -1,0 +1,197 @@
+"""A small corpus from its files to the prepared folder: counts, links, made once for the same inputs, bad lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from ecr_jax import config as configs
+from ecr_jax.data.prepare import Prepared, describe, mentions_of, prepare
+from ecr_jax.data.redial import Movie
+from ecr_jax.data.schema import CorpusError, Feedback, Mention, Role, Split, Turn
+from ecr_jax.emotion.labels import EMOTIONS
+from ecr_jax.files import read_jsonl_rows
+from ecr_jax.knowledge import graph as graphs
+from ecr_jax.knowledge.linking import EntityLinker
+from tests import tiny
+from tests.tiny import uri
+
+
+def settings(folder, **corpus):
+    made = tiny.write_corpus(folder / "data")
+    return dataclasses.replace(
+        configs.load("demo"), name="tiny", corpus=dataclasses.replace(made, **corpus), prepared=folder / "prepared"
+    )
+
+
+@pytest.fixture
+def quiet():
+    return Console(quiet=True)
+
+
+@pytest.fixture
+def told():
+    return Console(record=True, width=200, file=io.StringIO())
+
+
+def test_prepared_folder(tmp_path, quiet):
+    config = settings(tmp_path)
+    made = prepare(config, console=quiet)
+    assert made.folder == tmp_path / "prepared" / "tiny"
+    assert sorted(path.name for path in made.folder.iterdir()) == [
+        "aliases.parquet", "conversations.parquet", "cost.json", "descriptions.parquet", "entities.parquet",
+        "graph.npz", "manifest.json", "rejected.jsonl", "reviews.parquet", "utterances.parquet",
+    ]  # fmt: skip
+    counts = made.manifest["counts"]
+    expected = {
+        "conversations": 10, "conversations_train": 6, "conversations_valid": 2, "conversations_test": 2,
+        "turns": 40, "mentions": 40, "film_mentions": 30, "unlinked_mentions": 0, "unlinked_film_mentions": 0,
+        # of each conversation: what was asked for, what was offered first (every other one liked), the last one unsaid
+        "feedback_like": 10 + 5, "feedback_dislike": 5, "feedback_unsaid": 10,
+        "train_conversations": 6, "rejected": 0, "entities": 9, "items": 6, "triples": 6, "reviews": 6,
+    }  # fmt: skip
+    assert {name: counts[name] for name in expected} == expected
+    assert set(made.manifest["inputs"]) == {
+        "train.jsonl", "valid.jsonl", "test.jsonl", "movies.jsonl", "reviews.jsonl", "kg/entity2id.json",
+        "kg/relation2id.json", "kg/dbpedia_subkg.json", "kg/item_ids.json",
+    }  # fmt: skip
+    first = made.split(Split.TRAIN)[0]
+    assert first.id == "train-0" and [c.id for c in made.split(Split.VALID)] == ["valid-0", "valid-1"]
+    actor = first.turns[2].mentions[0]
+    assert (actor.entity, actor.film, actor.feedback) == (uri("Robert_De_Niro"), False, None)
+    assert first.turns[2].text[actor.start : actor.end] == "Robert De Niro"
+    text, labels = made.utterances(Split.VALID)[0]
+    assert text.startswith("hello i liked") and labels == (EMOTIONS.index("like"),)
+    assert len(made.utterances(Split.TRAIN)) == 12
+    assert len(made.graph) == 9 and len(made.descriptions) == 9 and len(made.reviews) == 6
+
+
+def test_made_once_for_the_same_inputs(tmp_path, told):
+    config = settings(tmp_path)
+    manifest = prepare(config, console=told).folder / "manifest.json"
+    before = manifest.stat().st_mtime_ns
+    prepare(config, console=told)
+    assert manifest.stat().st_mtime_ns == before and "is complete for these inputs" in told.export_text()
+    prepare(config, force=True, console=told)
+    forced = manifest.stat().st_mtime_ns
+    assert forced != before
+    path = tmp_path / "data" / "test.jsonl"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    made = prepare(config, console=told)
+    assert made.manifest["counts"]["conversations_test"] == 1 and manifest.stat().st_mtime_ns != forced
+    other = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, reviews=None))
+    assert prepare(other, console=told).manifest["counts"]["reviews"] == 0
+
+
+def test_same_inputs_same_content(tmp_path, quiet):
+    config = settings(tmp_path)
+    one = prepare(config, console=quiet)
+    other = prepare(dataclasses.replace(config, name="other"), console=quiet)
+    assert one.conversations == other.conversations and one.manifest == other.manifest
+    assert one.descriptions == other.descriptions and one.graph.uris == other.graph.uris
+
+
+def spoil(config):
+    """Puts three malformed lines, in two files, among the good ones."""
+    train = config.corpus.path("train")
+    good = train.read_text()
+    train.write_text("{oh no\n" + good + json.dumps({"id": "x", "turns": [], "colour": 1}) + "\n")
+    valid = config.corpus.path("valid")
+    valid.write_text(valid.read_text() + valid.read_text().splitlines()[0] + "\n")
+
+
+def test_malformed_lines_end_it_and_leave_nothing(tmp_path, quiet):
+    config = settings(tmp_path)
+    spoil(config)
+    with pytest.raises(CorpusError) as raised:
+        prepare(config, console=quiet)
+    assert [(line.file.rsplit("/", 1)[-1], line.line) for line in raised.value.bad] == [
+        ("train.jsonl", 1), ("train.jsonl", 8), ("valid.jsonl", 3),
+    ]  # fmt: skip
+    assert all(word in str(raised.value) for word in ("train.jsonl:1: not JSON", "'colour'", "'valid-0' was already"))
+    assert list((tmp_path / "prepared").iterdir()) == []
+    with pytest.raises(ValueError, match="holds no prepared corpus; run `ecr prepare`"):
+        Prepared.open(config.prepared_folder)
+
+
+def test_malformed_lines_keep_what_was_prepared_before(tmp_path, quiet):
+    config = settings(tmp_path)
+    before = prepare(config, console=quiet).manifest
+    spoil(config)
+    with pytest.raises(CorpusError):
+        prepare(config, console=quiet)
+    assert Prepared.open(config.prepared_folder).manifest == before
+
+
+def test_skip_bad(tmp_path, quiet):
+    config = settings(tmp_path, skip_bad=True)
+    spoil(config)
+    made = prepare(config, console=quiet)
+    rejected = read_jsonl_rows(made.folder / "rejected.jsonl")
+    assert [row["line"] for row in rejected] == [1, 8, 3] and rejected[0]["text"] == "{oh no"
+    assert made.manifest["counts"]["rejected"] == 3 and made.manifest["counts"]["conversations"] == 10
+
+
+@pytest.mark.parametrize("name", ["train", "graph", "movies", "reviews"])
+def test_missing_input_is_named(tmp_path, quiet, name):
+    config = settings(tmp_path, **{name: "gone"})
+    with pytest.raises(ValueError, match=rf"corpus\.{name}: .*gone does not exist"):
+        prepare(config, console=quiet)
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graph")
+    tiny.write_graph(folder / "kg")
+    tiny.write_lines(folder / "movies.jsonl", tiny.movie_rows())
+    return graphs.from_unicrs(folder / "kg", folder / "movies.jsonl")
+
+
+@pytest.fixture(scope="module")
+def linker(graph):
+    return EntityLinker(graph)
+
+
+TEXT = "Zodiac (2007) beats Thief (1981) and Michael Mann !"
+
+
+def test_marked_mentions_stay_and_linked_ones_join(graph, linker):
+    start = TEXT.index("Thief")
+    marked = Mention(start, start + 12, "Thief (1981)", True, uri("Thief_(film)"), Feedback.DISLIKE)
+    found = mentions_of(Turn(Role.SEEKER, TEXT, (marked,)), graph, linker, (), targets=False)
+    assert [m.entity for m in found] == [uri("Zodiac_(film)"), uri("Thief_(film)"), uri("Michael_Mann")]
+    assert [m.feedback for m in found] == [None, Feedback.DISLIKE, None]  # what the corpus does not mark is context
+    assert [m.film for m in found] == [True, True, False] and found[1] == marked
+    assert all(TEXT[m.start : m.end] == m.name for m in found)
+
+
+def test_films_in_unmarked_text_are_targets(graph, linker):
+    found = mentions_of(Turn(Role.SEEKER, TEXT), graph, linker, (), targets=True)
+    assert [m.feedback for m in found] == [Feedback.UNSAID, Feedback.UNSAID, None]
+
+
+def test_unlinked_film_is_found_by_its_whole_title(graph, linker):
+    def only(name, **fields):
+        turn = Turn(Role.SEEKER, name, (Mention(0, len(name), name, True, **fields),))
+        (mention,) = mentions_of(turn, graph, linker, (), targets=False)
+        return mention
+
+    assert only("Sleuth (1972)").entity == uri("Sleuth_(film)")
+    assert only("Sleuth (1972)", entity="<unknown>").entity == uri("Sleuth_(film)")
+    assert only("Sleuth (1972)").feedback == Feedback.UNSAID
+    assert only("Sleuth and more").entity is None  # a part of the name is another film
+    assert only("Michael Mann").entity is None  # no film
+    assert only("Zodiac (2007)", entity=uri("Thief_(film)")).entity == uri("Thief_(film)")  # the corpus knows
+
+
+def test_describe(graph):
+    movie = Movie("100", "Ronin (1998)", uri("Ronin_(film)"), ("crime",), plot="Someone wants something.")
+    texts = dict(zip(graph.uris, describe(graph, {"100": movie}), strict=True))
+    assert texts[uri("Ronin_(film)")] == "Ronin (1998). crime. starring Robert De Niro. Someone wants something."
+    assert texts[uri("Thief_(film)")] == "Thief (1981). director Michael Mann"
+    assert texts[uri("Mystery_film")].endswith(", a genre")
+    assert texts[uri("Michael_Mann")] == ""

@@ -1,0 +1,246 @@
+"""The sweep: which trainings a grid is, what they share, and the table by hand; slow: all of it on a small corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+import os
+import signal
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ecr_jax import config as configs
+from ecr_jax.cli import main
+from ecr_jax.data.prepare import prepare
+from ecr_jax.data.schema import Split
+from ecr_jax.evaluation import ranking
+from ecr_jax.losses import feedback_cross_entropy
+from ecr_jax.runs import sweep
+from ecr_jax.runs.sweep import Cell, cells, override
+
+DEMO = configs.load("demo")
+
+
+def test_cells():
+    made = cells(DEMO, ["bpr", "focal(gamma=1)", "bpr"], ["recommender.prompt.dropout=0.1,0.2"], [0, 5])
+    assert [(cell.label, cell.seed) for cell in made] == [
+        (f"{loss}, recommender.prompt.dropout={dropout}", seed)
+        for loss in ("bpr", "focal(gamma=1)")
+        for dropout in ("0.1", "0.2")
+        for seed in (0, 5)
+    ]
+    assert {cell.config.recommender.prompt.dropout for cell in made} == {0.1, 0.2}
+    for cell in made:
+        back = dataclasses.replace(
+            cell.config,
+            recommender=DEMO.recommender,
+            recommendation=dataclasses.replace(
+                cell.config.recommendation, loss=DEMO.recommendation.loss, train=DEMO.recommendation.train
+            ),
+        )
+        assert back == DEMO  # nothing else differs
+        assert cell.config.recommendation.train == dataclasses.replace(DEMO.recommendation.train, seed=cell.seed)
+    assert cells(DEMO, [], [], [0]) == [Cell(DEMO.recommendation.loss, 0, DEMO)]
+
+
+def test_changes_are_made_one_at_a_time():
+    changes = ["recommender.heads.walk=False", "recommendation.loss=bpr + focal(gamma=1)"]
+    made = cells(DEMO, [], [], [0], each=changes)
+    assert [cell.label for cell in made] == [DEMO.recommendation.loss, changes[0], "bpr + focal(gamma=1)"]
+    assert made[0].config == DEMO
+    assert (made[1].config.recommender.heads.walk, made[2].config.recommender.heads.walk) == (False, None)
+    assert [cell.config.recommendation.loss for cell in made[:2]] == [DEMO.recommendation.loss] * 2
+    assert [cell.label for cell in cells(DEMO, ["bpr"], [], [0], each=changes[:1])] == ["bpr", f"bpr, {changes[0]}"]
+    with pytest.raises(ValueError, match="--each 'recommender.layers' cannot be: write PATH=VALUE with a setting of"):
+        cells(DEMO, [], [], [0], each=["recommender.layers"])
+
+
+@pytest.mark.parametrize(("first", "reached"), [("emotion", 3), ("fusion", 2), ("recommendation", 1)])
+def test_seeds_reach_the_stages_from_the_first_on(first, reached):
+    (cell,) = cells(DEMO, [], [], [7], first)
+    assert [getattr(cell.config, stage).train.seed for stage in sweep.CHAIN] == [0] * (3 - reached) + [7] * reached
+
+
+def test_override_is_typed_as_the_command_line():
+    assert override(DEMO, "recommender.prompt.emotions", "False").recommender.prompt.emotions is False
+    assert override(DEMO, "recommender.heads.walk", "False").recommender.heads.walk is False
+    assert override(DEMO, "recommendation.weights.like", "3").recommendation.weights.like == 3.0
+    assert override(DEMO, "recommender.layers", "None").recommender.layers is None
+    assert override(DEMO, "fusion.train.optim.schedule", "cosine").fusion.train.optim.schedule == "cosine"
+    assert override(DEMO, "recommendation.loss", "bpr + 0.5*focal").recommendation.loss == "bpr + 0.5*focal"
+
+
+@pytest.mark.parametrize(("path", "value"), [("recommender.colour", "red"), ("recommender.layers", "much")])
+def test_override_that_cannot_be(path, value, capsys):
+    with pytest.raises(SystemExit):
+        override(DEMO, path, value)
+    assert path.split(".")[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("losses", "grid", "said"),
+    [
+        (["vocal"], [], "there is no loss 'vocal'"),
+        (["nowhere:loss"], [], "No module named 'nowhere'"),
+        ([], ["recommender.layers"], "--grid 'recommender.layers' cannot be: write PATH=VALUE,VALUE"),
+        ([], ["corpus.dialogues=3"], "with a setting of emotion, fusion, recommendation, recommender, encoder"),
+        ([], ["recommendation.train.seed=1,2"], "seeds are given by --seeds"),
+    ],
+)
+def test_grids_that_cannot_be(losses, grid, said):
+    with pytest.raises(ValueError, match=said):
+        cells(DEMO, losses, grid, [0])
+
+
+def test_a_number_is_the_same_however_it_is_written(tmp_path):
+    """The command line makes floats of what configs write as whole numbers; a cell is the same, and its folder."""
+    trainer = sweep.Trainer(DEMO, tmp_path)
+    trainer.experiment = SimpleNamespace(prepared=SimpleNamespace(manifest={"corpus": {}, "inputs": {}}))
+    found = {
+        str(value): trainer.digest(override(DEMO, "recommendation.weights.like", str(value)), "recommendation")
+        for value in (3, 3.0, 3.5)
+    }
+    assert len(set(found.values())) == 2
+    whole = dataclasses.replace(DEMO, recommendation=dataclasses.replace(
+        DEMO.recommendation, weights=dataclasses.replace(DEMO.recommendation.weights, like=3)))  # fmt: skip
+    assert trainer.digest(whole, "recommendation") == found["3.0"]
+
+
+def test_command_line(monkeypatch):
+    calls = []
+    monkeypatch.setattr(sweep, "run", lambda *args, **named: calls.append((*args, named)))
+    flags = ["--losses", "bpr", "focal(gamma=1) + 0.5*bpr", "--seeds", "3", "4", "--grid", "fusion.train.steps=1,2"]
+    assert main(["sweep", *flags, "--recommender.layers", "1", "--seed-from", "fusion"]) == 0
+    ((config, named),) = calls
+    assert named.pop("console") and config.recommender.layers == 1 and config.name == "demo"
+    assert named == {
+        "losses": ("bpr", "focal(gamma=1) + 0.5*bpr"), "seeds": (3, 4), "grid": ("fusion.train.steps=1,2",),
+        "each": (), "seed_from": "fusion", "split": Split.VALID, "folder": "sweep",
+    }  # fmt: skip
+
+
+def squares(*, logits, targets, where, scale=1.0):
+    """A loss from outside the package."""
+    return scale * jnp.sum(jnp.where(where, jnp.take_along_axis(logits, targets, axis=1) ** 2, 0), axis=1)
+
+
+def broken(*, logits, targets, where):
+    return jnp.sum(jnp.where(where, jnp.nan, 0), axis=1) * feedback_cross_entropy(
+        logits=logits, targets=targets, where=where, weights=jnp.ones(targets.shape)
+    )
+
+
+LOSSES = "normalised_cross_entropy + 0.5*pairwise_dialogue", f"{__name__}:squares(scale=0.1)"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A config whose corpus is prepared and which has no stage yet; two steps, each looked at."""
+    from tests.stages.test_stages import tiny_config
+
+    config = tiny_config(tmp_path_factory.mktemp("sweep"))
+    prepare(config, console=Console(quiet=True))
+    train = dataclasses.replace(config.recommendation.train, eval_every=1)
+    return dataclasses.replace(config, recommendation=dataclasses.replace(config.recommendation, train=train))
+
+
+def swept(config, **changes):
+    console = Console(file=io.StringIO(), width=250)
+    settings = {"losses": LOSSES, "seeds": (0, 1), "console": console} | changes
+    return sweep.run(config, **settings), console.file.getvalue()
+
+
+def trained(root):
+    """Every file of parameters under a folder, and when it was written."""
+    return {path.relative_to(root): path.stat().st_mtime_ns for path in root.rglob("params.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def made(base):
+    """Two losses, two seeds, nothing trained before."""
+    return swept(base)
+
+
+@pytest.mark.slow
+def test_one_table(base, made):
+    (table, said), root = made, base.runs / "sweep"
+    written = json.loads((root / "report.json").read_text())
+    assert [ranking.Row.of(row) for row in written["rows"]] == list(table.rows)
+    assert {row.model for row in table.rows} == {*LOSSES, f"{LOSSES[1]} - {LOSSES[0]}"}
+    assert all(np.isfinite(row.value) for row in table.rows) and {row.split for row in table.rows} == {"valid"}
+    assert all(loss in said for loss in LOSSES)
+    cells = written["provenance"]["cells"]
+    assert [(cell["model"], cell["seed"]) for cell in cells] == [(loss, seed) for loss in LOSSES for seed in (0, 1)]
+    found = table.value(LOSSES[0], "ndcg@10")
+    assert len(found.seeds) == 2 and found.value == pytest.approx(np.mean(found.seeds))
+
+
+@pytest.mark.slow
+def test_what_cells_share_is_trained_once(base, made):
+    root = base.runs / "sweep"
+    assert sorted(path.name for path in (base.runs / "tiny").iterdir()) == ["emotion", "fusion"]
+    folders = [path / "tiny" for path in root.iterdir() if path.is_dir()]
+    assert len(folders) == 4
+    for folder in folders:
+        for stage in ("emotion", "fusion"):
+            assert (folder / stage).is_symlink() and (folder / stage).samefile(base.runs / "tiny" / stage)
+        configs.read_recorded(folder, sweep.CHAIN, base)  # a run as any other
+    learned = [(folder / "recommendation" / "params.safetensors").read_bytes() for folder in folders]
+    assert len(set(learned)) == 4  # losses and seeds end elsewhere
+    log = next(root.glob("normalised*seed0*/tiny/recommendation/metrics.jsonl")).read_text().split("\n")[0]
+    assert {"pairwise_dialogue", "normalised_cross_entropy", "cross_entropy"} <= json.loads(log).keys()
+
+
+@pytest.mark.slow
+def test_swept_again_is_nothing_to_do(base, made):
+    before = trained(base.runs)
+    again, _ = swept(base)
+    assert trained(base.runs) == before and again.rows == made[0].rows
+
+
+@pytest.mark.slow
+def test_what_differs_before_is_trained_anew(base, made):
+    before = trained(base.runs)
+    swept(base, losses=LOSSES[:1], seeds=(0,), grid=["fusion.train.batch_size=4"])
+    new = trained(base.runs).keys() - before.keys()
+    assert sorted(path.parts[1][:6] for path in new) == ["fusion", "normal"]
+    assert before.items() <= trained(base.runs).items()
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_leaves_the_others(base, made):
+    with pytest.raises(FloatingPointError, match="1 of 2 cells are not in the table: .*broken, seed 0"):
+        swept(base, losses=(f"{__name__}:broken", LOSSES[0]), seeds=(0,))
+    written = json.loads((base.runs / "sweep" / "report.json").read_text())
+    assert {row["model"] for row in written["rows"]} == {LOSSES[0]}
+    assert written["provenance"]["failed"] == [f"{__name__}:broken, seed 0"]
+    assert written["provenance"]["cells"] == made[0].provenance["cells"][:1]  # which was trained before
+
+
+@pytest.mark.slow
+def test_interrupted_and_resumed_is_the_same(base, made, monkeypatch):
+    module = importlib.import_module("ecr_jax.stages.recommender")
+    measure = module.ranking_metrics
+
+    def kill(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return measure(*args)
+
+    one = {"losses": LOSSES[:1], "seeds": (1,), "folder": "cut"}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ranking_metrics", kill)
+        with pytest.raises(SystemExit):
+            swept(base, **one)
+    assert not (base.runs / "cut" / "report.json").exists()
+    swept(base, **one)
+    cut, whole = (
+        next((base.runs / folder).glob("normalised*seed1*/tiny/recommendation/params.safetensors"))
+        for folder in ("cut", "sweep")
+    )
+    assert cut.read_bytes() == whole.read_bytes()
