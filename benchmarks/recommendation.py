@@ -33,7 +33,7 @@ from benchmarks.lm import SHAPES, made_up
 from ecr_jax import config as configs
 from ecr_jax import losses
 from ecr_jax.config import Config
-from ecr_jax.data.prepare import Prepared
+from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.files import peak_memory_mb
 from ecr_jax.knowledge.graph import SELF_LOOP, KnowledgeGraph
@@ -113,7 +113,7 @@ def with_batch(config: Config, rows: int, accumulation: int) -> Config:
 def full_graph() -> KnowledgeGraph:
     """The graph of the prepared corpus; where there is none, one of its size."""
     prepared = configs.load("redial").prepared_folder
-    return Prepared.open(prepared).graph if (prepared / "manifest.json").is_file() else made_up_graph()
+    return PreparedCorpus.open(prepared).graph if (prepared / "manifest.json").is_file() else made_up_graph()
 
 
 def made_up_graph(entities=31_161, triples=81_332, relations=25, items=6_281, loops=24_032) -> KnowledgeGraph:

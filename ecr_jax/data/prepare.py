@@ -1,6 +1,6 @@
 """From a corpus's own files to one prepared folder: read, linked, checked, counted; the manifest is written last.
 
-Everything after this reads `Prepared` and nothing of the original files.
+Everything after this reads `PreparedCorpus` and nothing of the original files.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _FACTS_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCorpus:
     """A prepared folder; parts are read when first asked for."""
 
     folder: Path
 
     @classmethod
-    def open(cls, folder: Path) -> Prepared:
+    def open(cls, folder: Path) -> PreparedCorpus:
         """Raises ValueError where the folder is not complete."""
         if not (folder / "manifest.json").is_file():
             raise ValueError(f"{folder} holds no prepared corpus; run `ecr prepare` with this config first")
@@ -95,7 +95,7 @@ class Prepared:
         return [(row["text"], tuple(row["labels"])) for row in rows if row["split"] == split]
 
 
-def prepare(config: Config, *, force: bool = False, console: Console | None = None) -> Prepared:
+def prepare(config: Config, *, force: bool = False, console: Console | None = None) -> PreparedCorpus:
     """Makes the prepared folder of a config, or finds it complete for the same inputs.
 
     Args:
@@ -112,7 +112,7 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
     inputs = _inputs(corpus)
     wanted = {"corpus": config.as_json()["corpus"], "inputs": inputs}
     if (folder / "manifest.json").is_file():
-        found = Prepared.open(folder)
+        found = PreparedCorpus.open(folder)
         same = {key: found.manifest[key] for key in wanted} == wanted
         if same and not force:
             console.print(f"{folder} is complete for these inputs; --force prepares it again")
@@ -130,7 +130,7 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
         write_json(temporary / "cost.json", {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
         write_json(temporary / "manifest.json", {**wanted, "counts": counts})
     console.print(f"prepared {folder}: {counts['conversations']} conversations, {counts['mentions']} mentions")
-    return Prepared.open(folder)
+    return PreparedCorpus.open(folder)
 
 
 def _inputs(corpus: CorpusConfig) -> dict[str, str]:
@@ -195,7 +195,7 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
     linker = EntityLinker(graph)
     marked = any(m.film for c in conversations for t in c.turns for m in t.mentions)
     linked = [
-        link(conversation, graph, linker, targets=not marked)
+        link_conversation(conversation, graph, linker, targets=not marked)
         for conversation in track(conversations, description="link", console=console)
     ]
     write_conversations(folder / "conversations.parquet", linked)
@@ -233,18 +233,20 @@ def _graph(corpus: CorpusConfig) -> KnowledgeGraph:
     return graphs.from_turtle(path)
 
 
-def link(conversation: Conversation, graph: KnowledgeGraph, linker: EntityLinker, *, targets: bool) -> Conversation:
-    """Links a conversation's text, turn by turn; see `mentions_of`."""
+def link_conversation(
+    conversation: Conversation, graph: KnowledgeGraph, linker: EntityLinker, *, targets: bool
+) -> Conversation:
+    """Links a conversation's text, turn by turn; see `link_turn`."""
     known: list[int] = []
     turns = []
     for turn in conversation.turns:
-        found = mentions_of(turn, graph, linker, known, targets=targets)
+        found = link_turn(turn, graph, linker, known, targets=targets)
         turns.append(dataclasses.replace(turn, mentions=found))
         known += [graph.ids[mention.entity] for mention in found if mention.entity is not None]
     return dataclasses.replace(conversation, turns=tuple(turns))
 
 
-def mentions_of(
+def link_turn(
     turn: Turn, graph: KnowledgeGraph, linker: EntityLinker, known: Sequence[int], *, targets: bool
 ) -> tuple[Mention, ...]:
     """The linked mentions of a turn: those the corpus marks keep their place, others are added around them.

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ecr_jax.config import Config, read_recorded
-from ecr_jax.data.prepare import Prepared
+from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.data.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation import predictions, report, text, trivial_baselines
@@ -338,7 +338,7 @@ def _classifier_rows(config: Config, split: Split) -> list[report.Row]:
     ]
 
 
-def provenance(config: Config, prepared: Prepared) -> dict:
+def provenance(config: Config, prepared: PreparedCorpus) -> dict:
     """What a report's numbers come from: code, command, machine, data, and what each stage cost."""
     folders = {"prepare": prepared.folder} | {stage: config.stage_folder(stage) for stage in STAGES}
     files = {name: folder / "cost.json" for name, folder in folders.items()}

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import softmax
 
 from ecr_jax.config import read_recorded
-from ecr_jax.data.prepare import mentions_of
+from ecr_jax.data.prepare import link_turn
 from ecr_jax.data.schema import MOVIE, Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.examples import Context, Utterance
@@ -119,7 +119,7 @@ class Agent:
         known: list[int] = []
         said = []
         for turn in turns:
-            linked = mentions_of(turn, graph, self._linker, known, targets=False)
+            linked = link_turn(turn, graph, self._linker, known, targets=False)
             turn = Turn(turn.role, turn.text, linked)
             entities = tuple(graph.ids[m.entity] for m in linked if m.entity is not None)
             known += entities

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ecr_jax.config import Config
-from ecr_jax.data.prepare import Prepared
+from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.data.schema import Role, Split
 from ecr_jax.features import text_states
 from ecr_jax.features.examples import ContextFeaturizer, Dialogue, Emotions, Sizes, dialogues
@@ -34,9 +34,9 @@ class ExperimentContext:
         self.config = config
 
     @cached_property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedCorpus:
         """The prepared corpus."""
-        return Prepared.open(self.config.prepared_folder)
+        return PreparedCorpus.open(self.config.prepared_folder)
 
     def recorded(self, stage: str) -> dict:
         """What a stage's folder keeps of what it rests on: its settings, and the corpus as it was prepared."""

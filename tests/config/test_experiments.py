@@ -241,7 +241,7 @@ def test_training_without_the_weights_ends_with_that_word(paper, tmp_path, monke
     prepared = tmp_path / "prepared" / paper.name
     prepared.mkdir(parents=True)
     (prepared / "manifest.json").write_text("{}")
-    monkeypatch.setattr("ecr_jax.data.prepare.Prepared.graph", Sized())
+    monkeypatch.setattr("ecr_jax.data.prepare.PreparedCorpus.graph", Sized())
     with pytest.raises(hub.UnreachableError, match="DialoGPT-small"):
         recommendation.train(ExperimentContext(dataclasses.replace(paper, prepared=tmp_path / "prepared")))
 
