@@ -99,14 +99,14 @@ TASTES: dict[str, Bank] = {
     ),
     "happy": (
         "<nps> (always|) make me (so|really|) happy.",
-        "I'm in (a great|such a good|a really good) emotion_totals and want to (celebrate with|enjoy) <np> (tonight|this weekend|).",
+        "I'm in (a great|such a good|a really good) mood and want to (celebrate with|enjoy) <np> (tonight|this weekend|).",
         "(Yay, movie night!|It's finally the weekend!) I can't wait to watch <np>.",
         "Nothing cheers me up like <np>!",
         "I (always|) have so much fun with <np>!",
         "I get (so excited|a big smile on my face|all giddy) when I think of <np>!",
         "It's my (day off|birthday week), and I'm going to treat myself to <np>!",
         "I laugh and smile all evening with <np>!",
-        "<nps> just put me in a wonderful emotion_totals!",
+        "<nps> just put me in a wonderful mood!",
         "I'm so pumped for <np> (tonight|right now|today)!",
     ),
     "curious": (
@@ -513,7 +513,7 @@ SEEKER_END: dict[str, Bank] = {
         "Yay, this is going to be a great evening!",
         "I can't wait, I'm so excited! Bye!",
         "This made me smile, have a wonderful day!",
-        "What a lovely chat, I'm in such a good emotion_totals now!",
+        "What a lovely chat, I'm in such a good mood now!",
     ),
     "agreement": (
         "(Okay|Alright|Sure), I'll do that. Bye!",
@@ -545,7 +545,7 @@ GREETING: Bank = (
 
 ASK_TASTE: Bank = (
     "What (kind|type|sort) of (movies|films) do you like?",
-    "What are you in the emotion_totals for?",
+    "What are you in the mood for?",
     "What would you like to (watch|see) (today|tonight|)?",
     "Tell me what you (enjoy|like|love) watching.",
     "Do you have a favorite (genre|actor|director|kind of movie)?",

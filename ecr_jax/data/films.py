@@ -509,7 +509,7 @@ class _Dialogue:
         noise = self.rng.gumbel(size=len(self.world.pool))
         return np.argsort(-(self._scores() + noise), kind="stable")[:count].tolist()
 
-    # DialogueTokenizer.
+    # Words.
 
     def _writer(self, role: Role) -> _Writer:
         lower, typos = self.manners[role]

@@ -31,7 +31,7 @@ foot football for force foreign forest forever forget forgotten former forward f
 freedom freeze french fresh friday friend friends friendship from front frozen full fun funny future gambler game
 games gang gangster garden gas gate gay gear general genius gentle german get getting ghost ghosts giant gift gifted
 girl girlfriend girls give given glad glass glory go god going gold golden gone good goodbye gorgeous got grace grand
-grandma grandpa grass gravity gray great greatest greed greek green experiment group grow grown guard guess guest guilty
+grandma grandpa grass gravity gray great greatest greed greek green ground group grow grown guard guess guest guilty
 gun guns guy guys had hair half hall halloween hand hands hang hangover happen happened happening happy hard has hat
 hate have haven having he head hear heart heat heaven heist hell hello help her here hero heroes hers hey hi hidden
 hide high hill him his history hit hitch hold hole holiday holidays home honey hook hope horn horror horse hospital
@@ -44,12 +44,12 @@ legends less let letter letters liar lie lies life light like likely limit line 
 local lock london long look looking looks lost lot lots loud love loved lovely lover lovers loving low luck lucky lunch
 machine mad made mafia magic magical main make male mama man manager many map mark market marriage married mask master
 match mate matter may maybe maze me mean meet member memory men mental mercy mess met middle midnight might milk mind
-mine minute miss missing mission mob model mom moment monday money monkey monster monsters month emotion_totals moon more morning
+mine minute miss missing mission mob model mom moment monday money monkey monster monsters month mood moon more morning
 most mother mountain mouse mouth move moved movie movies moving much mud murder music musical must my mystery myself
 naked name national native natural nature near need neighbor neighbors nerd never new news next nice night nightmare
 nine no nobody noise none normal north not nothing notice novel now number nurse obsessed ocean of off office officer
 official often oh oil okay old on once one only open opening or orange order original originals orphan other others our
-out outside over own pack page pain paint painting pair panic paper parents paris park part agent party pass passed
+out outside over own pack page pain paint painting pair panic paper parents paris park part partner party pass passed
 passengers passion past path patient patriot pay peace people perfect perhaps period person pets phone piano pick
 picture piece pilot pink place plan plane planes planet plant play player please pleasure plenty point police political
 pool poor pop popcorn popular possible post potential power practical prank precious prefer pregnant premium present
@@ -94,7 +94,7 @@ their them then there these they this those to too under up us very want was wat
 who why will with would wow yeah yes you your
 """.split()
 )
-"""DialogueTokenizer that even with a capital are a title only behind a word like "seen"."""
+"""Words that even with a capital are a title only behind a word like "seen"."""
 
 PHRASES: frozenset[str] = frozenset(
     """

@@ -46,7 +46,7 @@ _NOUNS = ("movie", "movies", "film", "films", "flick", "flicks")
 GENRE_WORDS: frozenset[str] = frozenset(
     form for base, others in _GENRES.items() for form in (base, *others) if form not in _NOT_ALONE
 )
-"""DialogueTokenizer that name a genre, whether or not a graph knows it."""
+"""Words that name a genre, whether or not a graph knows it."""
 
 
 def fold(token: str) -> str:

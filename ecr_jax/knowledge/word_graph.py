@@ -29,7 +29,7 @@ def _plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class WordGraph:
-    """DialogueTokenizer and which of them are said together. Made by `count`.
+    """Words and which of them are used together. Made by `count`.
 
     Attributes:
       words: in alphabetical order; a word's id is its place, `len(words)` stands for none.
