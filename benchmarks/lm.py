@@ -30,11 +30,13 @@ import numpy as np
 from benchmarks.common import Row, matmul_peak, matrix_flops, milliseconds, page, read_bandwidth, report
 from ecr_jax import losses
 from ecr_jax.inference.decoding import Decoding, generate
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import convert, language_model, lora
 from ecr_jax.models.lm.gpt2 import Gpt2Config
 from ecr_jax.models.lm.llama import LlamaConfig
 from ecr_jax.runs.machine import keep_freed_memory
 from ecr_jax.training import optim, sharding
+from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
 WORDS = """\
@@ -55,10 +57,10 @@ ADAPTERS_ONLY = ("llama-2-7b",)
 ROWS, LENGTH = 8, 256
 PROMPT, NEW = 64, 64
 BATCHES = (1, 8)
-ADAPTER = lora.LoraConfig(rank=8, alpha=16.0)
-OPTIMISER = optim.OptimConfig(learning_rate=1e-4, schedule="constant", warmup=0.0)
+ADAPTER = LoraConfig(rank=8, alpha=16.0)
+OPTIMISER = OptimConfig(learning_rate=1e-4, schedule="constant", warmup=0.0)
 PEFT_TARGETS = {LlamaConfig: ["q_proj", "k_proj", "v_proj", "o_proj"], Gpt2Config: ["c_attn", "attn.c_proj"]}
-"""The same projections as `lora.ATTENTION`."""
+"""The same projections as `hyperparameters.ATTENTION`."""
 
 
 def made_up(config: Any, dtype: Any) -> tuple[Any, dict]:

@@ -29,12 +29,13 @@ from ecr_jax import losses
 from ecr_jax.data import films
 from ecr_jax.data.schema import Split
 from ecr_jax.features.tokenizer import DialogueTokenizer
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import language_model, lora
-from ecr_jax.models.lm.lora import LoraConfig
 from ecr_jax.pretrained import hub
 from ecr_jax.pretrained.language_models import Pretrained, load, load_tokenizer
 from ecr_jax.runs.machine import keep_freed_memory
 from ecr_jax.training import optim, sharding
+from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
 MODEL = "smollm2-135m-instruct"
@@ -47,7 +48,7 @@ BASES: dict[str, dict[str, Any]] = {
 READ, TRAINED = (8, 128), (4, 128)
 TOKENS = 4096
 ADAPTER = LoraConfig()
-OPTIMISER = optim.OptimConfig(learning_rate=1e-4, schedule="constant", warmup=0.0)
+OPTIMISER = OptimConfig(learning_rate=1e-4, schedule="constant", warmup=0.0)
 WORDS = "\n\n".join(__doc__.strip().split("\n\n")[2:])
 
 

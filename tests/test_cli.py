@@ -16,7 +16,7 @@ import ecr_jax.stages
 from ecr_jax.cli import Baseline, main
 from ecr_jax.config import LoraConfig
 from ecr_jax.data.schema import BadLine, CorpusError, Split
-from ecr_jax.training.sharding import ShardingConfig
+from ecr_jax.training.options import ShardingConfig
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from ecr_jax.features.text_states import States
 from ecr_jax.inference.decoding import generate, pad_left
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.reviews import prompt
+from ecr_jax.models.lm import lora
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import STAGES, conversation, emotion, recommender, response
 from ecr_jax.training.checkpoint import read_params
@@ -110,7 +111,7 @@ class Agent:
         model, words = self.experiment.language_model(
             settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize
         )
-        variables = response.served(model.params, self.params("response")["adapter"], settings.adapter)
+        variables = lora.for_inference(model.params, self.params("response")["adapter"], settings.adapter)
         return model.module, words, variables
 
     def hear(self, turns: Sequence[Turn]) -> list[Utterance]:

@@ -1,4 +1,4 @@
-"""The knowledge prompt: words, entities and emotions fused into keys and values that a language model reads first.
+"""The knowledge prompt: words, entities and emotions fused into the prefix (keys and values) of a language model.
 
 `PromptEncoder.entity_table` encodes the graph once; `PromptEncoder.fuse` and `PromptEncoder.prefix` use its rows.
 Letters: B rows, S text states, E context entities, K neighbours, P prefix positions, N entities (row N is the padding
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import jraph
 from flax import struct
 
-from ecr_jax.models.lm.linear import times
+from ecr_jax.models.hyperparameters import PromptConfig
+from ecr_jax.models.layers import Linear, Tower, masked_softmax
 from ecr_jax.models.rgcn import RGCN, encoded
 
 EMOTIONS = 9
@@ -25,26 +26,10 @@ EMOTIONS = 9
 
 Task = Literal["fusion", "recommendation", "conversation"]
 
-FIDELITY: dict[str, dict[str, Any]] = {
-    "code": dict(
-        masked=False, cross_exponent=1.0, emotion_table="tower", emotion_fusion="published", node_init="glorot",
-        normalise=False, prefix_scale=1.0, dropout=0.0,
-    ),
-    "paper": dict(
-        masked=True, cross_exponent=1.0, emotion_table="direct", emotion_fusion="linear", node_init="glorot",
-        normalise=False, prefix_scale=1.0, dropout=0.0,
-    ),
-    "improved": dict(
-        masked=True, cross_exponent=0.5, emotion_table="tower", emotion_fusion="residual", node_init="unit",
-        normalise=True, prefix_scale=0.02, dropout=0.1,
-    ),
-}  # fmt: skip
-"""What each preset says of the fields of `PromptConfig` in which they differ."""
-
 
 @dataclass(frozen=True)
-class PromptConfig:
-    """Sizes and choices of the prompt encoder; `PromptConfig.fidelity` fills in a preset.
+class PromptSizes:
+    """Sizes of the prompt encoder that follow from the graph, the language model and the text encoder.
 
     Attributes:
       entities: N, the graph's entities without the padding entity (the table has N + 1 rows).
@@ -52,23 +37,6 @@ class PromptConfig:
       width: D, hidden width of the language model.
       layers, kv_heads, head_dim: L, Hkv and Dh of the language model's keys and values.
       token_width: width of the text encoder's states.
-      entity_width: width of the graph convolution (published: D / 2).
-      emotion_width: width of a fused emotion (published: D / 16).
-      bases: basis matrices of the graph convolution.
-      recommendation_prefix, conversation_prefix: learned positions before a task's prompt.
-      emotions: False leaves emotions out (with `global_entities` False: UniCRS).
-      global_entities: False leaves the emotion-related neighbours out (ECR[L]).
-      masked: padded words, entities and prefix positions are neither attended to nor encoded. The published code has
-        no such masks.
-      cross_exponent: words and entities meet with scores divided by D ** cross_exponent.
-      emotion_table: "tower": a table of width D, an MLP and a projection; "direct": a table of `emotion_width`.
-      emotion_fusion: "published": three linear maps with one ReLU; "linear": Eq. 4's single map; "residual": an MLP's
-        output added to the entity.
-      node_init: "glorot" over the node table, as published; "unit": rows of norm about 1, so that entities differ from
-        the first step.
-      normalise: LayerNorm over the entity table's rows and before the keys and values.
-      prefix_scale: scale of the initial keys and values; a small one leaves the language model as it was at first.
-      dropout: rate on the node features and queries while training (an rng named "dropout" is given).
     """
 
     entities: int
@@ -78,37 +46,10 @@ class PromptConfig:
     kv_heads: int
     head_dim: int
     token_width: int
-    entity_width: int
-    emotion_width: int
-    bases: int = 8
-    recommendation_prefix: int = 10
-    conversation_prefix: int = 20
-    emotions: bool = True
-    global_entities: bool = True
-    masked: bool = True
-    cross_exponent: float = 0.5
-    emotion_table: Literal["tower", "direct"] = "tower"
-    emotion_fusion: Literal["published", "linear", "residual"] = "residual"
-    node_init: Literal["glorot", "unit"] = "unit"
-    normalise: bool = True
-    prefix_scale: float = 0.02
-    dropout: float = 0.1
-
-    @classmethod
-    def fidelity(cls, preset: str = "improved", **fields: Any) -> PromptConfig:
-        """A config of the preset `paper`, `code` or `improved`; `fields` win. Widths not given follow from `width`.
-
-        Raises:
-          ValueError: there is no such preset.
-        """
-        if preset not in FIDELITY:
-            raise ValueError(f"fidelity is {preset!r}; choose one of {', '.join(FIDELITY)}")
-        widths = {"entity_width": fields["width"] // 2, "emotion_width": fields["width"] // 16}
-        return cls(**{**widths, **FIDELITY[preset], **fields})
 
 
 class Fused(NamedTuple):
-    """What the prompt is made of, before the task's learned positions.
+    """The parts of the prompt, before the task's learned positions are added.
 
     Attributes:
       tokens: [B, S, D] projected text states.
@@ -139,51 +80,24 @@ class EntityTable:
 
     Attributes:
       rows: [M, D] the encoded entities, the padding entity last.
-      places: int32 [N + 1] the row of each entity, the last one's where it was not encoded; None where all are.
+      row_of_entity: int32 [N + 1] the row of each entity, the last row for those that were not encoded; None if all are.
     """
 
     rows: jax.Array
-    places: jax.Array | None = None
+    row_of_entity: jax.Array | None = None
 
     def __getitem__(self, ids: jax.Array) -> jax.Array:
-        return self.rows[ids if self.places is None else self.places[ids]]
+        return self.rows[ids if self.row_of_entity is None else self.row_of_entity[ids]]
 
     @property
-    def dtype(self) -> Any:
-        """Of the rows."""
+    def dtype(self) -> jnp.dtype:
+        """The dtype of the rows."""
         return self.rows.dtype
 
     @property
     def width(self) -> int:
         """D."""
         return self.rows.shape[-1]
-
-
-class Linear(nn.Module):
-    """y = x W + b with torch's initial law: both uniform within scale / sqrt(fan in)."""
-
-    features: int
-    use_bias: bool = True
-    scale: float = 1.0
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        bound = self.scale * x.shape[-1] ** -0.5
-
-        def init(key, shape, dtype=jnp.float32):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-        y = times(x, self.param("kernel", init, (x.shape[-1], self.features)))
-        return y + self.param("bias", init, (self.features,)) if self.use_bias else y
-
-
-class Tower(nn.Module):
-    """x + MLP(x), with a hidden layer of half the width and a ReLU."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        width = x.shape[-1]
-        return x + Linear(width, name="up")(nn.relu(Linear(width // 2, name="down")(x)))
 
 
 class EmotionFusion(nn.Module):
@@ -215,53 +129,50 @@ class TaskPrefix(nn.Module):
         return Tower(name="tower")(table)
 
 
-def masked_softmax(scores: jax.Array, mask: jax.Array | None, axis: int) -> jax.Array:
-    """Softmax over the True entries of an axis; zeros where there is none. `mask` None: all are real."""
-    if mask is None:
-        return jax.nn.softmax(scores, axis=axis)
-    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    return jnp.where(mask, jax.nn.softmax(scores, axis=axis), 0)
-
-
 class PromptEncoder(nn.Module):
     """Turns text states, context entities, emotions and neighbours into a prefix for a frozen language model.
+
+    Attributes:
+      config: hyperparameters.
+      sizes: sizes that follow from the data and the language model.
 
     Reference: ECR 3.2, Eqs. 2-6; UniCRS 3.2.
     """
 
     config: PromptConfig
+    sizes: PromptSizes
 
-    def setup(self):
-        c = self.config
+    def setup(self) -> None:
+        c, sizes = self.config, self.sizes
         nodes = {"glorot": nn.initializers.glorot_uniform(), "unit": nn.initializers.normal(c.entity_width**-0.5)}
-        self.nodes = self.param("nodes", nodes[c.node_init], (c.entities + 1, c.entity_width))
+        self.nodes = self.param("nodes", nodes[c.node_init], (sizes.entities + 1, c.entity_width))
         self.entity_text = Linear(c.entity_width, use_bias=False)
-        self.rgcn = RGCN(c.relations, c.bases)
+        self.rgcn = RGCN(sizes.relations, c.bases)
         self.entity_tower = Tower()
-        self.entity_out = Linear(c.width)
+        self.entity_out = Linear(sizes.width)
         self.token_tower = Tower()
-        self.token_out = Linear(c.width)
-        self.cross = Linear(c.width, use_bias=False)
+        self.token_out = Linear(sizes.width)
+        self.cross = Linear(sizes.width, use_bias=False)
         if c.emotions:
-            width = c.width if c.emotion_table == "tower" else c.emotion_width
+            width = sizes.width if c.emotion_table == "tower" else c.emotion_width
             self.emotions = self.param("emotions", nn.initializers.glorot_uniform(), (EMOTIONS + 1, width))
             self.emotion_tower = Tower()
             self.emotion_out = Linear(c.emotion_width)
             self.emotion_fusion = EmotionFusion(c.emotion_fusion)
-        self.recommendation = TaskPrefix(c.recommendation_prefix, c.width)
-        self.conversation = TaskPrefix(c.conversation_prefix, c.width)
+        self.recommendation = TaskPrefix(c.recommendation_prefix, sizes.width)
+        self.conversation = TaskPrefix(c.conversation_prefix, sizes.width)
         self.prompt_tower = Tower()
         self.entity_norm = nn.LayerNorm(use_scale=False, use_bias=False)
         self.prompt_norm = nn.LayerNorm()
-        self.key_values = Linear(c.layers * 2 * c.kv_heads * c.head_dim, scale=c.prefix_scale)
+        self.key_values = Linear(sizes.layers * 2 * sizes.kv_heads * sizes.head_dim, scale=c.prefix_scale)
         self.drop = nn.Dropout(c.dropout)
 
     def entity_table(self, graph: jraph.GraphsTuple, entity_text: jax.Array | None = None) -> EntityTable:
         """Encodes the graph: once a step, or once an evaluation.
 
         Args:
-          graph: from `rgcn.graphs_tuple`, with N + 1 nodes, of which the padding entity is wanted.
-          entity_text: [N + 1, W_text] frozen features of the entities (what is written about them), or None.
+          graph: from `rgcn.graphs_tuple`, with N + 1 nodes; the padding entity must be among the encoded ones.
+          entity_text: [N + 1, W_text] frozen text features of the entities, or None.
 
         Returns:
           E; its last row, the padding entity, is zero if `masked`.
@@ -276,13 +187,13 @@ class PromptEncoder(nn.Module):
         return EntityTable(rows.at[-1].set(0) if self.config.masked else rows, graph.globals.get("rows"))
 
     def emotion_table(self) -> jax.Array:
-        """The emotions' vectors M [10, emotion_width], the padding emotion last."""
+        """The emotion embeddings M [10, emotion_width], the padding emotion last."""
         if self.config.emotion_table == "direct":
             return self.emotions
         return self.emotion_out(self.emotion_tower(self.emotions))
 
     def fuse(self, table: EntityTable, batch: Mapping[str, jax.Array], task: Task) -> Fused:
-        """Lets words and entities meet.
+        """Fuses text states, entities, neighbours and emotions by cross-attention (Eqs. 2-6).
 
         Args:
           table: E from `entity_table`.
@@ -298,7 +209,9 @@ class PromptEncoder(nn.Module):
         text_mask, entity_mask = (batch[k].astype(bool) for k in ("text_mask", "entity_mask"))
         tokens = self.token_out(self.token_tower(batch["text_states"].astype(table.dtype)))  # [B, S, D]
         entities = table[batch["entities"]]  # [B, E, D]
-        scores = jnp.einsum("bsd,bed->bse", self.cross(tokens), entities) * c.width**-c.cross_exponent
+        scores = (
+            jnp.einsum("bsd,bed->bse", self.cross(tokens), entities) * self.sizes.width**-c.cross_attention_exponent
+        )
         if task == "conversation":
             weights = masked_softmax(scores, entity_mask[:, None, :] if c.masked else None, axis=2)
             prompt = jnp.einsum("bse,bed->bsd", weights, entities) + tokens
@@ -314,9 +227,9 @@ class PromptEncoder(nn.Module):
             mask = jnp.concatenate([mask, entity_mask & (weights != 0).any(axis=-1)], axis=1)
         if c.emotions:
             probs = batch["emotion_probs"].astype(table.dtype)
-            felt = jnp.einsum("bel,belm->bem", probs, self.emotion_table()[batch["emotions"]])  # Eq. 3
-            felt = jnp.tile(felt, (1, prompt.shape[1] // felt.shape[1], 1))
-            prompt = self.emotion_fusion(prompt, felt)
+            emotion = jnp.einsum("bel,belm->bem", probs, self.emotion_table()[batch["emotions"]])  # Eq. 3
+            emotion = jnp.tile(emotion, (1, prompt.shape[1] // emotion.shape[1], 1))
+            prompt = self.emotion_fusion(prompt, emotion)
         return Fused(tokens, local, neighbours, prompt, mask if c.masked else jnp.ones_like(mask))
 
     def task_prompt(self, fused: Fused, task: Task) -> tuple[jax.Array, jax.Array]:
@@ -330,12 +243,12 @@ class PromptEncoder(nn.Module):
 
     def project(self, fused: Fused, task: Task) -> Prefix:
         """Projects a fused prompt to the keys and values of every layer of the language model."""
-        c = self.config
+        c, sizes = self.config, self.sizes
         prompt, mask = self.task_prompt(fused, task)
         prompt = self.prompt_tower(prompt)
         if c.normalise:
             prompt = self.prompt_norm(prompt)
-        key_values = self.key_values(prompt).reshape(*mask.shape, c.layers, 2, c.kv_heads, c.head_dim)
+        key_values = self.key_values(prompt).reshape(*mask.shape, sizes.layers, 2, sizes.kv_heads, sizes.head_dim)
         # Split, not indexed: the gradients of the parts are then put side by side, not padded and added up.
         keys, values = (part[:, :, :, 0].transpose(2, 0, 3, 1, 4) for part in jnp.split(key_values, 2, axis=3))
         return Prefix(keys, values, mask)  # [L, B, Hkv, P, Dh]

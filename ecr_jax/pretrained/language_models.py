@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ecr_jax.files import replacing, write_json
+from ecr_jax.models.hyperparameters import QuantizationFormat
 from ecr_jax.models.lm import convert, language_model, quantized
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.convert_gguf import Readers
@@ -63,7 +64,7 @@ def load(
     layers: int | None = None,
     dtype: Any = jnp.float32,
     compute_dtype: Any | None = None,
-    quantize: quantized.Format | None = None,
+    quantize: QuantizationFormat | None = None,
 ) -> Pretrained:
     """Reads a language model.
 

@@ -18,7 +18,7 @@ from ecr_jax.features.examples import ContextFeaturizer, Dialogue, Emotions, Siz
 from ecr_jax.features.text_states import States
 from ecr_jax.features.tokenizer import ROLE_WORDS, DialogueTokenizer
 from ecr_jax.knowledge.cooccurrence import Cooccurrence
-from ecr_jax.models.lm.quantized import Format
+from ecr_jax.models.hyperparameters import QuantizationFormat
 from ecr_jax.pretrained import hub
 from ecr_jax.pretrained.language_models import Pretrained, check_tokenizer, extend, load, load_tokenizer
 from ecr_jax.training.checkpoint import read_params
@@ -82,14 +82,14 @@ class ExperimentContext:
         return out
 
     def language_model(
-        self, name: str, layers: int | None, *, dtype: str = "float32", quantize: Format | None = None
+        self, name: str, layers: int | None, *, dtype: str = "float32", quantize: QuantizationFormat | None = None
     ) -> tuple[Pretrained, DialogueTokenizer]:
         """A language model with the `<movie>` slot, which begins as what its tokenizer says of "movie"."""
         return self._language_model(name, layers, dtype, quantize)
 
     @lru_cache(maxsize=4)  # noqa: B019 - a ExperimentContext lives as long as its command
     def _language_model(
-        self, name: str, layers: int | None, dtype: str, quantize: Format | None
+        self, name: str, layers: int | None, dtype: str, quantize: QuantizationFormat | None
     ) -> tuple[Pretrained, DialogueTokenizer]:
         path = hub.resolve(name)
         model, tokenizer = load(path, layers=layers, dtype=jnp.dtype(dtype), quantize=quantize), load_tokenizer(path)

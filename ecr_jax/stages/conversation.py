@@ -28,13 +28,14 @@ from ecr_jax.features.examples import (
 )
 from ecr_jax.files import read_jsonl_rows, write_jsonl
 from ecr_jax.inference.decoding import Decoding, generate, pad_left
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import lora
-from ecr_jax.models.lm.lora import LoraConfig
+from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.models.prompt import Prefix, PromptConfig, PromptEncoder
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_config, transfer
-from ecr_jax.stages.response import language_model_loss, mean_loss, served
+from ecr_jax.stages.response import language_model_loss, mean_loss
 from ecr_jax.training import sharding
 from ecr_jax.training.checkpoint import read_params
 from ecr_jax.training.loop import fit
@@ -76,7 +77,7 @@ def language_model(params: dict, frozen: dict, config: LoraConfig, serve: bool =
     base = lora.with_rows(frozen["language_model"], jnp.arange(tokens - rows.shape[0], tokens), rows)
     if "adapter" not in params:
         return {"params": base}
-    return (served if serve else lora.variables)(base, params["adapter"], config)
+    return (lora.for_inference if serve else lora.variables)(base, params["adapter"], config)
 
 
 def examples(experiment: ExperimentContext, words: Any, split: Split, limit: int | None) -> ReplyExamples:
@@ -212,7 +213,7 @@ def train(experiment: ExperimentContext) -> None:
         select="loss",
         mode="min",
         config=config.train,
-        rules=(*sharding.language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
+        rules=(*language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
         describe=lambda ids: [training.name(index) for index in ids],
         record=experiment.recorded("conversation"),
     )

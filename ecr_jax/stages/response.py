@@ -19,21 +19,14 @@ from ecr_jax.data.schema import MOVIE, Role, Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.reviews import Review, prompt
-from ecr_jax.models.lm import lora, quantized
+from ecr_jax.models.lm import lora
 from ecr_jax.models.lm.language_model import head
-from ecr_jax.models.lm.lora import LoraConfig
+from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 
 FIELDS = {"tokens": Field(0, ("T",), "token_mask"), "loss_mask": Field(False, ("T",))}
-
-
-def served(base: dict, adapter: dict, config: LoraConfig) -> dict:
-    """Variables of a language model that is trained no more: the adapter merged in where the kernels are whole."""
-    if quantized.is_quantized(base):
-        return lora.variables(base, adapter, config)
-    return {"params": lora.merge(base, adapter, config)}
 
 
 def prompt_ids(words: DialogueTokenizer, review_prompt: str, limit: int) -> list[int]:
@@ -109,7 +102,7 @@ def train(experiment: ExperimentContext) -> None:
         select="loss",
         mode="min",
         config=config.train,
-        rules=(*sharding.language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
+        rules=(*language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
         record=experiment.recorded("response"),
     )
 

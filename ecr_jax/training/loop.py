@@ -24,71 +24,13 @@ from jax.sharding import Mesh
 from ecr_jax import files
 from ecr_jax.features.batches import Batches
 from ecr_jax.training import checkpoint, optim, sharding
+from ecr_jax.training.options import TrainConfig
 from ecr_jax.training.step import Loss, init_state, make_step, state_shardings
 
 Tree = Any
 
 # Steps handed to the device before the metrics of one are looked at: a wait each step would leave the device idle.
 AHEAD = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How long, how large and how carefully a stage trains.
-
-    Attributes:
-        epochs: times over the training examples (1.5 is allowed); give this or `steps`.
-        steps: updates; give this or `epochs`.
-        batch_size: rows an update sees, over all micro-batches and devices.
-        accumulation: micro-batches a batch is split into, to fit into memory.
-        eval_every: steps between evaluations; None evaluates after each epoch. The last step always evaluates.
-        patience: evaluations without a better one after which the run stops; None never stops early.
-        checkpoint_every: steps between checkpoints, besides those after each evaluation; None leaves it to the clock.
-        checkpoint_seconds: seconds between checkpoints at most.
-        keep: latest checkpoints kept (the best parameters are kept beside them).
-        seed: of the data's order, of the step's random numbers and, added to the experiment's, of what a stage begins
-            with.
-        optim: the optimiser.
-        sharding: how parameters are spread over the devices. It changes nothing but rounding, so a run may go on with
-            another one.
-    """
-
-    epochs: float | None = None
-    steps: int | None = None
-    batch_size: int = 64
-    accumulation: int = 1
-    eval_every: int | None = None
-    patience: int | None = None
-    checkpoint_every: int | None = None
-    checkpoint_seconds: float = 300.0
-    keep: int = 2
-    seed: int = 0
-    optim: optim.OptimConfig = dataclasses.field(default_factory=optim.OptimConfig)
-    sharding: sharding.ShardingConfig = dataclasses.field(default_factory=sharding.ShardingConfig)
-
-    def __post_init__(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError(f"train.epochs={self.epochs}, train.steps={self.steps}: give one of the two")
-        for name in (
-            "epochs",
-            "steps",
-            "batch_size",
-            "accumulation",
-            "eval_every",
-            "patience",
-            "checkpoint_every",
-            "checkpoint_seconds",
-            "keep",
-        ):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"train.{name}={value!r}: must be above 0")
-        if self.batch_size % self.accumulation:
-            raise ValueError(f"train.accumulation={self.accumulation}: must divide train.batch_size={self.batch_size}")
-
-    def total_steps(self, per_epoch: int) -> int:
-        """Updates in the whole run, for so many batches an epoch."""
-        return self.steps if self.steps is not None else max(1, round(self.epochs * per_epoch))
 
 
 @dataclasses.dataclass(frozen=True)

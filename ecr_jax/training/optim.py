@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,62 +11,9 @@ import jax.numpy as jnp
 import optax
 
 from ecr_jax.training import sharding
+from ecr_jax.training.options import OptimConfig
 
 Tree = Any
-SCHEDULES = ("linear", "cosine", "constant")
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimConfig:
-    """How parameters are updated.
-
-    Attributes:
-        learning_rate: the highest, at the end of the warm-up.
-        warmup: fraction of the steps in which the learning rate rises linearly from 0.
-        weight_decay: decoupled; parameters whose path matches `no_decay` have none.
-        clip: largest global norm of the gradient; None does not clip.
-        b1: decay of the mean of gradients.
-        b2: decay of the mean of squared gradients.
-        eps: added to the root of the corrected mean square.
-        schedule: after the warm-up, "linear" or "cosine" to 0 at the last step, or "constant".
-        no_decay: regex of the parameters that do not decay (biases, norms' scales).
-        groups: (regex, factor of the learning rate) pairs; the first that matches counts, each parameter needs one.
-        published: as the published code's library has it: eps is added to the root of the mean square before it is
-            corrected, decay acts on what the step has moved, and the first step's learning rate is 0.
-    """
-
-    learning_rate: float = 1e-4
-    warmup: float = 0.06
-    weight_decay: float = 0.01
-    clip: float | None = 1.0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    schedule: str = "linear"
-    no_decay: str = r"(?i)bias$|scale$|norm"
-    groups: tuple[tuple[str, float], ...] = ((".*", 1.0),)
-    published: bool = False
-
-    def __post_init__(self) -> None:
-        def check(field: str, good: bool, remedy: str) -> None:
-            if not good:
-                raise ValueError(f"optim.{field}={getattr(self, field)!r}: {remedy}")
-
-        check("learning_rate", self.learning_rate > 0, "must be above 0, for example 1e-4")
-        check("warmup", 0 <= self.warmup < 1, "is a fraction of the steps: at least 0 and below 1, for example 0.06")
-        check("weight_decay", self.weight_decay >= 0, "must not be negative; 0 turns decay off")
-        check("clip", self.clip is None or self.clip > 0, "must be above 0; None turns clipping off")
-        check("b1", 0 <= self.b1 < 1, "must be at least 0 and below 1, for example 0.9")
-        check("b2", 0 <= self.b2 < 1, "must be at least 0 and below 1, for example 0.999")
-        check("eps", self.eps > 0, "must be above 0, for example 1e-8")
-        check("schedule", self.schedule in SCHEDULES, f"must be one of {', '.join(SCHEDULES)}")
-        for field, patterns in (("no_decay", [self.no_decay]), ("groups", [pattern for pattern, _ in self.groups])):
-            for pattern in patterns:
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    raise ValueError(f"optim.{field}={pattern!r}: not a regular expression ({error})") from error
-        check("groups", all(factor >= 0 for _, factor in self.groups), "factors must not be negative")
 
 
 def learning_rate(config: OptimConfig, steps: int) -> Callable[[jax.Array], jax.Array]:

@@ -3,31 +3,24 @@ that say which of them are split over which axis of the mesh."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ecr_jax.models.lm import bert, gpt2, llama, lora
-from ecr_jax.models.lm.convert import LanguageConfig
+from ecr_jax.training.options import Strategy
 
 Tree = Any
-Strategy = Literal["data", "fsdp", "tensor", "fsdp_tensor"]
 
+Axis = str | tuple[str, int] | None
+"""A logical axis; or (axis, units): one that is split between whole units only, such as 576 features in 9 heads."""
 
-class Units(NamedTuple):
-    """A logical axis that may only be split between units: "heads" of 576 features in 9 units, for instance."""
-
-    axis: str
-    count: int
-
-
-Axes = Sequence[str | Units | None]
+Axes = Sequence[Axis]
 Rules = Sequence[tuple[str, Axes]]
+"""(regular expression of parameter paths, logical axes of the arrays there) pairs; the first match counts."""
 
 REPLICATED: Rules = ((".*", ()),)
 
@@ -49,50 +42,6 @@ attention and of the feed-forward part; `features` are the columns of an embeddi
 row-parallel, with one all-reduce after attention and one after the feed-forward part, forwards and backwards; `fsdp`
 gathers a layer's kernels where the layer is computed and keeps them no longer. Norms and output biases are whole.
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardingConfig:
-    """How a stage is spread over the devices. The batch's rows are split over the mesh axis `data` in each of these.
-
-    Attributes:
-        strategy: what else is split.
-            `data`: nothing; every device holds all parameters.
-            `fsdp` (fully sharded data parallel): kernels, embeddings and their moments over `data` too.
-            `tensor`: heads, feed-forward units and embeddings, with their moments, over `model`.
-            `fsdp_tensor`: both.
-        model: devices on the mesh axis `model`, which compute the same rows together; the others are on `data`.
-    """
-
-    strategy: Strategy = "data"
-    model: int = 1
-
-    def __post_init__(self) -> None:
-        if self.strategy not in get_args(Strategy):
-            raise ValueError(f"sharding.strategy={self.strategy!r}: choose one of {', '.join(get_args(Strategy))}")
-        if self.strategy in ("tensor", "fsdp_tensor") and self.model < 2:
-            raise ValueError(f"sharding.model={self.model}: {self.strategy!r} needs 2 or more devices on `model`")
-        if self.strategy in ("data", "fsdp") and self.model != 1:
-            raise ValueError(
-                f"sharding.model={self.model}: {self.strategy!r} splits nothing over `model`; "
-                f"give 1, or take 'tensor' or 'fsdp_tensor'"
-            )
-
-
-def language_model_rules(config: LanguageConfig, under: str = "") -> Rules:
-    """The rules of a language model's parameters, whole or quantised, and of its adapters.
-
-    Args:
-        config: says which family, and into how many whole heads attention may be split.
-        under: regex of where they lie in the tree, such as "language_model|adapter"; "" for the tree itself.
-    """
-    table = {llama.LlamaConfig: llama, gpt2.Gpt2Config: gpt2, bert.BertConfig: bert}[type(config)].SHARDING_RULES
-    heads = {"heads": config.heads, "kv_heads": getattr(config, "kv_heads", config.heads)}
-    before = f"(?:{under})/" if under else ""
-    return tuple(
-        (f"^{before}(?:{pattern})$", tuple(Units(axis, heads[axis]) if axis in heads else axis for axis in axes))
-        for pattern, axes in (*table, *lora.SHARDING_RULES)
-    )
 
 
 def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -178,7 +127,7 @@ def _sharding(name: str, shape: tuple[int, ...], axes: Axes, mesh: Mesh, strateg
         raise ValueError(f"{here}: {len(axes)} names for {len(shape)} axes; make its pattern narrower")
     parts: list[tuple[str, ...]] = []
     for axis, size in zip(axes, shape, strict=False):
-        axis, units = axis if isinstance(axis, Units) else (axis, size)
+        axis, units = axis if isinstance(axis, tuple) else (axis, size)
         if axis is not None and axis not in (*SPLIT, *WHOLE):
             raise ValueError(f"{here}: {axis!r} is none of {', '.join((*SPLIT, *WHOLE))}")
         over: tuple[str, ...] = ()

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import convert, lora
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.gpt2 import Gpt2Config
 from ecr_jax.models.lm.language_model import logits
 from ecr_jax.models.lm.llama import LlamaConfig
-from ecr_jax.models.lm.lora import LoraConfig
 from ecr_jax.pretrained import language_models, peft_adapters
 from ecr_jax.pretrained.peft_adapters import Adapter
 from ecr_jax.training import sharding
-from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
+from ecr_jax.training.optim import learning_rate, make_optimizer
+from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
 LLAMA = LlamaConfig(40, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, hidden=24, positions=32, tied=True)

@@ -25,7 +25,7 @@ NEW = 32
 def ours(model, prompts, end):
     """Greedy continuations of token rows, by our decoder."""
     tokens, mask = pad_left(prompts, max(map(len, prompts)))
-    plain = Decoding(max_new=NEW, temperature=0.0, min_new=0, no_repeat=0)
+    plain = Decoding(max_new=NEW, temperature=0.0, min_new=0, no_repeat_ngram=0)
     return generate(model.module, {"params": model.params}, tokens, mask, decoding=plain, end=end).tokens
 
 

@@ -31,7 +31,7 @@ from ecr_jax.models.lm.convert import flatten
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import STAGES, train
 from ecr_jax.training.checkpoint import read_params
-from ecr_jax.training.sharding import ShardingConfig
+from ecr_jax.training.options import ShardingConfig
 from tests import tiny
 
 pytestmark = pytest.mark.slow

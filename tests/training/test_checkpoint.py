@@ -14,7 +14,8 @@ from jax.sharding import PartitionSpec as P
 from ecr_jax.features.batches import Batches, Field
 from ecr_jax.training import sharding
 from ecr_jax.training.checkpoint import Checkpoints, read_about, read_params, write_params
-from ecr_jax.training.optim import OptimConfig, make_optimizer
+from ecr_jax.training.optim import make_optimizer
+from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, state_shardings
 
 PARAMS = {"a": {"kernel": jnp.arange(32.0).reshape(4, 8), "bias": jnp.ones(8, jnp.bfloat16)}}

@@ -23,7 +23,8 @@ from jax.sharding import PartitionSpec as P
 from ecr_jax.features.batches import Batches
 from ecr_jax.training import sharding
 from ecr_jax.training.checkpoint import read_about, read_params
-from ecr_jax.training.loop import Interrupted, TrainConfig
+from ecr_jax.training.loop import Interrupted
+from ecr_jax.training.options import ShardingConfig, TrainConfig
 
 TOY = Path(__file__).with_name("toy.py")
 _spec = importlib.util.spec_from_file_location("toy", TOY)
@@ -146,7 +147,7 @@ def test_goes_on_with_another_number_of_devices(whole, tmp_path):
 @pytest.mark.slow
 def test_goes_on_split_over_devices_as_the_config_says(whole, tmp_path, capsys):
     rules = (("first/kernel", ("width", "hidden")), ("first/bias|last", ("hidden",)), *sharding.REPLICATED)
-    split = dataclasses.replace(toy.CONFIG, sharding=sharding.ShardingConfig("tensor", 4))
+    split = dataclasses.replace(toy.CONFIG, sharding=ShardingConfig("tensor", 4))
     seen = []
 
     def evaluate(params, frozen):
@@ -164,7 +165,7 @@ def test_goes_on_split_over_devices_as_the_config_says(whole, tmp_path, capsys):
         toy.run(tmp_path / "other", mesh=None, config=split)
     with pytest.raises(ValueError, match="train.sharding.model=16: there are 8 devices"):
         toy.run(tmp_path / "many", mesh=None, config=dataclasses.replace(
-            toy.CONFIG, sharding=sharding.ShardingConfig("tensor", 16)))  # fmt: skip
+            toy.CONFIG, sharding=ShardingConfig("tensor", 16)))  # fmt: skip
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
+from ecr_jax.training.optim import learning_rate, make_optimizer
+from ecr_jax.training.options import OptimConfig
 
 PARAMS = {"dense": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}, "input_norm": {"weight": jnp.ones(2)}}
 

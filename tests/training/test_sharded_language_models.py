@@ -14,9 +14,12 @@ import optax
 import pytest
 
 from ecr_jax import losses
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import bert, convert, gpt2, language_model, llama, lora
+from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.training import sharding
-from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
+from ecr_jax.training.optim import learning_rate, make_optimizer
+from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
 # 35 tokens do not divide into anything, 4 heads of keys not into 8: they stay whole where they would have to.
@@ -32,7 +35,7 @@ MODEL = {"data": 1, "fsdp": 1, "tensor": 8, "fsdp_tensor": 4}
 ROWS, LENGTH, PREFIX = 8, 7, 3
 
 
-ADAPTER = lora.LoraConfig(patterns=("layers/.*",), rank=4, alpha=8.0)
+ADAPTER = LoraConfig(patterns=("layers/.*",), rank=4, alpha=8.0)
 
 
 def new_adapter(base):
@@ -85,7 +88,7 @@ def make_batch():
 
 
 def rules_of(config):
-    return (*sharding.language_model_rules(config, "language_model|adapter"), *sharding.REPLICATED)
+    return (*language_model_rules(config, "language_model|adapter"), *sharding.REPLICATED)
 
 
 def prepared(module, params, frozen, strategy, *, devices=8, accumulation=1):
@@ -222,7 +225,7 @@ def test_an_adapter_is_split_as_its_kernel(family, strategy):
     base = shapes_of(convert.module_of(config)(config))
     tree = {"language_model": base, "adapter": jax.eval_shape(new_adapter, base)}
     # Not among REPLICATED: every parameter and every adapter has a rule of its own.
-    rules = sharding.language_model_rules(config, "language_model|adapter")
+    rules = language_model_rules(config, "language_model|adapter")
     places = sharding.shardings(tree, rules, sharding.make_mesh(MODEL[strategy]), strategy)
     kernels = {
         name.removesuffix("/kernel"): place.spec
@@ -242,19 +245,19 @@ def test_quantised_kernels_are_split_as_whole_ones():
         "codes": jax.ShapeDtypeStruct((32, 5504, 4096), jnp.uint8),  # two inputs a byte
         "scales": jax.ShapeDtypeStruct((32, 172, 4096), jnp.bfloat16),  # one for 64 inputs
     }}}}  # fmt: skip
-    places = sharding.shardings(tree, sharding.language_model_rules(LLAMA_7B), sharding.make_mesh(4), "fsdp_tensor")[
+    places = sharding.shardings(tree, language_model_rules(LLAMA_7B), sharding.make_mesh(4), "fsdp_tensor")[
         "layers"
     ]["mlp"]["down"]
     assert places["codes"].shard_shape((32, 5504, 4096)) == (32, 1376, 2048)
     assert places["scales"].shard_shape((32, 172, 4096)) == (32, 43, 2048)
-    over = sharding.shardings(tree, sharding.language_model_rules(LLAMA_7B), sharding.make_mesh(8), "tensor")
+    over = sharding.shardings(tree, language_model_rules(LLAMA_7B), sharding.make_mesh(8), "tensor")
     assert over["layers"]["mlp"]["down"]["scales"].is_fully_replicated  # 172 blocks do not divide into 8
 
 
 def test_nine_heads_stay_whole_over_eight_devices():
     """SmolLM2 has 9 heads, 3 of keys, and with `<movie>` an odd vocabulary: only whole heads are split."""
     tree = shapes_of(llama.Llama(SMOLLM2_135M))
-    rules = sharding.language_model_rules(SMOLLM2_135M)
+    rules = language_model_rules(SMOLLM2_135M)
     for model, heads, keys, hidden, columns in ((8, 576, 192, 192, 72), (3, 192, 64, 512, 192)):
         mesh = sharding.make_mesh(model, jax.devices()[:model])
         places = sharding.shardings(tree, rules, mesh, "tensor")

@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from ecr_jax.training import sharding
-from ecr_jax.training.sharding import ShardingConfig, Units
+from ecr_jax.training.options import ShardingConfig
 
 TREE = {"a": {"kernel": jnp.zeros((4, 8)), "bias": jnp.zeros(8)}}
 
@@ -67,9 +67,9 @@ def test_what_each_strategy_leaves_on_a_device(mesh, strategy, kernel, embedding
         ((6, 16), ("width", "hidden"), P(None, "model")),  # 6 rows over 4 devices: whole
         ((8, 15), ("width", "hidden"), P("data", None)),
         ((7, 12), ("vocab", "features"), P(None, "model")),  # 12 columns over 2, but not over 2 x 4
-        ((8, 192), ("width", Units("kv_heads", 3)), P("data", None)),  # 96 features each, but 1.5 heads
-        ((8, 256), ("width", Units("kv_heads", 4)), P("data", "model")),
-        ((8, 3), ("width", Units("heads", 4)), P("data", None)),  # four heads in three blocks of a quantised kernel
+        ((8, 192), ("width", ("kv_heads", 3)), P("data", None)),  # 96 features each, but 1.5 heads
+        ((8, 256), ("width", ("kv_heads", 4)), P("data", "model")),
+        ((8, 3), ("width", ("heads", 4)), P("data", None)),  # four heads in three blocks of a quantised kernel
     ],
 )
 def test_what_does_not_divide_stays_whole(mesh, shape, axes, expected):

@@ -12,7 +12,8 @@ import optax
 import pytest
 
 from ecr_jax.training import sharding
-from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
+from ecr_jax.training.optim import learning_rate, make_optimizer
+from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
 _spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))

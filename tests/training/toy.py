@@ -12,8 +12,8 @@ import numpy as np
 
 from ecr_jax.features.batches import Batches, Field
 from ecr_jax.training import sharding
-from ecr_jax.training.loop import TrainConfig, fit
-from ecr_jax.training.optim import OptimConfig
+from ecr_jax.training.loop import fit
+from ecr_jax.training.options import OptimConfig, TrainConfig
 
 FIELDS = {"x": Field(0.0, ("T", None), mask="mask"), "y": Field(0.0)}
 SHAPES = ({"T": 2}, {"T": 4})

@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ecr_jax.models.lm.language_model import Output, Remat, attend, positions_of, through
+from ecr_jax.models.hyperparameters import Remat
+from ecr_jax.models.lm.language_model import Output, apply_layers, attend, positions_of
 from ecr_jax.models.lm.linear import Dense
 
 SHARDING_RULES = (
@@ -91,7 +92,7 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One encoder layer; its call is as `language_model.through` wants it, and there is no prefix and no cache."""
+    """One encoder layer; its call is as `language_model.apply_layers` wants it, and there is no prefix and no cache."""
 
     config: BertConfig
     dtype: Any
@@ -152,5 +153,5 @@ class Bert(nn.Module):
         visible = jnp.broadcast_to(mask[:, None, :], (*tokens.shape, tokens.shape[1]))  # [B, T, T]
 
         dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
-        x, _ = through(self, Layer, (c, self.dtype, dense), x, (visible,))
+        x, _ = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible,))
         return Output(x, None)

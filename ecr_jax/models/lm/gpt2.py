@@ -14,8 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ecr_jax.models.hyperparameters import Remat
 from ecr_jax.models.lm import language_model
-from ecr_jax.models.lm.language_model import Cache, Output, Prefix, Remat, attend, positions_of, through, visibility
+from ecr_jax.models.lm.language_model import Cache, Output, Prefix, apply_layers, attend, positions_of, visibility
 from ecr_jax.models.lm.linear import Dense
 
 logits = language_model.logits
@@ -94,7 +95,7 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer; its call is as `language_model.through` wants it."""
+    """One decoder layer; its call is as `language_model.apply_layers` wants it."""
 
     config: Gpt2Config
     dtype: Any
@@ -143,7 +144,7 @@ class Gpt2(nn.Module):
         x = x + nn.Embed(c.positions, c.width, dtype=self.dtype, embedding_init=embed, name="position")(positions)
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
         dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
-        x, cached = through(self, Layer, (c, self.dtype, dense), x, (visible,), prefix, cache)
+        x, cached = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible,), prefix, cache)
         x = _norm(c, self.dtype, "norm")(x)
         if cache is not None:
             cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])

@@ -7,7 +7,7 @@ cache (it is passed again with every step), so that a cache holds tokens only.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -16,9 +16,6 @@ from jax.sharding import PartitionSpec
 
 Params = dict[str, Any]
 Prefix = tuple[jax.Array, jax.Array]
-Remat = Literal["none", "dots", "full"]
-"""What the backward pass computes again: nothing, all but the layers' matrix products, or whole layers. "dots" is the
-fastest on CPUs, where writing down and reading back costs more than elementwise work."""
 
 _REMAT_POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
@@ -67,7 +64,7 @@ def by_row(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec("data"))
 
 
-def through(
+def apply_layers(
     model: nn.Module,
     layer: type[nn.Module],
     settings: tuple[Any, ...],

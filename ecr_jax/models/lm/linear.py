@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ecr_jax.models.lm import quantized
 
 
-def times(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """x [..., in] times a kernel [in, out], as one product of two matrices.
 
     XLA's CPU backend takes the kernel's gradient of a product with more axes by transposing first, at half the speed.
@@ -31,15 +31,15 @@ def product(x: jax.Array, weight: Mapping[str, jax.Array]) -> jax.Array:
     decoded (or cast) kernels of all layers would be in memory at once.
     """
     if "kernel" in weight and weight["kernel"].dtype == x.dtype:
-        return times(x, weight["kernel"])
+        return matmul(x, weight["kernel"])
 
     def turned(x: jax.Array, weight: Mapping[str, jax.Array]) -> jax.Array:
         if "kernel" in weight:
-            return times(x, weight["kernel"].astype(x.dtype))
+            return matmul(x, weight["kernel"].astype(x.dtype))
         codes, scales = weight["codes"], weight["scales"]
         if codes.dtype == jnp.int8:  # one scale a column, so what comes out is scaled: it is smaller than the kernel
-            return times(x, codes.astype(x.dtype)) * scales[0].astype(x.dtype)
-        return times(x, quantized.decode(codes, scales, x.dtype))
+            return matmul(x, codes.astype(x.dtype)) * scales[0].astype(x.dtype)
+        return matmul(x, quantized.decode(codes, scales, x.dtype))
 
     return jax.checkpoint(turned, prevent_cse=False)(x, dict(weight))
 
@@ -75,5 +75,5 @@ class Dense(nn.Module):
         if self.has_variable("lora", "a"):
             a, b = (self.get_variable("lora", name).astype(self.dtype) for name in ("a", "b"))
             read = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
-            y = y + (times(times(read, a), b) if a.ndim == 2 else (read @ a) @ b)
+            y = y + (matmul(matmul(read, a), b) if a.ndim == 2 else (read @ a) @ b)
         return y

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecr_jax.models.hyperparameters import Remat
 from ecr_jax.models.lm import language_model
-from ecr_jax.models.lm.language_model import Cache, Output, Prefix, Remat, attend, positions_of, through, visibility
+from ecr_jax.models.lm.language_model import Cache, Output, Prefix, apply_layers, attend, positions_of, visibility
 from ecr_jax.models.lm.linear import Dense
 
 logits = language_model.logits
@@ -132,7 +133,7 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer; its call is as `language_model.through` wants it."""
+    """One decoder layer; its call is as `language_model.apply_layers` wants it."""
 
     config: LlamaConfig
     dtype: Any
@@ -196,7 +197,7 @@ class Llama(nn.Module):
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
         turn = rotation(c, positions_of(mask, cache) if positions is None else positions)
         dense = partial(Dense, use_bias=False, dtype=self.dtype, dropout=self.adapter_dropout)
-        x, cached = through(self, Layer, (c, self.dtype, dense), x, (visible, turn), prefix, cache)
+        x, cached = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible, turn), prefix, cache)
         x = nn.RMSNorm(c.eps, dtype=self.dtype, name="norm")(x)
         if cache is not None:
             cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])

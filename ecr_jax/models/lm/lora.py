@@ -12,19 +12,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import quantized
 
 Adapter = dict[str, Any]
-
-# The projections of attention, in all our language models.
-ATTENTION = (r"layers/attention/.*",)
 
 SHARDING_RULES = (
     (r"layers/(attention/(q|k|v|qkv)|mlp/(gate|up))/a", ("layers", "width", "rank")),
@@ -36,61 +33,6 @@ SHARDING_RULES = (
     (r"layers/(attention/o|mlp/down)/b", ("layers", "rank", "width")),
 )
 """Path in an adapter of any family -> its logical axes: those of its kernel, so that both are split alike."""
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """What is adapted and how, in PEFT's terms.
-
-    Attributes:
-        patterns: regular expressions of whole paths of projections, such as "layers/attention/[qv]"; each must match.
-        rank: r, columns of a and rows of b.
-        alpha: the adapter's product is scaled by alpha / r.
-        dropout: rate on what the adapter reads, in training.
-        rank_pattern: (regular expression of whole paths, rank) pairs for projections of another rank; the first counts.
-        alpha_pattern: likewise for alpha.
-        rank_stabilised: scales by alpha / sqrt(r) instead (Kalajdzievski 2023, rsLoRA).
-    """
-
-    patterns: tuple[str, ...] = ATTENTION
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    rank_pattern: tuple[tuple[str, int], ...] = ()
-    alpha_pattern: tuple[tuple[str, float], ...] = ()
-    rank_stabilised: bool = False
-
-    def __post_init__(self) -> None:
-        def check(field: str, good: bool, remedy: str) -> None:
-            if not good:
-                raise ValueError(f"adapter.{field}={getattr(self, field)!r}: {remedy}")
-
-        check("patterns", bool(self.patterns), "name the projections to adapt, for example 'layers/attention/.*'")
-        check("rank", self.rank >= 1, "must be at least 1")
-        check("alpha", self.alpha > 0, "must be above 0, for example twice the rank")
-        check("dropout", 0 <= self.dropout < 1, "must be at least 0 and below 1")
-        check("rank_pattern", all(rank >= 1 for _, rank in self.rank_pattern), "ranks must be at least 1")
-        check("alpha_pattern", all(alpha > 0 for _, alpha in self.alpha_pattern), "alphas must be above 0")
-        overridden = [pattern for pattern, _ in (*self.rank_pattern, *self.alpha_pattern)]
-        for field, patterns in (("patterns", self.patterns), ("rank_pattern or alpha_pattern", overridden)):
-            for pattern in patterns:
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    raise ValueError(f"adapter.{field}: {pattern!r} is no regular expression ({error})") from error
-
-    def rank_of(self, path: str) -> int:
-        """The rank of a projection."""
-        return next((rank for pattern, rank in self.rank_pattern if re.fullmatch(pattern, path)), self.rank)
-
-    def alpha_of(self, path: str) -> float:
-        """The alpha of a projection."""
-        return next((alpha for pattern, alpha in self.alpha_pattern if re.fullmatch(pattern, path)), self.alpha)
-
-    def scale_of(self, path: str) -> float:
-        """What a b of a projection is multiplied by."""
-        rank = self.rank_of(path)
-        return self.alpha_of(path) / (math.sqrt(rank) if self.rank_stabilised else rank)
 
 
 def init(key: jax.Array, params: Mapping[str, Any], config: LoraConfig) -> Adapter:
@@ -144,6 +86,16 @@ def merge(params: Mapping[str, Any], adapter: Adapter, config: LoraConfig, dtype
         ValueError: a part of the adapter that does not fit the parameters, or a quantised kernel.
     """
     return _added(params, adapter, config, 1, dtype)
+
+
+def for_inference(params: Mapping[str, Any], adapter: Adapter, config: LoraConfig) -> dict[str, Any]:
+    """The variables for `module.apply` of a model that is trained no further.
+
+    The adapter is merged into whole kernels, which then cost what the base costs; beside quantised ones it stays apart.
+    """
+    if quantized.is_quantized(params):
+        return variables(params, adapter, config)
+    return {"params": merge(params, adapter, config)}
 
 
 def unmerge(merged: Mapping[str, Any], adapter: Adapter, config: LoraConfig, dtype: Any = None) -> dict[str, Any]:

@@ -21,14 +21,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-Format = Literal["int8", "nf4"]
+from ecr_jax.models.hyperparameters import QuantizationFormat
 
 # Every kernel of our language models; embeddings, heads, norms and biases stay as they are.
 KERNELS = (r"layers/.*/kernel",)
@@ -44,14 +44,14 @@ _BLOCK = 64
 
 
 @partial(jax.jit, static_argnames="format")
-def encode(kernel: jax.Array, format: Format) -> dict[str, jax.Array]:
+def encode(kernel: jax.Array, format: QuantizationFormat) -> dict[str, jax.Array]:
     """A kernel [in, out] as {"codes", "scales"}.
 
     Raises:
         ValueError: an unknown format, or an odd number of inputs for nf4.
     """
-    if format not in get_args(Format):
-        raise ValueError(f"format={format!r}: must be one of {', '.join(get_args(Format))}")
+    if format not in get_args(QuantizationFormat):
+        raise ValueError(f"format={format!r}: must be one of {', '.join(get_args(QuantizationFormat))}")
     kernel = jnp.asarray(kernel, jnp.float32)
     inputs, outputs = kernel.shape
     if format == "int8":
@@ -93,7 +93,7 @@ def is_quantized(params: Mapping[str, Any]) -> bool:
     return any(path[-1] == "codes" for path in flatten_dict(dict(params)))
 
 
-def quantize(params: Mapping[str, Any], patterns: Sequence[str], format: Format) -> dict[str, Any]:
+def quantize(params: Mapping[str, Any], patterns: Sequence[str], format: QuantizationFormat) -> dict[str, Any]:
     """The parameters with the kernels that patterns match in 8 or 4 bits; all else is passed on as it is.
 
     Kernels are encoded a layer at a time, so that parameters in the host's memory (numpy) need never be on the device

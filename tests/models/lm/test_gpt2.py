@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.models.lm import convert, gpt2, language_model
+from tests.models.published import stored
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -48,11 +49,12 @@ def test_prefixed_states_equal_the_published_code(published, mode):
     tokens, mask = arrays["in/context_input_ids"], arrays["in/context_attention_mask"] > 0
     positions = np.broadcast_to(np.arange(12), (4, 12))
     hidden = forward(tokens, mask, (prompt[:, 0], prompt[:, 1]), positions=positions).hidden
-    np.testing.assert_allclose(hidden, arrays[f"out/{mode}/hidden_last"], atol=1e-5)
+    key = f"out/{mode}/hidden_last"
+    np.testing.assert_allclose(stored(key, hidden), arrays[key], atol=1e-5)
     counted = forward(tokens, mask, (prompt[:, 0], prompt[:, 1])).hidden
     np.testing.assert_allclose(np.asarray(counted)[mask], np.asarray(hidden)[mask], atol=1e-6)
-    if f"out/{mode}/lm_logits" in arrays.files:
-        np.testing.assert_allclose(gpt2.logits(tied(arrays), hidden), arrays[f"out/{mode}/lm_logits"], atol=2e-5)
+    if (key := f"out/{mode}/lm_logits") in arrays.files:
+        np.testing.assert_allclose(stored(key, gpt2.logits(tied(arrays), hidden)), arrays[key], atol=2e-5)
 
 
 @pytest.mark.parametrize("mode", ["rec", "conv"])
@@ -64,11 +66,11 @@ def test_cached_keys_and_values_equal_the_published_code(published, mode):
     positions = np.broadcast_to(np.arange(12), (4, 12))
     given = (prompt[:, 0], prompt[:, 1])
     cache = forward(tokens, mask, given, cache=cache, positions=positions).cache
-    slots = prompt.shape[4]
     for layer in range(2):
-        for ours, name in ((cache.keys, "key"), (cache.values, "value")):
-            theirs = arrays[f"out/{mode}/past_{name}/{layer}"]
-            np.testing.assert_allclose(ours[layer], theirs[:, :, slots:], atol=1e-5)
+        for part, name, ours in ((0, "key", cache.keys), (1, "value", cache.values)):
+            key = f"out/{mode}/past_{name}/{layer}"  # the prefix lies before the tokens
+            whole = np.concatenate([prompt[layer, part], ours[layer]], axis=2)
+            np.testing.assert_allclose(stored(key, whole), arrays[key], atol=1e-5)
 
 
 def test_without_a_prompt_equals_the_published_code(published):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import lora
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.gpt2 import Gpt2Config
@@ -147,7 +148,7 @@ def test_unstacked_layers_compute_the_same(config):
     model = tiny.random_model(config)
     apart = unstack(model.params)
     assert "layers" not in apart and f"layers_{config.layers - 1}" in apart
-    settings = lora.LoraConfig(rank=2)
+    settings = LoraConfig(rank=2)
     adapter = jax.tree.map(lambda leaf: leaf + 0.1, lora.init(jax.random.key(0), model.params, settings))
     beside = lora.variables(model.params, adapter, settings)["lora"]
     for more, more_apart in (({}, {}), ({"lora": beside}, {"lora": unstack(beside)})):

@@ -10,14 +10,15 @@ import numpy as np
 import optax
 import pytest
 
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import lora
 from ecr_jax.models.lm.gpt2 import Gpt2Config
 from ecr_jax.models.lm.language_model import init_cache, unstack
 from ecr_jax.models.lm.linear import Dense
 from ecr_jax.models.lm.llama import Llama, LlamaConfig
-from ecr_jax.models.lm.lora import LoraConfig
 from ecr_jax.training import sharding
-from ecr_jax.training.optim import OptimConfig, learning_rate, make_optimizer
+from ecr_jax.training.optim import learning_rate, make_optimizer
+from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
 from tests import tiny
 

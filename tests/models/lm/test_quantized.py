@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import lora, quantized
 from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.lm.linear import product
-from ecr_jax.models.lm.lora import LoraConfig
 from tests import tiny
 
 CONFIG = Gpt2Config(vocab_size=30, width=16, layers=3, heads=2, hidden=24, positions=16)
