@@ -1,4 +1,4 @@
-"""What all tests share: eight fake CPU devices, and paths to real data and models, or a skip."""
+"""What all tests share: eight fake CPU devices, the golden numbers, and paths to real data and models, or a skip."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The folder of the reference implementation's golden arrays (`ECR_GOLDEN`)."""
-    return _folder("ECR_GOLDEN", _BESIDE / "reference" / "golden")
+    """The folder of the published code's golden numbers (tests/golden/README.md)."""
+    return Path(__file__).parent / "golden" / "published"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,12 @@
-"""The published code's arrays (reference golden/model.npz) as our trees and batches; tests only."""
+"""The published code's arrays (tests/golden/published) as our parameter trees and batches; for tests only.
+
+`python -m tests.models.published FULL.npz` writes `tests/golden/published/model.npz` from the complete set of arrays.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import jax
@@ -39,6 +44,8 @@ PLAIN = {
     "rgcn/root": "kg_encoder.root",
     "rgcn/bias": "kg_encoder.bias",
 }
+STORED_IN_PART = re.compile(r"grad/|opt/after|out/\w+/(?:hidden_last|lm_logits|past_)")
+"""Large arrays that are only ever compared with; the repository holds every seventh element of them."""
 COPY = {"copy_down": "copy_proj_1.0", "copy_up": "copy_proj_1.2", "copy_out": "copy_proj_2"}
 
 
@@ -66,6 +73,11 @@ def fill(tree, arrays, prefix: str, dtype=jnp.float32):
         return jnp.asarray(array, dtype)
 
     return jax.tree_util.tree_map_with_path(take, tree)
+
+
+def stored(key: str, array) -> np.ndarray:
+    """The part of the array `key` that the repository holds: all of it, or every seventh element, flattened."""
+    return np.asarray(array).ravel()[::7] if STORED_IN_PART.match(key) else np.asarray(array)
 
 
 class Published:
@@ -101,3 +113,9 @@ class Published:
             "neighbours": np.broadcast_to(np.arange(50), weights.shape),
             "neighbour_weights": weights,
         }
+
+
+if __name__ == "__main__":
+    with np.load(sys.argv[1]) as complete:
+        parts = {key: stored(key, complete[key]) for key in complete.files}
+    np.savez_compressed(Path(__file__).parents[1] / "golden" / "published" / "model.npz", **parts)
