@@ -1,6 +1,7 @@
-"""Choosing a token from scores: what is forbidden, what sampling keeps, and the draw. No file, no model, no text.
+"""The choice of the next token from scores: forbidden tokens, truncated distributions and the draw.
 
-Nothing here sorts the vocabulary: thresholds are found by bisection, which costs a few passes over the scores.
+Pure functions over arrays. Nothing here sorts the vocabulary: thresholds are found by bisection, which costs a few
+passes over the scores.
 """
 
 from __future__ import annotations
@@ -13,53 +14,56 @@ import jax.numpy as jnp
 import numpy as np
 
 
-class Rules(NamedTuple):
-    """What bounds the choice, as arguments of the compiled program: other numbers compile nothing anew.
+class TokenRules(NamedTuple):
+    """Constraints on the next token, as arguments of the compiled program: other values do not recompile it.
 
-    Scalars: temperature, top_p, min_p, penalty float32; top_k, min_new int32 (see `decoding.Decoding`).
-    ends, int32 [E]: tokens that end a reply. start, int32 [B]: column of each row's first prompt token.
-    first, int32 [B]: column from which n-grams count.
+    Attributes:
+      temperature, top_p, min_p, repetition_penalty: float32 scalars, see `decoding.Decoding`.
+      top_k, min_new: int32 scalars, likewise.
+      end_tokens: int32 [E], tokens that end a reply.
+      prompt_start: int32 [B], column of each row's first prompt token.
+      ngram_start: int32 [B], column from which n-grams count as used.
     """
 
     temperature: np.ndarray
     top_k: np.ndarray
     top_p: np.ndarray
     min_p: np.ndarray
-    penalty: np.ndarray
+    repetition_penalty: np.ndarray
     min_new: np.ndarray
-    ends: np.ndarray
-    start: np.ndarray
-    first: np.ndarray
+    end_tokens: np.ndarray
+    prompt_start: np.ndarray
+    ngram_start: np.ndarray
 
 
-def repeats(tokens: jax.Array, first: jax.Array, column: jax.Array, n: int) -> jax.Array:
-    """Which earlier tokens would complete an n-gram that their row already has.
+def completes_ngram(tokens: jax.Array, start: jax.Array, column: jax.Array, n: int) -> jax.Array:
+    """Marks earlier tokens that would complete an n-gram which their row already contains.
 
     Args:
-      tokens: int [B, S]; of row b the columns from `first[b]` up to `column` are looked at.
-      first: int [B].
+      tokens: int [B, S]; row b is searched from column `start[b]` up to, but not including, `column`.
+      start: int [B].
       column: scalar, the column to be written next.
       n: n-gram length, at least 1.
 
     Returns:
-      bool [B, S]: token `tokens[b, j]` must not come next in row b.
+      bool [B, S]: where True, `tokens[b, j]` must not come next in row b.
     """
-    places = jnp.arange(tokens.shape[1])
-    same = (places < column) & (places >= first[:, None] + n - 1)  # [B, S], where an n-gram ends
+    columns = jnp.arange(tokens.shape[1])
+    matches = (columns < column) & (columns >= start[:, None] + n - 1)  # [B, S], where an n-gram ends
     for back in range(1, n):
         latest = jax.lax.dynamic_index_in_dim(tokens, jnp.maximum(column - back, 0), axis=1)  # [B, 1]
-        same &= jnp.roll(tokens, back, axis=1) == latest
-    return same
+        matches &= jnp.roll(tokens, back, axis=1) == latest
+    return matches
 
 
-def penalise(scores: jax.Array, tokens: jax.Array, counted: jax.Array, penalty: jax.Array) -> jax.Array:
-    """Scores of tokens that a row has are divided by `penalty` where positive and multiplied by it where negative.
+def penalise_repetition(scores: jax.Array, tokens: jax.Array, counted: jax.Array, penalty: jax.Array) -> jax.Array:
+    """Divides positive scores of tokens that a row already contains by `penalty`, and multiplies negative ones by it.
 
     Args:
       scores: float [B, V].
       tokens: int [B, S].
-      counted: bool [B, S], which of them count.
-      penalty: scalar, above 1 to discourage.
+      counted: bool [B, S], which of the tokens count.
+      penalty: scalar, above 1 to discourage repetition.
 
     Reference: Keskar et al., "CTRL: A Conditional Transformer Language Model", 2019, section 4.1; with the sign rule of
     Hugging Face.
@@ -67,100 +71,112 @@ def penalise(scores: jax.Array, tokens: jax.Array, counted: jax.Array, penalty: 
     rows = jnp.arange(scores.shape[0])[:, None]
     old = scores[rows, tokens]  # [B, S]
     new = jnp.where(old < 0, old * penalty, old / penalty)
-    nowhere = scores.shape[1]  # a column that is not there is dropped
-    return scores.at[rows, jnp.where(counted, tokens, nowhere)].set(new, mode="drop")
+    out_of_range = scores.shape[1]  # mode="drop" ignores this column
+    return scores.at[rows, jnp.where(counted, tokens, out_of_range)].set(new, mode="drop")
 
 
 def restrict(
-    scores: jax.Array, rules: Rules, tokens: jax.Array, column: jax.Array, count: jax.Array, no_repeat: int
+    scores: jax.Array,
+    rules: TokenRules,
+    tokens: jax.Array,
+    column: jax.Array,
+    new_tokens: jax.Array,
+    no_repeat_ngram: int,
 ) -> jax.Array:
-    """Scores after the repetition penalty, without forbidden n-grams and ends that come too early.
+    """Applies the repetition penalty; forbids repeated n-grams and end tokens that come too early.
 
     Args:
       scores: float32 [B, V], of the token at `column`.
-      rules: what bounds the choice.
+      rules: the constraints.
       tokens: int [B, S], prompt and output so far.
       column: scalar, the first column not yet written.
-      count: int [B], new tokens so far.
-      no_repeat: n-gram length, 0 for none.
+      new_tokens: int [B], number of new tokens so far.
+      no_repeat_ngram: n-gram length, 0 for none.
+
+    Returns:
+      float32 [B, V], -inf for forbidden tokens.
     """
-    places = jnp.arange(tokens.shape[1])
-    counted = (places < column) & (places >= rules.start[:, None])  # [B, S]
+    columns = jnp.arange(tokens.shape[1])
+    counted = (columns < column) & (columns >= rules.prompt_start[:, None])  # [B, S]
     scores = jax.lax.cond(
-        rules.penalty != 1,
-        lambda scores: penalise(scores, tokens, counted, rules.penalty),
+        rules.repetition_penalty != 1,
+        lambda scores: penalise_repetition(scores, tokens, counted, rules.repetition_penalty),
         lambda scores: scores,
         scores,
     )
-    if no_repeat:
-        banned = jnp.where(repeats(tokens, rules.first, column, no_repeat), -jnp.inf, jnp.inf)
-        scores = scores.at[jnp.arange(scores.shape[0])[:, None], tokens].min(banned)
-    early = jnp.where(count < rules.min_new, -jnp.inf, jnp.inf)
-    return scores.at[:, rules.ends].min(early[:, None], mode="drop")
+    if no_repeat_ngram:
+        repeated = completes_ngram(tokens, rules.ngram_start, column, no_repeat_ngram)
+        bound = jnp.where(repeated, -jnp.inf, jnp.inf)
+        scores = scores.at[jnp.arange(scores.shape[0])[:, None], tokens].min(bound)
+    bound = jnp.where(new_tokens < rules.min_new, -jnp.inf, jnp.inf)
+    return scores.at[:, rules.end_tokens].min(bound[:, None], mode="drop")
 
 
-def _ordered(scores: jax.Array) -> jax.Array:
-    """int32 that sort as the float32 scores do."""
+def _ordered_bits(scores: jax.Array) -> jax.Array:
+    """int32 values that sort as the float32 scores do."""
     bits = jax.lax.bitcast_convert_type(scores, jnp.int32)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-def keep(scores: jax.Array, weights: jax.Array, enough: jax.Array) -> jax.Array:
-    """Keeps the best scores until their weights sum to `enough`; the others become -inf. Equal scores stay together.
+def keep_highest(scores: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:
+    """Keeps the highest scores until their weights sum to `total`; the others become -inf. Ties are kept together.
 
     The lowest kept score is found by bisection over the 2^32 values of a float.
 
     Args:
       scores: float32 [B, V].
       weights: float32 [B, V], not negative.
-      enough: scalar.
+      total: scalar.
     """
-    order = _ordered(scores)
+    order = _ordered_bits(scores)
 
     def halve(_, bounds):
-        low, high = bounds  # low keeps enough, high does not
+        low, high = bounds  # a threshold of `low` keeps enough weight, one of `high` does not
         middle = (low & high) + ((low ^ high) >> 1)
-        held = jnp.sum(jnp.where(order >= middle[:, None], weights, 0), axis=1) >= enough
-        return jnp.where(held, middle, low), jnp.where(held, high, middle)
+        enough = jnp.sum(jnp.where(order >= middle[:, None], weights, 0), axis=1) >= total
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
     limits = jnp.iinfo(jnp.int32)
     bounds = tuple(jnp.full(scores.shape[0], bound, jnp.int32) for bound in (limits.min, limits.max))
-    least, _ = jax.lax.fori_loop(0, 32, halve, bounds)
-    return jnp.where(order >= least[:, None], scores, -jnp.inf)
+    threshold, _ = jax.lax.fori_loop(0, 32, halve, bounds)
+    return jnp.where(order >= threshold[:, None], scores, -jnp.inf)
 
 
-def heated(scores: jax.Array, rules: Rules) -> jax.Array:
-    """Scores [B, V] that are sampled from: over the temperature, then top-k, top-p and min-p, the rest -inf.
+def truncate(scores: jax.Array, rules: TokenRules) -> jax.Array:
+    """Scores [B, V] to sample from: divided by the temperature, then top-k, top-p and min-p; the rest is -inf.
 
-    Each bound applies to what the one before left, in the order of Hugging Face.
+    Each truncation applies to what the one before left, in the order of Hugging Face.
 
     References: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p); Nguyen et al. 2024 (min-p).
     """
     scores = scores / rules.temperature
     scores = jax.lax.cond(
-        rules.top_k > 0, lambda scores: keep(scores, jnp.ones_like(scores), rules.top_k), lambda scores: scores, scores
-    )
-    scores = jax.lax.cond(
-        rules.top_p < 1,
-        lambda scores: keep(scores, jax.nn.softmax(scores, axis=-1), rules.top_p),
+        rules.top_k > 0,
+        lambda scores: keep_highest(scores, jnp.ones_like(scores), rules.top_k),
         lambda scores: scores,
         scores,
     )
-    least = jnp.max(scores, axis=-1, keepdims=True) + jnp.log(rules.min_p)
-    return jnp.where(scores < least, -jnp.inf, scores)
+    scores = jax.lax.cond(
+        rules.top_p < 1,
+        lambda scores: keep_highest(scores, jax.nn.softmax(scores, axis=-1), rules.top_p),
+        lambda scores: scores,
+        scores,
+    )
+    lowest = jnp.max(scores, axis=-1, keepdims=True) + jnp.log(rules.min_p)
+    return jnp.where(scores < lowest, -jnp.inf, scores)
 
 
-def best(scores: jax.Array) -> jax.Array:
-    """Index of the highest score, the first of equal ones, [B, V] -> int32 [B]: an argmax that is fast on CPUs too."""
+def argmax(scores: jax.Array) -> jax.Array:
+    """Index of the highest score, the first among ties, [B, V] -> int32 [B]; fast on CPUs too."""
     highest = jnp.max(scores, axis=-1, keepdims=True)
-    places = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
-    return jnp.min(jnp.where(scores == highest, places, scores.shape[-1] - 1), axis=-1)
+    index = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+    return jnp.min(jnp.where(scores == highest, index, scores.shape[-1] - 1), axis=-1)
 
 
-def draw(scores: jax.Array, keys: jax.Array) -> jax.Array:
-    """Draws a token a row with probabilities softmax(scores): first a block of the vocabulary, then a token of it.
+def sample(scores: jax.Array, keys: jax.Array) -> jax.Array:
+    """Draws one token a row with probabilities softmax(scores): first a block of the vocabulary, then a token of it.
 
-    Two uniform numbers a row take the place of one a token.
+    This needs two uniform numbers a row instead of one for each token of the vocabulary.
 
     Args:
       scores: float32 [B, V], at least one a row above -inf.
@@ -175,25 +191,26 @@ def draw(scores: jax.Array, keys: jax.Array) -> jax.Array:
     blocks = jnp.pad(weights, ((0, 0), (0, size * size - vocabulary))).reshape(batch, size, size)
     uniform = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)  # [B, 2]
 
-    def pick(weights, share):  # [B, N], [B]
+    def pick(weights, quantile):  # [B, N], [B]; quantile < 1, so the result is below N
         sums = jnp.cumsum(weights, axis=-1)
-        return jnp.sum(sums <= share[:, None] * sums[:, -1:], axis=-1, dtype=jnp.int32)  # share < 1: never past the end
+        return jnp.sum(sums <= quantile[:, None] * sums[:, -1:], axis=-1, dtype=jnp.int32)
 
     block = pick(jnp.sum(blocks, axis=-1), uniform[:, 0])
     return block * size + pick(blocks[jnp.arange(batch), block], uniform[:, 1])
 
 
-def choose(scores: jax.Array, rules: Rules, keys: jax.Array, count: jax.Array) -> jax.Array:
-    """The next token of each row: the best at temperature 0, else a draw. [B, V] -> int32 [B].
+def choose_token(scores: jax.Array, rules: TokenRules, keys: jax.Array, new_tokens: jax.Array) -> jax.Array:
+    """The next token of each row: the highest score at temperature 0, else a sample. [B, V] -> int32 [B].
 
     Args:
-      scores: float32 [B, V], restricted.
-      rules: what bounds the choice.
-      keys: random keys [B] of the rows; each token has one of its own, made of the row's and
-      count: int [B], new tokens so far. So no other row and no padding changes a draw.
+      scores: float32 [B, V], as `restrict` returns them.
+      rules: the constraints.
+      keys: random keys [B], one a row. Each token's own key is derived from its row's key and its position in the
+        reply, so neither other rows nor padding change a draw.
+      new_tokens: int [B], number of new tokens so far.
     """
 
-    def sample(scores):
-        return draw(heated(scores, rules), jax.vmap(jax.random.fold_in)(keys, count))
+    def draw(scores):
+        return sample(truncate(scores, rules), jax.vmap(jax.random.fold_in)(keys, new_tokens))
 
-    return jax.lax.cond(rules.temperature > 0, sample, best, scores)
+    return jax.lax.cond(rules.temperature > 0, draw, argmax, scores)

@@ -89,9 +89,9 @@ def test_smollm2(hub_model):
 
 
 def test_what_cannot_be_serialised():
-    with pytest.raises(ValueError, match="the tokenizer has no chat template: take that of a chat model"):
+    with pytest.raises(ValueError, match="the tokenizer has no chat template: use that of a chat model"):
         chat_ids(tokenizer(None), MESSAGES)
     with pytest.raises(ValueError, match="no messages"):
         chat_ids(tokenizer(CHATML), [])
-    with pytest.raises(ValueError, match="refuses the roles assistant, user: roles must alternate"):
+    with pytest.raises(ValueError, match="rejects the roles assistant, user: roles must alternate"):
         chat_ids(tokenizer(LLAMA_2), MESSAGES[1:])

@@ -96,7 +96,7 @@ def test_no_repeat_equals_the_naive_loop(prompt_too):
 
     # every row's own prompt and output; of VOCAB tokens enough are left
     steps = NEW if not prompt_too else 6
-    found = made(no_repeat=1, no_repeat_prompt=prompt_too)
+    found = made(no_repeat_ngram=1, count_prompt_ngrams=prompt_too)
     for row in range(3):
         assert found[row][:steps] == naive(row, steps, forbid)
         assert len(set(found[row][:steps])) == steps
@@ -177,7 +177,9 @@ def test_no_end_before_the_least_length():
 def test_the_loop_stops_when_all_rows_are_done():
     (module, variables, tokens, mask), prefix = arguments((0,), width=5)
     end = made((0,), width=5)[0][0]
-    pieces = list(stream(module, variables, tokens, mask, decoding=Decoding(max_new=NEW), end=end, every=5, **prefix))
+    pieces = list(
+        stream(module, variables, tokens, mask, decoding=Decoding(max_new=NEW), end=end, tokens_per_piece=5, **prefix)
+    )
     assert [piece.tokens.tolist() for piece in pieces] == [[[end]]]
     assert made((0,), width=5, end=end) == [[end] * NEW]
 
@@ -195,7 +197,7 @@ def test_a_stream_is_the_reply_in_pieces(every):
     given, prefix = arguments()
     settings = dict(decoding=Decoding(max_new=NEW, temperature=0.9), keys=keys(1, 2, 3), end=5, decode=letters)
     whole = generate(*given, **settings, **prefix)
-    pieces = list(stream(*given, **settings, every=every, **prefix))
+    pieces = list(stream(*given, **settings, tokens_per_piece=every, **prefix))
     joined = np.concatenate([piece.tokens for piece in pieces], axis=1)
     assert max(piece.tokens.shape[1] for piece in pieces) == every
     np.testing.assert_array_equal(joined, whole.tokens[:, : joined.shape[1]])
@@ -231,8 +233,8 @@ def test_one_program_serves_all_settings():
     run(decode=letters, stop=("q", "aa"))
     given, prefix = arguments()
     for every in (1, 2):
-        list(stream(*given, decoding=Decoding(max_new=NEW, temperature=1.0), end=2, keys=keys(1, 2, 3), every=every,
-                    **prefix))  # fmt: skip
+        settings = dict(decoding=Decoding(max_new=NEW, temperature=1.0), end=2, keys=keys(1, 2, 3))
+        list(stream(*given, **settings, tokens_per_piece=every, **prefix))
     assert (prefill._cache_size(), advance._cache_size()) == compiled
 
 
@@ -282,7 +284,7 @@ def test_generation_equals_the_published_code(golden):
     for name, seen in (("noprompt", False), ("conv_prompt", True)):
         found = generate(
             gpt2.Gpt2(config), variables, published["gen/input_ids"], published["gen/attention_mask"],
-            decoding=Decoding(max_new=20, no_repeat=3, no_repeat_prompt=True), end=297,
+            decoding=Decoding(max_new=20, no_repeat_ngram=3, count_prompt_ngrams=True), end=297,
             prefix=(prompt[:, 0], prompt[:, 1]), prefix_mask=np.full((4, prompt.shape[4]), seen),
         )  # fmt: skip
         np.testing.assert_array_equal(found.tokens, published[f"gen/{name}/ngram3"])
@@ -315,12 +317,12 @@ def test_prompts_that_cannot_be_continued():
     tokens, mask = pad_left([[1] * 3, [1] * 449], 450)
     message = (
         r"prompts padded to 450 tokens \(the longest, number 1, has 449\) and 64 new ones need 514 positions, but this "
-        r"model has 512: shorten the prompts and their padding to 448 tokens, or ask for fewer new ones"
+        r"model has 512: shorten the prompts and their padding to 448 tokens, or generate fewer new ones"
     )
     with pytest.raises(ValueError, match=message):
         stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER)  # before anything is told
-    with pytest.raises(ValueError, match="every=0 must be at least 1"):
-        stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER, every=0)
+    with pytest.raises(ValueError, match="tokens_per_piece=0 must be at least 1"):
+        stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER, tokens_per_piece=0)
 
 
 def test_pad_left():

@@ -1,4 +1,4 @@
-"""Decoding equal to transformers on torch: greedy, with processors, what sampling keeps, beams; padded on the left."""
+"""Decoding equal to transformers on torch: greedy, with processors, what sampling keeps; padded on the left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.inference.decoding import Decoding, generate, pad_left
-from ecr_jax.inference.sampling import heated, restrict
+from ecr_jax.inference.sampling import restrict, truncate
 from ecr_jax.models.lm import convert
 
 pytestmark = pytest.mark.parity
@@ -64,10 +64,10 @@ def generated(both, **settings):
     ("theirs", "ours"),
     [
         (dict(), dict()),
-        (dict(no_repeat_ngram_size=2), dict(no_repeat=2, no_repeat_prompt=True)),
+        (dict(no_repeat_ngram_size=2), dict(no_repeat_ngram=2, count_prompt_ngrams=True)),
         (dict(repetition_penalty=1.4, min_new_tokens=5), dict(repetition_penalty=1.4, min_new=5)),
         (dict(repetition_penalty=0.7, no_repeat_ngram_size=3),
-         dict(repetition_penalty=0.7, no_repeat=3, no_repeat_prompt=True)),
+         dict(repetition_penalty=0.7, no_repeat_ngram=3, count_prompt_ngrams=True)),
     ],
 )  # fmt: skip
 def test_greedy(both, theirs, ours):
@@ -86,7 +86,10 @@ def test_greedy(both, theirs, ours):
         (dict(min_p=0.1), dict()),
         (dict(temperature=1.5, top_k=12, top_p=0.9, min_p=0.05), dict()),
         (dict(repetition_penalty=1.5, temperature=0.9, top_p=0.7), dict()),
-        (dict(no_repeat_ngram_size=2, min_new_tokens=9, top_k=20), dict(no_repeat=2, no_repeat_prompt=True, min_new=9)),
+        (
+            dict(no_repeat_ngram_size=2, min_new_tokens=9, top_k=20),
+            dict(no_repeat_ngram=2, count_prompt_ngrams=True, min_new=9),
+        ),
     ],
 )
 def test_what_is_sampled_from(both, theirs, ours):
@@ -113,7 +116,7 @@ def test_what_is_sampled_from(both, theirs, ours):
     rules = decoding.rules(np.array([both.end], np.int32), start, 5)
     room = np.concatenate([tokens, np.zeros((6, 3), np.int32)], axis=1)
     count = np.full(6, 4, np.int32)
-    kept = jax.jit(restrict, static_argnums=5)(scores, rules, room, np.int32(9), count, decoding.no_repeat)
-    found = np.asarray(jax.nn.softmax(jax.jit(heated)(kept, rules)))
+    kept = jax.jit(restrict, static_argnums=5)(scores, rules, room, np.int32(9), count, decoding.no_repeat_ngram)
+    found = np.asarray(jax.nn.softmax(jax.jit(truncate)(kept, rules)))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_array_equal(found > 0, expected > 0)

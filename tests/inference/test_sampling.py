@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from ecr_jax.inference.decoding import Decoding
-from ecr_jax.inference.sampling import best, choose, draw, heated, keep, penalise, repeats, restrict
+from ecr_jax.inference.sampling import (
+    argmax,
+    choose_token,
+    completes_ngram,
+    keep_highest,
+    penalise_repetition,
+    restrict,
+    sample,
+    truncate,
+)
 
 INF = np.inf
 
@@ -30,7 +39,7 @@ def test_repeats_against_brute_force(n):
     rng = np.random.default_rng(n)
     tokens = rng.integers(0, 3, (6, 9)).astype(np.int32)
     first = rng.integers(0, 5, 6).astype(np.int32)
-    check = jax.jit(repeats, static_argnums=3)
+    check = jax.jit(completes_ngram, static_argnums=3)
     for column in range(10):
         marked = np.asarray(check(tokens, first, column, n))
         for row in range(6):
@@ -42,17 +51,17 @@ def test_penalty_by_hand():
     scores = jnp.array([[2.0, -2.0, 4.0, -4.0], [1.0, 1.0, -1.0, 0.0]])
     tokens = jnp.array([[2, 3, 2, 0], [1, 1, 2, 3]])
     counted = jnp.array([[True, True, True, False], [False, True, True, True]])
-    changed = jax.jit(penalise)(scores, tokens, counted, jnp.float32(2))
+    changed = jax.jit(penalise_repetition)(scores, tokens, counted, jnp.float32(2))
     np.testing.assert_array_equal(changed, [[2, -2, 2, -8], [1, 0.5, -2, 0]])
 
 
 def test_restrictions_by_hand():
     """Tokens of the prompt are 3 and 1 (column 0 is padding), the output so far is 1 3; n-grams of length 2."""
     scores, tokens = jnp.array([[1.0, 2, 3, 4, 5]]), jnp.array([[2, 3, 1, 1, 3, 0]])
-    given = dict(width=3, start=1, no_repeat=2, repetition_penalty=2.0, min_new=3, ends=(4, 77))
+    given = dict(width=3, start=1, no_repeat_ngram=2, repetition_penalty=2.0, min_new=3, ends=(4, 77))
     forbid = jax.jit(restrict, static_argnums=5)
     made = [
-        forbid(scores, rules(**given, no_repeat_prompt=prompt), tokens, jnp.int32(5), jnp.array([count]), 2)[0]
+        forbid(scores, rules(**given, count_prompt_ngrams=prompt), tokens, jnp.int32(5), jnp.array([count]), 2)[0]
         for prompt in (False, True) for count in (2, 3)
     ]  # fmt: skip
     assert [row.tolist() for row in made] == [
@@ -93,7 +102,7 @@ def test_what_sampling_keeps_equals_sorting(settings, temperature):
     np.testing.assert_allclose(made, expected, rtol=1e-6)
 
 
-heat = jax.jit(heated)
+heat = jax.jit(truncate)
 
 
 def test_one_program_heats_for_all_settings():
@@ -105,7 +114,7 @@ def test_one_program_heats_for_all_settings():
 
 def test_equal_scores_stay_together_and_forbidden_ones_stay_out():
     scores = jnp.array([[1.0, 3.0, 3.0, -INF, 2.0], [-1.0, -2.0, -INF, -2.0, -INF]])
-    cut = jax.jit(keep)
+    cut = jax.jit(keep_highest)
     made = cut(scores, jnp.ones_like(scores), jnp.float32(1))
     np.testing.assert_array_equal(made, [[-INF, 3, 3, -INF, -INF], [-1, -INF, -INF, -INF, -INF]])
     made = cut(scores, jnp.ones_like(scores), jnp.float32(2))
@@ -114,7 +123,7 @@ def test_equal_scores_stay_together_and_forbidden_ones_stay_out():
 
 def test_best_is_the_first_of_the_highest():
     scores = np.array([[1, 5, 5, 2], [-INF, -INF, -3, -4], [-INF] * 4, [7, 7, 7, 7]], np.float32)
-    made = best(jnp.asarray(scores))
+    made = argmax(jnp.asarray(scores))
     assert made.tolist() == scores.argmax(axis=1).tolist() and made.dtype == jnp.int32
 
 
@@ -123,7 +132,7 @@ def test_draws_have_their_probabilities(vocabulary):
     scores = np.random.default_rng(vocabulary).normal(0, 1.5, vocabulary).astype(np.float32)
     scores[vocabulary // 2 + 1 :: 5] = -INF
     count = 40_000
-    drawn = np.asarray(jax.jit(draw)(np.tile(scores, (count, 1)), jax.random.split(jax.random.key(0), count)))
+    drawn = np.asarray(jax.jit(sample)(np.tile(scores, (count, 1)), jax.random.split(jax.random.key(0), count)))
     expected = np.exp(scores) / np.exp(scores).sum()
     found = np.bincount(drawn, minlength=vocabulary) / count
     assert (found[expected == 0] == 0).all() and len(found) == vocabulary
@@ -134,8 +143,8 @@ def test_draws_have_their_probabilities(vocabulary):
 def test_a_draw_is_its_rows_own():
     keys = jax.random.split(jax.random.key(1), 64)
     scores = np.random.default_rng(1).normal(size=(64, 30)).astype(np.float32)
-    drawn = np.asarray(jax.jit(draw)(scores, keys))
-    turned, alone = jax.jit(draw)(scores[::-1], keys[::-1]), jax.jit(draw)(scores[5:6], keys[5:6])
+    drawn = np.asarray(jax.jit(sample)(scores, keys))
+    turned, alone = jax.jit(sample)(scores[::-1], keys[::-1]), jax.jit(sample)(scores[5:6], keys[5:6])
     np.testing.assert_array_equal(turned, drawn[::-1])
     np.testing.assert_array_equal(alone, drawn[5:6])
 
@@ -146,7 +155,7 @@ def test_temperature_decides_between_best_and_draw():
     count = np.zeros(200, np.int32)
     for temperature, expected in ((0.0, {1}), (1.0, {0, 1, 2}), (1e-3, {1})):
         given = rules(batch=200, temperature=temperature), keys
-        first, second = (np.asarray(jax.jit(choose)(scores, *given, count + number)) for number in (0, 1))
+        first, second = (np.asarray(jax.jit(choose_token)(scores, *given, count + number)) for number in (0, 1))
         assert set(first.tolist()) == expected
         assert (first != second).any() == (len(expected) > 1)  # every token is drawn anew
 
@@ -163,8 +172,8 @@ def test_temperature_decides_between_best_and_draw():
         (dict(top_p=1.5), "top_p=1.5"),
         (dict(min_p=-0.1), "min_p=-0.1"),
         (dict(repetition_penalty=0), "repetition_penalty=0"),
-        (dict(no_repeat=-1), "no_repeat=-1"),
-        (dict(no_repeat_prompt=True), "no_repeat_prompt=True must be False while no_repeat is 0"),
+        (dict(no_repeat_ngram=-1), "no_repeat_ngram=-1"),
+        (dict(count_prompt_ngrams=True), "count_prompt_ngrams=True must be False while no_repeat_ngram is 0"),
         (dict(stop="end"), "stop='end' must be a tuple"),
         (dict(stop=("",)), "strings that are not empty"),
     ],
