@@ -3,8 +3,10 @@
 Paper:    ECR (RecSys 2024), the `improved` preset at a small size.
 Command:  ecr demo
 Hardware: two CPU cores, 8 GiB.
-Time:     see docs/results/ for what was measured.
+Time:     about ten minutes; docs/results/ has what was measured.
 """
+
+import dataclasses
 
 from ecr_jax.config import (
     Config,
@@ -15,40 +17,45 @@ from ecr_jax.config import (
     EvaluationConfig,
     FusionConfig,
     OptimConfig,
-    PromptOptions,
     RecommendationConfig,
-    RecommenderConfig,
     ResponseConfig,
     TrainConfig,
+    presets,
 )
 
-# The heads' few scalars, and what is linear in frozen states, learn faster than the prompt encoder.
-SCALARS = (
-    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like/.*)", 10.0),
-    (".*", 1.0),
-)
-
-# A prompt that learns as fast as the adapter drowns the language model that it is put before.
-PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
+WIDTH = 576  # of SmolLM2-135M
 
 config = Config(
     name="demo",
     corpus=CorpusConfig(name="films", dialogues=800),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(
-        layers=2, prompt=PromptOptions(entity_width=64, dropout=0.3), max_tokens=48, max_states=64, max_entities=12
+    recommender=dataclasses.replace(
+        presets.improved(WIDTH),
+        prompt=dataclasses.replace(presets.improved_prompt(WIDTH), entity_width=64, dropout=0.3),
+        layers=2,
+        max_tokens=48,
+        max_states=64,
+        max_entities=12,
     ),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=8, batch_size=128, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
     ),
     fusion=FusionConfig(train=TrainConfig(steps=30, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1))),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=PROMPT)),
+        train=TrainConfig(
+            steps=20,
+            batch_size=4,
+            optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=presets.slow_prompt(0.01)),
+        ),
         valid_examples=8,
         max_reply=40,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=3, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        train=TrainConfig(
+            epochs=3,
+            batch_size=64,
+            optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=presets.fast_head_scalars()),
+        ),
         loss="feedback_cross_entropy + feedback_bce",
     ),
     response=ResponseConfig(

@@ -7,9 +7,11 @@ Commands: ecr prepare --config inspired --corpus.data DIR
 Hardware: two CPU cores, 16 GiB.
 Time and score: not measured yet.
 
-INSPIRED has no like or dislike, so every target weighs the same, and no reviews of its own: the response is tuned on
-those of ReDial's films. ReDial's film table gives the years and plots that INSPIRED's graph lacks.
+INSPIRED has no like or dislike feedback, so every target has the same weight, and no reviews of its own: the response
+is fine-tuned on those of ReDial's films. ReDial's film table gives the years and plots that INSPIRED's graph lacks.
 """
+
+import dataclasses
 
 from ecr_jax.config import (
     Config,
@@ -21,21 +23,13 @@ from ecr_jax.config import (
     FeedbackWeights,
     FusionConfig,
     OptimConfig,
-    PromptOptions,
     RecommendationConfig,
-    RecommenderConfig,
     ResponseConfig,
     TrainConfig,
+    presets,
 )
 
-# The heads' few scalars, and what is linear in frozen states, learn faster than the prompt encoder.
-SCALARS = (
-    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like/.*)", 10.0),
-    (".*", 1.0),
-)
-
-# A prompt that learns as fast as the adapter drowns the language model that it is put before.
-PROMPT = ((r"encoder/.*", 0.02), (".*", 1.0))
+WIDTH = 576  # of SmolLM2-135M
 
 config = Config(
     name="inspired",
@@ -50,8 +44,13 @@ config = Config(
         goemotions="goemotions",
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(
-        layers=2, prompt=PromptOptions(entity_width=64, dropout=0.3), max_tokens=96, max_states=96, max_entities=16
+    recommender=dataclasses.replace(
+        presets.improved(WIDTH),
+        prompt=dataclasses.replace(presets.improved_prompt(WIDTH), entity_width=64, dropout=0.3),
+        layers=2,
+        max_tokens=96,
+        max_states=96,
+        max_entities=16,
     ),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=12, batch_size=256, optim=OptimConfig(learning_rate=2e-3, warmup=0.1)),
@@ -60,13 +59,20 @@ config = Config(
         train=TrainConfig(steps=100, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, groups=PROMPT)),
+        train=TrainConfig(
+            steps=60,
+            batch_size=8,
+            optim=OptimConfig(learning_rate=1e-3, warmup=0.1, groups=presets.slow_prompt(0.02)),
+        ),
         valid_examples=32,
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(
-            epochs=10, batch_size=64, patience=3, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)
+            epochs=10,
+            batch_size=64,
+            patience=3,
+            optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=presets.fast_head_scalars()),
         ),
         weights=FeedbackWeights(like=1.0, dislike=1.0, unsaid=1.0),
     ),

@@ -3,10 +3,25 @@
 Paper:    ECR (RecSys 2024), preset `improved`; SmolLM2-135M is the language model, two layers of it in the recommender.
 Commands: ecr prepare --config redial --corpus.data DIR
           ecr train STAGE --config redial      (emotion, fusion, conversation, recommendation, response)
+          ecr train BASELINE --config redial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder)
           ecr evaluate --config redial
 Hardware: two CPU cores, 16 GiB.
-Time and score: docs/results/redial/.
+Time and score: docs/results/redial.md.
+
+Variants, as `--config redial:NAME`. They use redial's prepared corpus, and link each of its stages that is the same
+and comes after the same stages. Compare them with `ecr compare runs/redial runs/redial_NAME`.
+
+    ecr_l         local emotion-aware entities alone: no global entities, no feedback weights (ECR 6.1, Table 3)
+    ecr_ls        the same with the seeker's feedback
+    ecr_lg        local and global entities, no feedback weights
+    ecr_none      no emotions, global entities or feedback: UniCRS with this project's scoring heads
+    unicrs        UniCRS (KDD 2022) with the numerics of `improved`; without the heads it learns more slowly, so it has
+                  five epochs, of which validation chooses the best
+    paper_preset  the preset `paper` at this config's sizes
+    code_preset   the preset `code` at this config's sizes
 """
+
+import dataclasses
 
 from ecr_jax.config import (
     BaselinesConfig,
@@ -18,27 +33,28 @@ from ecr_jax.config import (
     EncoderConfig,
     EvaluationConfig,
     FusionConfig,
+    HeadsConfig,
     OptimConfig,
-    PromptOptions,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
     SasRecConfig,
     TrainConfig,
+    presets,
+    replace,
 )
 
-# The heads' few scalars, and what is linear in frozen states, learn faster than the prompt encoder.
-SCALARS = (
-    (r"head/((walk|copy|mention|prior)_(scale|unit|relations|recency|kind)|like/.*)", 10.0),
-    (".*", 1.0),
-)
-
-# A prompt that learns as fast as the adapter drowns the language model that it is put before.
-PROMPT = ((r"encoder/.*", 0.01), (".*", 1.0))
+WIDTH = 576  # of SmolLM2-135M
 
 
-def larger_steps(learning_rate: float) -> TrainConfig:
-    """A baseline's training; the other baselines do best with the default learning rate, of those that were tried."""
+def sized(preset: RecommenderConfig) -> RecommenderConfig:
+    """A preset at the sizes of this config."""
+    prompt = dataclasses.replace(preset.prompt, entity_width=128)
+    return dataclasses.replace(preset, prompt=prompt, layers=2, max_tokens=96, max_states=96, max_entities=16)
+
+
+def baseline_training(learning_rate: float) -> TrainConfig:
+    """Training of a baseline whose learning rate was chosen on validation; the others do best with the default."""
     return TrainConfig(epochs=10, batch_size=256, optim=OptimConfig(learning_rate=learning_rate))
 
 
@@ -55,9 +71,7 @@ config = Config(
         goemotions="goemotions",
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=RecommenderConfig(
-        layers=2, prompt=PromptOptions(entity_width=128, dropout=0.2), max_tokens=96, max_states=96, max_entities=16
-    ),
+    recommender=replace(sized(presets.improved(WIDTH)), "prompt.dropout", 0.2),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
@@ -66,12 +80,20 @@ config = Config(
         valid_dialogues=400,
     ),
     conversation=ConversationConfig(
-        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=PROMPT)),
+        train=TrainConfig(
+            steps=60,
+            batch_size=8,
+            optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=presets.slow_prompt(0.01)),
+        ),
         valid_examples=32,
         max_reply=48,
     ),
     recommendation=RecommendationConfig(
-        train=TrainConfig(epochs=2, batch_size=64, optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=SCALARS)),
+        train=TrainConfig(
+            epochs=2,
+            batch_size=64,
+            optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=presets.fast_head_scalars()),
+        ),
         loss="feedback_cross_entropy + feedback_bce",
         valid_dialogues=400,
     ),
@@ -82,7 +104,42 @@ config = Config(
         max_review=96,
     ),
     baselines=BaselinesConfig(
-        autorec=EmbeddingBaselineConfig(train=larger_steps(3e-2)), sasrec=SasRecConfig(train=larger_steps(1e-2))
+        autorec=EmbeddingBaselineConfig(train=baseline_training(3e-2)),
+        sasrec=SasRecConfig(train=baseline_training(1e-2)),
     ),
     evaluation=EvaluationConfig(replies=32),
 )
+
+
+def variant(name: str, *changes: tuple[str, object]) -> Config:
+    """The config with a name of its own, redial's corpus and some fields changed."""
+    changed = dataclasses.replace(config, name=f"redial_{name}", base="redial")
+    for path, value in changes:
+        changed = replace(changed, path, value)
+    return changed
+
+
+NO_GLOBAL_ENTITIES = ("recommender.prompt.global_entities", False)
+NO_EMOTIONS = ("recommender.prompt.emotions", False)
+NO_FEEDBACK = ("recommendation.loss", "cross_entropy")
+UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, mentions=False, prior=False, like_probability=False)
+PAPER, CODE = sized(presets.paper(WIDTH)), sized(presets.code(WIDTH))
+
+variants = {
+    "ecr_l": variant("ecr_l", NO_GLOBAL_ENTITIES, NO_FEEDBACK),
+    "ecr_ls": variant("ecr_ls", NO_GLOBAL_ENTITIES),
+    "ecr_lg": variant("ecr_lg", NO_FEEDBACK),
+    "ecr_none": variant("ecr_none", NO_EMOTIONS, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
+    "unicrs": variant(
+        *("unicrs", NO_EMOTIONS, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
+        *(("recommender.heads", UNICRS_HEADS), ("fusion.heads", UNICRS_HEADS), ("recommendation.train.epochs", 5)),
+    ),
+    "paper_preset": variant(
+        *("paper_preset", ("recommender", PAPER), ("fusion.heads", PAPER.heads)),
+        ("recommendation.loss", "feedback_cross_entropy"),
+    ),
+    "code_preset": variant(
+        *("code_preset", ("recommender", CODE), ("fusion.heads", CODE.heads)),
+        ("recommendation.loss", "feedback_cross_entropy"),
+    ),
+}

@@ -27,6 +27,8 @@ What the paper has and these fields cannot say:
   tokens are ours. The prompt is plain text, without Llama's chat template; the first sentence is a real one.
 """
 
+import dataclasses
+
 from ecr_jax.config import (
     Config,
     ConversationConfig,
@@ -37,12 +39,10 @@ from ecr_jax.config import (
     FusionConfig,
     OptimConfig,
     RecommendationConfig,
-    RecommenderConfig,
     ResponseConfig,
     TrainConfig,
+    presets,
 )
-
-DIALOGPT = "microsoft/DialoGPT-small"
 
 
 def adamw(learning_rate: float, warmup: float) -> OptimConfig:
@@ -63,24 +63,24 @@ config = Config(
         goemotions="goemotions",
     ),
     encoder=EncoderConfig(name="FacebookAI/roberta-base", turn_tokens=200),
-    recommender=RecommenderConfig(
-        language_model=DIALOGPT,
-        fidelity="paper",
+    language_model="microsoft/DialoGPT-small",
+    recommender=dataclasses.replace(
+        presets.paper(768),
         max_tokens=200,
         max_states=200,
         max_entities=32,
         neighbours=128,
-        cooccurring_items=1,  # read by the copy head of `improved` alone
+        cooccurring_items=1,  # only read by the co-occurrence head "mass" of `improved`
     ),
     emotion=EmotionConfig(train=TrainConfig(epochs=12, batch_size=256, optim=adamw(1e-3, 0.1))),
     fusion=FusionConfig(
         # 1,389 of about 13,000 updates warm up
         train=TrainConfig(epochs=10, batch_size=64, accumulation=4, seed=42, optim=adamw(5e-4, 0.11)),
+        heads=presets.published_heads(),
     ),
     conversation=ConversationConfig(
         # 6,345 updates warm up: one epoch of ten
         train=TrainConfig(epochs=10, batch_size=8, seed=42, optim=adamw(1e-4, 0.1)),
-        language_model=DIALOGPT,
         adapted=False,
         max_reply=183,
     ),

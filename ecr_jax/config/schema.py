@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import operator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ecr_jax.config import registry
 from ecr_jax.config.registry import StageSpec
@@ -118,14 +117,17 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self), default=str))
 
 
-def replace(config: Config, path: str, value: Any) -> Config:
-    """The config with one field changed.
+Settings = TypeVar("Settings")
+
+
+def replace(settings: Settings, path: str, value: Any) -> Settings:
+    """Settings with one field changed.
 
     Args:
-      config: any frozen dataclass of settings.
-      path: such as "recommendation.train.seed".
+      settings: a `Config` or a section of it.
+      path: of the field, such as "recommendation.train.seed".
       value: its new value.
     """
     name, _, rest = path.partition(".")
-    inner = replace(operator.attrgetter(name)(config), rest, value) if rest else value
-    return dataclasses.replace(config, **{name: inner})
+    inner = replace(getattr(settings, name), rest, value) if rest else value
+    return dataclasses.replace(settings, **{name: inner})  # type: ignore[type-var]

@@ -1,110 +1,121 @@
-"""The five trainings and that of the baselines, one short file each; `train` runs one of them by name."""
+"""The trainings of the stages and baselines, one short file each; `train` runs one of them.
+
+What there is, and what each needs, reads and writes, is in `ecr_jax.config.registry`.
+"""
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich
 
 from ecr_jax import files
-from ecr_jax.config import PLACE, Config
-from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.training.loop import differences
+from ecr_jax.config import Config, records, registry
+from ecr_jax.config.registry import StageSpec
 
-STAGES = ("emotion", "fusion", "conversation", "recommendation", "response")
-"""In the order they are trained: each may read what those before it wrote."""
-
-_NEEDS = {"fusion": ("emotion",), "conversation": ("emotion", "fusion"), "recommendation": ("emotion", "fusion"),
-          "baselines": ("emotion",)}  # fmt: skip
-
-
-def dependencies(config: Config, stage: str) -> tuple[str, ...]:
-    """The stages whose outcome a stage reads, in the order they are trained."""
-    needed = _NEEDS.get(stage.partition("/")[0], ())
-    return (*needed, "conversation") if stage == "recommendation" and config.recommendation.use_resp else needed
+if TYPE_CHECKING:
+    from ecr_jax.runs.context import ExperimentContext
 
 
 def train(config: Config, stage: str, *, force: bool = False, experiment: ExperimentContext | None = None) -> None:
-    """Trains a stage, or goes on with it; `cost.json` adds up the seconds it took and names the most memory.
+    """Trains a stage or a baseline, or resumes it.
 
-    A run with a `base` takes the base's stage where it would train the very same, and likewise what the stage rests on.
+    A run with a `base` links the base's stage where training it would give the same, and likewise what the stage needs.
+    `cost.json` in the stage's folder sums up the seconds that it took and has the peak memory.
 
     Args:
       config: the experiment.
-      stage: one of `STAGES`, or `baselines/NAME`.
-      force: removes what the stage wrote before, and trains it in any case.
-      experiment: shared by the stages of one process; a new one where None.
+      stage: a name in the registry.
+      force: remove what the stage wrote before, and train it in any case.
+      experiment: the experiment's context, to share it between stages of one process; opened where None.
+
+    Raises:
+      ValueError: no such stage, a stage before it is missing, or the folder holds a training with other settings.
     """
-    room, _, baseline = stage.partition("/")
-    if stage not in STAGES and room != "baselines":
-        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
-    folder, experiment = config.stage_folder(stage), experiment or ExperimentContext(config)
+    from ecr_jax.runs.context import open_experiment
+
+    spec = registry.find(stage)
+    experiment = open_experiment(config) if experiment is None else experiment
+    folder = experiment.folder(spec)
     if force:
         files.remove(folder)
-    if complete(experiment, stage):
+    if is_complete(experiment, spec):
         rich.get_console().print(f"{folder} is complete; --force trains it again")
         return
-    for needed in dependencies(config, stage):
-        _take(experiment, needed)
-    if not force and _take(experiment, stage):
+    for needed in spec.dependencies(config):
+        _link_from_base(experiment, needed)
+    if not force and _link_from_base(experiment, spec):
         return
+    records.write_run(config, spec)
     started, cost = time.monotonic(), folder / "cost.json"
-    kept = json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {"seconds": 0.0, "peak_memory_mb": 0.0}
+    before = json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {"seconds": 0.0, "peak_memory_mb": 0.0}
     try:
-        importlib.import_module(f"ecr_jax.stages.{room}").train(experiment, *filter(None, [baseline]))
+        spec.import_function("train")(experiment, spec)
     finally:
         if (folder / "config.json").is_file():
-            seconds = kept["seconds"] + time.monotonic() - started
-            memory = max(kept["peak_memory_mb"], files.peak_memory_mb())
+            seconds = before["seconds"] + time.monotonic() - started
+            memory = max(before["peak_memory_mb"], files.peak_memory_mb())
             files.write_json(cost, {"seconds": seconds, "peak_memory_mb": memory})
 
 
-def complete(experiment: ExperimentContext, stage: str) -> bool:
-    """Whether the stage's folder holds all that the stage writes, made with the same settings and corpus."""
-    folder = experiment.config.stage_folder(stage)
-    return _finished(folder) and not _differences(folder, experiment.recorded(stage))
+def is_complete(experiment: ExperimentContext, stage: StageSpec) -> bool:
+    """Whether the stage's folder has all its files, made with the same settings from the same corpus."""
+    folder = experiment.folder(stage)
+    return _is_finished(folder, stage) and not _differences(folder, experiment.record(stage))
 
 
-def _finished(folder: Path) -> bool:
-    last = {"emotion": "cooccurrence.npz"}.get(folder.name, "summary.json")
-    return (folder / "summary.json").is_file() and (folder / last).is_file()
+def _is_finished(folder: Path, stage: StageSpec) -> bool:
+    return all((folder / name).is_file() for name in (*stage.writes, "config.json"))
 
 
-def _kept(folder: Path) -> dict[str, Any]:
+def _record(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
-def _differences(folder: Path, wanted: dict[str, Any]) -> list[str]:
-    """What of a stage's settings is not what its folder was made with; where the two are is no matter."""
-    kept, names = _kept(folder), wanted.keys() - {*PLACE}
-    return differences({name: kept.get(name) for name in names}, {name: wanted[name] for name in names})
+def _differences(folder: Path, record: dict[str, Any]) -> list[str]:
+    """How a record differs from that of a folder, which also holds how `fit` selects."""
+    stored = _record(folder)
+    return records.differences({name: stored.get(name) for name in record}, record)
 
 
-def _take(experiment: ExperimentContext, stage: str) -> bool:
-    """Links a stage that the run has not to its base's, if this one is the same and rests on the same; says which."""
+def _link_from_base(experiment: ExperimentContext, stage: StageSpec) -> bool:
+    """Links a stage that the run lacks to the base's, if that is the same and comes after the same stages.
+
+    Returns:
+      Whether it was linked. Where the base's is another one, a message says why.
+    """
     config, console = experiment.config, rich.get_console()
-    folder = config.stage_folder(stage)
+    folder = experiment.folder(stage)
     if config.base is None:
         return False
-    if folder.is_symlink() and not complete(experiment, stage):
-        folder.unlink()  # it leads to what was removed or trained anew, and nothing may be written there
+    if folder.is_symlink() and not is_complete(experiment, stage):
+        folder.unlink()  # its target was removed or trained anew, and nothing may be written there
     base = config.runs / config.base
     if folder.exists() or not base.is_dir():
         return False
-    for each in (*dependencies(config, stage), stage):
-        own = config.stage_folder(each)
-        if not _finished(base / each):
-            why = f"{base / each} is not trained to its end"
-        elif found := _differences(base / each, _kept(own) if own.exists() else experiment.recorded(each)):
-            why = f"{base / each} has other settings ({'; '.join(found)})"
+    for spec in (*stage.dependencies(config), stage):
+        own, other = experiment.folder(spec), base / spec.folder
+        if not _is_finished(other, spec):
+            reason = f"{other} is not trained to its end"
+        elif changed := _differences(other, _own_record(experiment, spec, own)):
+            reason = f"{other} has other settings ({'; '.join(changed)})"
         else:
             continue
-        console.print(f"{base / stage} is not taken: {why}", highlight=False, markup=False)
+        console.print(f"{base / stage.folder} is not linked: {reason}", highlight=False, markup=False)
         return False
-    files.link(base / stage, folder)
-    console.print(f"{folder} is now a link: {base / stage} has the same settings", highlight=False, markup=False)
+    records.write_run(config, stage)
+    files.link(base / stage.folder, folder)
+    console.print(f"{folder} is now a link: {base / stage.folder} has the same settings", highlight=False, markup=False)
     return True
+
+
+def _own_record(experiment: ExperimentContext, stage: StageSpec, folder: Path) -> dict[str, Any]:
+    """The record of the stage in the run's own folder where there is one, else of how it would be trained."""
+    wanted = experiment.record(stage)
+    if not folder.exists():
+        return wanted
+    stored = _record(folder)
+    return {name: stored.get(name) for name in wanted}
