@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecr_jax.models.prompt import PromptConfig
+from ecr_jax.models.hyperparameters import PromptConfig
+from ecr_jax.models.prompt import PromptSizes
 from ecr_jax.models.rgcn import graphs_tuple
+from tests.models.configs import prompt_config
 
 LINEAR = {
     "entity_out": "entity_proj2",
@@ -44,9 +46,13 @@ PLAIN = {
     "rgcn/root": "kg_encoder.root",
     "rgcn/bias": "kg_encoder.bias",
 }
-STORED_IN_PART = re.compile(r"grad/|opt/after|out/\w+/(?:hidden_last|lm_logits|past_)")
+STORED_IN_PART = re.compile(r"grad/|opt/after|out/\w+/(?:hidden_last$|lm_logits$|past_)")
 """Large arrays that are only ever compared with; the repository holds every seventh element of them."""
-COPY = {"copy_down": "copy_proj_1.0", "copy_up": "copy_proj_1.2", "copy_out": "copy_proj_2"}
+COOCCURRENCE = {
+    "cooccurrence/down": "copy_proj_1.0",
+    "cooccurrence/up": "copy_proj_1.2",
+    "cooccurrence/out": "copy_proj_2",
+}
 
 
 def name(path: str) -> tuple[str, bool]:
@@ -58,7 +64,7 @@ def name(path: str) -> tuple[str, bool]:
         tower, part = module.rsplit("/", 1)
         theirs = f"{TOWERS[tower]}.{0 if part == 'down' else 2}"
     else:
-        theirs = (LINEAR | COPY)[module]
+        theirs = (LINEAR | COOCCURRENCE)[module]
     return f"{theirs}.{'weight' if leaf == 'kernel' else 'bias'}", leaf == "kernel"
 
 
@@ -92,11 +98,13 @@ class Published:
         return self.arrays[key]
 
     def config(self, **fields) -> PromptConfig:
-        sizes = dict(
-            entities=49, relations=6, width=64, layers=2, kv_heads=4, head_dim=16, token_width=64,
-            recommendation_prefix=3, conversation_prefix=4,
-        )  # fmt: skip
-        return PromptConfig.fidelity("code", **{**sizes, **fields})
+        widths = dict(entity_width=32, emotion_width=4, bases=8, recommendation_prefix=3, conversation_prefix=4)
+        return prompt_config("code", **{**widths, **fields})
+
+    def sizes(self, token_width: int = 64) -> PromptSizes:
+        return PromptSizes(
+            entities=49, relations=6, width=64, layers=2, kv_heads=4, head_dim=16, token_width=token_width
+        )
 
     def batch(self, dtype=jnp.float32, token_states: str = "token_states") -> dict[str, jax.Array]:
         entities = self["in/entity_ids"]
