@@ -1,27 +1,35 @@
-"""The `ecr` command: parses, calls, prints; what it does is done elsewhere."""
+"""The `ecr` command: parses, calls, prints; the work is done elsewhere."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from rich.console import Console
 
 from ecr_jax import config as configs
-from ecr_jax.config import Config
-from ecr_jax.data.schema import Split
+from ecr_jax.config import Config, registry
 from ecr_jax.pretrained.hub import HubError
 
-Stage = Literal["emotion", "fusion", "conversation", "recommendation", "response"]
-Baseline = Literal["autorec", "ease", "kbrd", "kgsf", "language_model", "sasrec", "text_encoder"]
+_STAGES = tuple(spec.name for spec in registry.stages())
+_BASELINES = tuple(spec.name for spec in registry.baselines())
+Stage = Literal[(*_STAGES, *_BASELINES)]  # type: ignore[valid-type]
+Ranker = Literal[("recommendation", *_BASELINES)]  # type: ignore[valid-type]
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 _KNOWN = f"{', '.join(configs.names())}; or the path of a .py file that defines `config`."
-Named = Annotated[str, tyro.conf.arg(help=f"A name in configs/: {_KNOWN}")]
+ConfigName = Annotated[str, tyro.conf.arg(help=f"A name in configs/: {_KNOWN}")]
+StageName = Annotated[
+    Stage,
+    tyro.conf.arg(
+        help=f"A stage, in this order: {', '.join(_STAGES)}; or a baseline, after `emotion`: {', '.join(_BASELINES)}. "
+        "Its settings are --STAGE.… or --baselines.BASELINE.…"
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -29,84 +37,111 @@ class Prepare:
     """Read a corpus, link it to the knowledge graph and write `prepared/NAME`."""
 
     settings: Settings
-    config: Named = "demo"
+    config: ConfigName = "demo"
     force: bool = False
     """Prepare again even if it is complete."""
     skip_bad: bool = False
-    """Leave malformed lines out where they would end the command; they are written to rejected.jsonl."""
+    """Leave malformed lines out instead of ending the command; they are written to rejected.jsonl."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.prepare import prepare
+
+        skip_bad = self.skip_bad or self.settings.corpus.skip_bad
+        settings = configs.replace(self.settings, "corpus.skip_bad", skip_bad)
+        prepare(settings, force=self.force, console=console)
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train one stage, or go on where it was stopped; writes `runs/NAME/STAGE`."""
+    """Train a stage or a baseline, or resume it; writes `runs/NAME/STAGE` or `runs/NAME/baselines/BASELINE`."""
 
     settings: Settings
-    stage: tyro.conf.Positional[Stage]
-    """Which; in this order: emotion, fusion, conversation, recommendation, response."""
-    config: Named = "demo"
+    stage: tyro.conf.Positional[StageName]
+    config: ConfigName = "demo"
     force: bool = False
-    """Remove what the stage wrote before and begin anew."""
+    """Remove what it wrote before and begin anew."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.losses import expression
+        from ecr_jax.stages import train
+
+        expression.check(self.settings.recommendation.loss)  # a misspelt loss is better known now than after hours
+        train(self.settings, self.stage, force=self.force)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Train a grid of losses, settings and seeds, and put them into one table; writes `runs/FOLDER/report.json`."""
+    """Train a grid of losses, settings and seeds, and compare them in one table; writes `runs/FOLDER/report.json`."""
 
     settings: Settings
-    config: Named = "demo"
+    config: ConfigName = "demo"
+    stage: Ranker = "recommendation"
+    """What is trained and measured: the recommender or a baseline."""
     losses: tuple[str, ...] = ()
     """Ranking losses as in --recommendation.loss, each in quotes if it has brackets or a sum."""
     grid: tuple[str, ...] = ()
     """Other settings, PATH=VALUE,VALUE each: all combinations are trained."""
     each: tuple[str, ...] = ()
-    """Single changes, PATH=VALUE each: trained are the config as it is, and one change at a time."""
+    """Single changes, PATH=VALUE each: the config as it is, and with one change at a time."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of each combination; the table has their mean."""
-    seed_from: Literal["emotion", "fusion", "recommendation"] = "recommendation"
-    """The first stage that a seed reaches; those before it are trained once."""
+    """Seeds of each combination; the table shows their mean."""
+    seed_from: Stage | None = None
+    """The first stage that a seed changes; the stages before it are trained once. By default --stage alone."""
     split: Literal["valid", "test"] = "valid"
-    """What is measured; settle everything on `valid` before you look at `test`."""
+    """The split that is measured; make all choices on `valid` before you look at `test`."""
     folder: str = "sweep"
     """Where the trainings and the table go, under `runs`."""
 
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.schema import Split
+        from ecr_jax.runs import sweep
 
-@dataclass(frozen=True)
-class TrainBaseline:
-    """Train a baseline on what the recommender is trained on; writes `runs/NAME/baselines/RIVAL`, which `evaluate` finds."""
-
-    settings: Settings
-    baseline: tyro.conf.Positional[Baseline]
-    """Which. Its settings are `--baselines.RIVAL.…`."""
-    config: Named = "demo"
-    force: bool = False
-    """Remove what it wrote before and begin anew."""
+        sweep.run(
+            self.settings,
+            stage=self.stage,
+            losses=self.losses,
+            grid=self.grid,
+            each=self.each,
+            seeds=self.seeds,
+            seed_from=self.seed_from,
+            split=Split(self.split),
+            folder=self.folder,
+            console=console,
+        )
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a run beside the baselines and its baselines, once; writes report.json and .html to `runs/NAME/SPLIT`."""
+    """Measure a run beside its baselines, once; writes report.json and report.html to `runs/NAME/SPLIT`."""
 
     settings: Settings
-    config: Named = "demo"
+    config: ConfigName = "demo"
     split: Literal["valid", "test"] = "test"
-    """What is measured; settle everything on `valid` before you look at `test`."""
+    """The split that is measured; make all choices on `valid` before you look at `test`."""
     protocol: Literal["default", "published"] = "default"
-    """How: one target an item and turn, or as the released code does (one a mention, ...), to lay beside papers."""
+    """How: one target for each item of a turn, or as the released code does (one for each mention), to compare with
+    papers."""
     force: bool = False
     """Measure again even if it is complete for the same parameters and settings; `reads.jsonl` counts."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.schema import Split
+        from ecr_jax.evaluation.run import evaluate
+
+        evaluate(self.settings, split=Split(self.split), protocol=self.protocol, force=self.force, console=console)
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare evaluated runs on the same targets: the first with each other, with intervals and tests."""
+    """Compare evaluated runs on the same targets: the first with each other one, with intervals and tests."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...]: a run's folder or a predictions.jsonl, a model in it (the run's own by
-    default); with commas, the seeds of one model. For example runs/ecr-s0,runs/ecr-s1 runs/redial:co-occurrence"""
+    """Each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...]: a run's folder or a predictions.jsonl, and a model in it (by default
+    the run's own); with commas, the seeds of one model. Such as runs/ecr-s0,runs/ecr-s1 runs/redial:co-occurrence"""
     split: Literal["valid", "test"] = "test"
     """Whose predictions in the runs' folders."""
     every_pair: bool = False
-    """Compare every two, not only the first with the others."""
+    """Compare every two runs, not only the first with the others."""
     metrics: tuple[str, ...] = ()
     """What is tested, for example recall@10 auc_pooled; by default what the tables show. p is adjusted for all."""
     strata: tuple[str, ...] = ()
@@ -115,6 +150,21 @@ class Compare:
     """Bootstrap resamples, and permutations of each test."""
     into: Path = Path("runs/comparison")
     """Folder for report.json and report.html."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.schema import Split
+        from ecr_jax.evaluation.compare import compare
+
+        compare(
+            self.runs,
+            split=Split(self.split),
+            into=self.into,
+            console=console,
+            strata=self.strata,
+            metrics=self.metrics,
+            every_pair=self.every_pair,
+            resamples=self.resamples,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +176,12 @@ class Chat:
     explain: bool = False
     """Show emotions, linked entities, knowledge and scores with each reply."""
     items: int = 0
-    """Least films a reply recommends; with 0 it recommends when its own words do."""
+    """Fewest films a reply recommends; with 0 it recommends as many as its generated text has slots for."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.inference.chat import talk
+
+        talk(self.run, explain=self.explain, items=self.items, console=console)
 
 
 @dataclass(frozen=True)
@@ -134,16 +189,34 @@ class Demo:
     """Prepare the built-in corpus, train all five stages, report, and show three replies."""
 
     short: bool = False
-    """A few steps of each stage: does it work?"""
+    """A few steps of each stage, to check that everything works."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.runs import demo
+
+        demo.run(short=self.short, console=console)
+
+
+Command = Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Returns the exit status."""
+    """Entry point.
+
+    Args:
+      arguments: by default those of the process.
+
+    Returns:
+      The exit status.
+    """
+    os.environ.setdefault(
+        "TRANSFORMERS_VERBOSITY", "error"
+    )  # it warns that torch, which nothing here needs, is missing
     console = Console()
     try:
-        _run(_parse(sys.argv[1:] if arguments is None else arguments), console)
+        parse(sys.argv[1:] if arguments is None else arguments)(console)
     except KeyboardInterrupt:
-        console.print("\nstopped; what was finished is kept, and the same command goes on from there")
+        console.print("\nstopped; finished work is saved, and the same command resumes")
         return 130
     except (ValueError, OSError, FloatingPointError, HubError) as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", highlight=False, markup=False)
@@ -151,16 +224,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Prepare | Train | TrainBaseline | Sweep | Evaluate | Compare | Chat | Demo:
+def parse(arguments: list[str]) -> Command:
+    """The command that arguments describe; a mistyped one ends the program with a message, as `--help` does."""
     # The named config is the default that the other flags change, so it is looked up first.
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--config", default="demo")
     name = first.parse_known_args(arguments)[0].config
     settings = configs.load(name)
-    made = {
+    defaults: dict[str, Any] = {
         "prepare": Prepare(settings, name),
         "train": Train(settings, tyro.MISSING, name),
-        "baseline": TrainBaseline(settings, tyro.MISSING, name),
         "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
         "compare": Compare(tyro.MISSING),
@@ -168,41 +241,7 @@ def _parse(arguments: list[str]) -> Prepare | Train | TrainBaseline | Sweep | Ev
         "demo": Demo(),
     }
     kinds = tuple(
-        Annotated[type(default), tyro.conf.subcommand(command, default=default)] for command, default in made.items()
+        Annotated[type(default), tyro.conf.subcommand(command, default=default)]
+        for command, default in defaults.items()
     )
-    commands = Union[kinds]  # noqa: UP007 - made at run time
-    return tyro.cli(commands, args=arguments, prog="ecr", description=__doc__)
-
-
-def _run(command: Prepare | Train | TrainBaseline | Sweep | Evaluate | Compare | Chat | Demo, console: Console) -> None:
-    # Imported here, so that --help and a mistyped flag answer at once.
-    from ecr_jax.data.prepare import prepare
-    from ecr_jax.evaluation import compare
-    from ecr_jax.evaluation import run as evaluation
-    from ecr_jax.inference import chat
-    from ecr_jax.runs import demo, sweep
-    from ecr_jax.runs.machine import keep_freed_memory
-    from ecr_jax.stages import train
-
-    keep_freed_memory()
-    match command:
-        case Prepare(settings, force=force, skip_bad=skip_bad):
-            corpus = dataclasses.replace(settings.corpus, skip_bad=skip_bad or settings.corpus.skip_bad)
-            settings = dataclasses.replace(settings, corpus=corpus)
-            prepare(settings, force=force, console=console)
-        case Train(settings, stage, force=force):
-            train(settings, stage, force=force)
-        case TrainBaseline(settings, baseline, force=force):
-            train(settings, f"baselines/{baseline}", force=force)
-        case Evaluate(settings, split=split, protocol=protocol, force=force):
-            evaluation.evaluate(settings, split=Split(split), protocol=protocol, force=force, console=console)
-        case Compare(runs, split, every_pair, metrics, strata, resamples, into):
-            chosen = {"strata": strata, "metrics": metrics, "every_pair": every_pair, "resamples": resamples}
-            compare.compare(runs, split=Split(split), into=into, console=console, **chosen)
-        case Sweep(settings, losses=losses, grid=grid, each=each, seeds=seeds, seed_from=seed_from, split=split):
-            cells = {"losses": losses, "grid": grid, "each": each, "seeds": seeds, "seed_from": seed_from}
-            sweep.run(settings, **cells, split=Split(split), folder=command.folder, console=console)
-        case Chat(run, explain, items):
-            chat.talk(run, explain=explain, items=items, console=console)
-        case Demo(short):
-            demo.run(short=short, console=console)
+    return tyro.cli(Union[kinds], args=arguments, prog="ecr", description=__doc__)  # type: ignore[arg-type]  # noqa: UP007

@@ -1,7 +1,8 @@
-"""`ecr sweep`: a grid of losses, settings and seeds; trains what differs, measures it, and makes one table of it.
+"""`ecr sweep`: trains and measures a grid of losses, settings and seeds, and compares the trials in one table.
 
-A cell is a run of its own, `runs/FOLDER/CELL/NAME`, named by what it is and by a digest of all it rests on; the stages
-that it shares with the named run or with other cells are links. So a cell is trained once, whatever grid it is in.
+A trial is a run of its own, `runs/FOLDER/TRIAL/NAME`, named by its settings and by a digest of all that its outcome
+follows from. Stages that trials share with each other or with the named run are links, so a trial is trained once,
+whatever grid it is part of.
 """
 
 from __future__ import annotations
@@ -18,35 +19,35 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from ecr_jax import config as configs
 from ecr_jax import files
-from ecr_jax.config import Config
+from ecr_jax.config import Config, records, registry
+from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.evaluation import predictions, ranking, report
+from ecr_jax.evaluation import measures, predictions, report
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
+from ecr_jax.evaluation.provenance import provenance
+from ecr_jax.evaluation.rankings import rank_stage
 from ecr_jax.evaluation.report import Report
-from ecr_jax.evaluation.run import provenance, ranked
-from ecr_jax.features.examples import recommendation_rows
-from ecr_jax.inference.agent import Agent
 from ecr_jax.losses.expression import Objective
-from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages import complete, dependencies, train
+from ecr_jax.runs.context import ExperimentContext, open_experiment
+from ecr_jax.stages import is_complete, train
 
-CHAIN = ("emotion", "fusion", "recommendation")
-"""The stages that a ranking rests on, in their order."""
+LOSS = "recommendation.loss"
 
-VARIED = (*CHAIN, "recommender", "encoder")
-"""Sections of the config that reach the ranking and not the prepared corpus."""
+Setting = tuple[str, str]
+"""A field's path and its value, as on the command line."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One training of the grid.
 
     Attributes:
-      label: what the table calls it; its seeds share it.
+      label: its name in the table; all seeds of a combination have the same.
       seed: of the stages that are seeded.
-      config: its settings, in the folder of the run that they change.
+      config: its settings, still in the folder of the run that they change.
     """
 
     label: str
@@ -54,61 +55,80 @@ class Cell:
     config: Config
 
 
-Setting = tuple[str, str]
-"""A field's path and its value, as on the command line."""
+@dataclass(frozen=True)
+class Outcome:
+    """A trained trial: its settings in its own folder, and its prediction rows."""
 
-Done = tuple[Cell, Config, list[Prediction]]
-"""A cell that is trained: its settings in its own folder, and its prediction rows."""
+    trial: Trial
+    config: Config
+    rows: list[Prediction]
 
 
-def cells(
+def chain(stage: StageSpec, config: Config) -> tuple[StageSpec, ...]:
+    """A stage and those before it, in the order they are trained."""
+    return (*stage.dependencies(config), stage)
+
+
+def trials(
     config: Config,
+    stage: StageSpec,
     losses: Sequence[str],
     grid: Sequence[str],
     seeds: Sequence[int],
-    seed_from: str = CHAIN[-1],
+    seed_from: str | None = None,
     each: Sequence[str] = (),
-) -> list[Cell]:
+) -> list[Trial]:
     """All combinations, seeds innermost.
 
     Args:
-      config: what they change.
+      config: the settings that they change.
+      stage: what is trained and measured.
       losses: values of `recommendation.loss`; where there are none, the config's own.
       grid: "PATH=VALUE,VALUE" each, values as on the command line.
       seeds: values of `train.seed` of the stages from `seed_from` on.
-      seed_from: the first stage that a seed reaches; those before it are shared by all seeds.
-      each: "PATH=VALUE" each: none of them, then one at a time.
+      seed_from: the first stage that a seed changes, by default `stage`; those before it are shared by all seeds.
+      each: "PATH=VALUE" each: the config as it is, then one change at a time.
 
     Raises:
-      ValueError: a loss or a setting that cannot be.
+      ValueError: an impossible loss, setting or first stage.
     """
+    stages = chain(stage, config)
+    names = [spec.name for spec in stages]
+    if seed_from is not None and seed_from not in names:
+        raise ValueError(f"--seed-from {seed_from!r} cannot be: {stage.name!r} is trained after {', '.join(names)}")
+    if losses and stage.section != "recommendation":
+        raise ValueError(f"--losses cannot be: {stage.name!r} has a loss of its own")
+    seeded = stages[names.index(seed_from or stage.name) :]
     factors: list[list[tuple[Setting, ...]]] = []
     if losses:
-        factors.append([(("recommendation.loss", loss),) for loss in dict.fromkeys(losses)])
+        factors.append([((LOSS, loss),) for loss in dict.fromkeys(losses)])
     for factor in grid:
-        path, values = _setting("--grid", factor, "VALUE,VALUE")
+        path, values = _setting("--grid", factor, "VALUE,VALUE", stages)
         factors.append([((path, value),) for value in dict.fromkeys(values.split(","))])
     if each:
-        factors.append([(), *((_setting("--each", change, "VALUE"),) for change in dict.fromkeys(each))])
-    made = []
+        changes = [_setting("--each", change, "VALUE", stages) for change in dict.fromkeys(each)]
+        factors.append([(), *((change,) for change in changes)])
+    combinations = []
     for combination in itertools.product(*factors):
         changed, settings = config, list(itertools.chain(*combination))
         for path, value in settings:
             changed = override(changed, path, value)
-        Objective(changed.recommendation.loss)  # what cannot be imported is better known now than after hours
-        named = [value if path == "recommendation.loss" else f"{path}={value}" for path, value in settings]
-        label = ", ".join(named) or config.recommendation.loss
-        made += [Cell(label, seed, _seeded(changed, seed, seed_from)) for seed in dict.fromkeys(seeds)]
-    return made
+        Objective(changed.recommendation.loss)  # a loss that cannot be imported is better known now than after hours
+        named = [value if path == LOSS else f"{path}={value}" for path, value in settings]
+        label = ", ".join(named) or (config.recommendation.loss if stage.section == "recommendation" else stage.name)
+        combinations += [Trial(label, seed, _with_seed(changed, seed, seeded)) for seed in dict.fromkeys(seeds)]
+    return combinations
 
 
-def _setting(flag: str, text: str, form: str) -> Setting:
-    """The path and the value, or values, of a flag's argument."""
+def _setting(flag: str, text: str, form: str, stages: Sequence[StageSpec]) -> Setting:
+    """The path and the value, or values, in a flag's argument."""
     path, _, value = text.partition("=")
-    if not value or path.split(".")[0] not in VARIED or path.endswith(".seed"):
+    fields = {field for spec in stages for field in (spec.section, *spec.reads)} - {"corpus", "seed"}
+    known = any(path == field or path.startswith(f"{field}.") for field in fields)
+    if not value or not known or path.endswith(".seed"):
         raise ValueError(
-            f"{flag} {text!r} cannot be: write PATH={form} with a setting of {', '.join(VARIED)}, for "
-            "example recommendation.weights.like=1; seeds are given by --seeds"
+            f"{flag} {text!r} cannot be: write PATH={form} with a setting of {', '.join(sorted(fields))}; seeds are "
+            "given by --seeds"
         )
     return path, value
 
@@ -116,71 +136,79 @@ def _setting(flag: str, text: str, form: str) -> Setting:
 def override(config: Config, path: str, value: str) -> Config:
     """The config with one field as the command line would set it, e.g. "recommender.layers" to "1".
 
-    A path or value that cannot be ends the program with a message, as on the command line.
+    An impossible path or value ends the program with a message, as on the command line.
     """
-    if path == "recommendation.loss":  # an expression, not words
-        return dataclasses.replace(config, recommendation=dataclasses.replace(config.recommendation, loss=value))
+    if path == LOSS:  # an expression, which is not split at its spaces
+        return configs.replace(config, path, value)
     flags = [f"--{path.replace('_', '-')}", *value.split()]
     return tyro.cli(tyro.conf.FlagConversionOff[Config], args=flags, default=config, prog="ecr sweep --grid")
 
 
-def _seeded(config: Config, seed: int, first: str) -> Config:
-    changed = {}
-    for stage in CHAIN[CHAIN.index(first) :]:
-        settings = getattr(config, stage)
-        changed[stage] = dataclasses.replace(settings, train=dataclasses.replace(settings.train, seed=seed))
-    return dataclasses.replace(config, **changed)
+def _with_seed(config: Config, seed: int, stages: Sequence[StageSpec]) -> Config:
+    for spec in stages:
+        if hasattr(config.stage_settings(spec), "train"):  # EASE has no seed
+            config = configs.replace(config, f"{spec.section}.train.seed", seed)
+    return config
 
 
 class Trainer:
-    """Trains cells, each stage in the one folder where all that it rests on is the same."""
+    """Trains trials, each stage in the one folder that belongs to all that its outcome follows from."""
 
-    def __init__(self, config: Config, root: Path):
-        """`config`: the run that cells change; `root`: the folder of what only cells have."""
-        self.base, self.root, self.experiment = config, root, ExperimentContext(config)
-
-    def digest(self, config: Config, stage: str) -> str:
-        """Of all that a stage rests on: settings, corpus, stages before it."""
-        manifest = self.experiment.prepared.manifest
-        kept = [config.recorded(name) for name in (*dependencies(config, stage), stage)]
-        kept.append({name: manifest[name] for name in ("corpus", "inputs")})
-        kept = json.loads(json.dumps(kept), parse_float=_number)
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-
-    def train(self, config: Config, stage: str, name: str) -> ExperimentContext:
-        """Trains a stage and what it rests on, unless it is done, and returns the experiment with it.
+    def __init__(self, config: Config, stage: StageSpec, root: Path):
+        """Opens the experiment.
 
         Args:
-          config: settings; `runs` is left out of account.
-          stage: one of `CHAIN` or what they rest on.
+          config: the run that the trials change.
+          stage: what is trained and measured.
+          root: folder of what only trials have.
+        """
+        self.base, self.stage, self.root = config, stage, root
+        self.experiment = open_experiment(config)
+
+    def digest(self, config: Config, stage: StageSpec) -> str:
+        """Digest of all that a stage's outcome follows from: settings, corpus, and the stages before it."""
+        manifest = self.experiment.corpus.manifest
+        content = [records.record(config, spec) for spec in chain(stage, config)]
+        content.append({name: manifest[name] for name in ("corpus", "inputs")})
+        content = json.loads(json.dumps(content), parse_float=_number)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+    def train(self, config: Config, stage: StageSpec, name: str) -> ExperimentContext:
+        """Trains a stage and the stages before it, unless they are complete.
+
+        Args:
+          config: settings; its `runs` is ignored.
+          stage: the trial's or one before it.
           name: begins the name of its folder.
+
+        Returns:
+          The context of the trial's run.
         """
         digest = self.digest(config, stage)
-        shared = stage != CHAIN[-1] and digest == self.digest(self.base, stage)
+        shared = stage != self.stage and digest == self.digest(self.base, stage)
         placed = dataclasses.replace(config, runs=self.base.runs if shared else self.root / f"{name}-{digest}")
-        for needed in dependencies(config, stage):
-            before = self.train(config, needed, needed).config
-            files.link(before.stage_folder(needed), placed.stage_folder(needed))
-        if self.digest(self.experiment.config, CHAIN[0]) != self.digest(placed, CHAIN[0]):
-            self.experiment = ExperimentContext(placed)
-        self.experiment.config = placed
-        if not complete(self.experiment, stage):
-            train(placed, stage, experiment=self.experiment)
+        for needed in stage.dependencies(config):
+            source = self.train(config, needed, needed.name).config
+            records.write_run(placed, needed)
+            files.link(source.stage_folder(needed), placed.stage_folder(needed))
+        self.experiment = self.experiment.with_config(placed)
+        if not is_complete(self.experiment, stage):
+            train(placed, stage.name, experiment=self.experiment)
         return self.experiment
 
 
 def _number(text: str) -> float:
-    """A number as it is, whether a config says 5 or the command line 5.0."""
+    """The same number whether a config says 5 or the command line 5.0."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
 
-def predicted(experiment: ExperimentContext, split: Split) -> list[Prediction]:
-    """The prediction rows of a trained cell, made unless they are newer than what it learned."""
-    path = experiment.config.stage_folder(split.value) / "predictions.jsonl"
-    learned = experiment.config.stage_folder(CHAIN[-1]) / "summary.json"
-    if not path.is_file() or path.stat().st_mtime < learned.stat().st_mtime:
-        predictions.write(path, ranked(Agent(experiment), split))
+def predict(experiment: ExperimentContext, stage: StageSpec, split: Split) -> list[Prediction]:
+    """The prediction rows of a trained trial, made anew unless they are newer than its parameters."""
+    path = experiment.config.folder / split.value / "predictions.jsonl"
+    summary = experiment.folder(stage) / "summary.json"
+    if not path.is_file() or path.stat().st_mtime < summary.stat().st_mtime:
+        predictions.write(path, rank_stage(experiment, stage, split))
     (rows,) = predictions.read(path).values()
     return rows
 
@@ -188,85 +216,89 @@ def predicted(experiment: ExperimentContext, split: Split) -> list[Prediction]:
 def run(
     config: Config,
     *,
+    stage: str = "recommendation",
     losses: Sequence[str] = (),
     grid: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
-    seed_from: str = CHAIN[-1],
+    seed_from: str | None = None,
     each: Sequence[str] = (),
     split: Split = Split.VALID,
     folder: str = "sweep",
     console: Console,
 ) -> Report:
-    """Trains and measures the cells that are not done; writes `runs/FOLDER/report.json` and .html, prints the table.
+    """Trains and measures the trials that are missing; writes `runs/FOLDER/report.json` and .html, prints the table.
 
     Args:
-      config: the run whose stages are shared; those that are missing are trained in its own folder.
-      losses, grid, seeds, seed_from, each: see `cells`.
+      config: the run whose stages are shared; missing ones are trained in its own folder.
+      stage: what is trained and measured: `recommendation` or a baseline.
+      losses, grid, seeds, seed_from, each: see `trials`.
       split: what is measured; nothing was selected on `test`.
-      folder: of the cells and the table, under `config.runs`.
-      console: where it is told.
+      folder: of the trials and the table, under `config.runs`.
+      console: where progress is printed.
 
     Raises:
-      ValueError: a setting that cannot be.
-      FloatingPointError: a cell's training was not finite; raised when the others are in the table.
+      ValueError: an impossible setting.
+      FloatingPointError: a trial's training diverged; raised when the others are in the table.
     """
-    planned = cells(config, losses, grid, seeds, seed_from, each)
-    trainer = Trainer(config, config.runs / folder)
-    done: list[Done] = []
+    spec = registry.find(stage)
+    planned = trials(config, spec, losses, grid, seeds, seed_from, each)
+    trainer = Trainer(config, spec, config.runs / folder)
+    outcomes: list[Outcome] = []
     failed: list[str] = []
-    for number, cell in enumerate(planned, start=1):
-        title = f"{cell.label}, seed {cell.seed}"
+    for number, trial in enumerate(planned, start=1):
+        title = f"{trial.label}, seed {trial.seed}"
         console.rule(f"{number} of {len(planned)}: {title}")
         try:
-            experiment = trainer.train(cell.config, CHAIN[-1], f"{_slug(cell.label)}-seed{cell.seed}")
+            experiment = trainer.train(trial.config, spec, f"{_slug(trial.label)}-seed{trial.seed}")
         except FloatingPointError as error:
             console.print(f"{title}: {error}", style="red", highlight=False, markup=False)
             failed.append(title)
         else:
-            done.append((cell, experiment.config, predicted(experiment, split)))
-    failure = FloatingPointError(f"{len(failed)} of {len(planned)} cells are not in the table: {'; '.join(failed)}")
-    if not done:
+            outcomes.append(Outcome(trial, experiment.config, predict(experiment, spec, split)))
+    failure = FloatingPointError(f"{len(failed)} of {len(planned)} trials are not in the table: {'; '.join(failed)}")
+    if not outcomes:
         raise failure
-    made = _report(done, trainer.experiment, split, failed)
-    report.write(made, trainer.root)
-    report.print_tables(made, console)
+    result = _report(outcomes, spec, trainer.experiment, split, failed)
+    report.write(result, trainer.root)
+    report.print_tables(result, console)
     console.print(f"written: {trainer.root / 'report.json'}, {trainer.root / 'report.html'}")
     if failed:
         raise failure
-    return made
+    return result
 
 
 def _slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=]+", "-", label).strip("-")
 
 
-def _report(done: Sequence[Done], experiment: ExperimentContext, split: Split, failed: list[str]) -> Report:
-    """The table of the cells that are done, each label's difference to the first, and what each cell came to alone."""
+def _report(
+    outcomes: Sequence[Outcome], stage: StageSpec, experiment: ExperimentContext, split: Split, failed: list[str]
+) -> Report:
+    """The trials' table, each label's difference to the first, and what each trial came to alone."""
     settings, corpus = experiment.config.evaluation, experiment.config.corpus.name
-    runs: dict[str, list[list[Prediction]]] = {}
-    for cell, _, rows in done:
-        runs.setdefault(cell.label, []).append(rows)
-    first, *others = runs
-    training = experiment.dialogues(Split.TRAIN)
-    recommended = [item for row in recommendation_rows(training) for item, _, _ in row.targets]
-    rows = ranking.table(
-        runs,
+    seeds: dict[str, list[list[Prediction]]] = {}
+    for outcome in outcomes:
+        seeds.setdefault(outcome.trial.label, []).append(outcome.rows)
+    first, *others = seeds
+    rows = measures.table(
+        seeds,
         corpus,
         split.value,
         pairs=[(other, first) for other in others],
-        catalogue=Catalogue.of(corpus, split.value, "default", experiment.prepared.graph.items, recommended),
+        catalogue=Catalogue.of(corpus, split.value, "default", experiment.corpus.graph.items, experiment.recommended),
         resamples=settings.resamples,
         seed=experiment.config.seed,
         auc_batch=settings.auc_batch,
     )
-    told = []
-    for cell, config, _ in done:
-        summary = json.loads((config.stage_folder(CHAIN[-1]) / "summary.json").read_text(encoding="utf-8"))
-        told.append({
-            "model": cell.label,
-            "seed": cell.seed,
-            "folder": str(config.runs / config.name),
-            "train_seconds": summary["train_seconds"],
+    trials = []
+    for outcome in outcomes:
+        summary = json.loads((outcome.config.stage_folder(stage) / "summary.json").read_text(encoding="utf-8"))
+        trials.append({
+            "model": outcome.trial.label,
+            "seed": outcome.trial.seed,
+            "folder": str(outcome.config.folder),
+            "train_seconds": summary.get("train_seconds", summary["seconds"]),
             "best_step": summary["best"]["step"],
         })  # fmt: skip
-    return Report(tuple(rows), provenance(done[0][1], experiment.prepared) | {"cells": told, "failed": failed})
+    source = provenance(outcomes[0].config, experiment.corpus) | {"trials": trials, "failed": failed}
+    return Report(tuple(rows), source)
