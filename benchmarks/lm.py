@@ -34,7 +34,7 @@ from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import convert, language_model, lora
 from ecr_jax.models.lm.gpt2 import Gpt2Config
 from ecr_jax.models.lm.llama import LlamaConfig
-from ecr_jax.runs.machine import keep_freed_memory
+from ecr_jax.runs.machine import relaunch_keeping_freed_memory
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
@@ -280,7 +280,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path, help="a Markdown page of the table, with where it comes from")
     options = parser.parse_args()
-    keep_freed_memory()
     dtype = jnp.dtype(options.dtype)
     peak, bandwidth = matmul_peak(dtype=dtype), read_bandwidth()
     rows = [peak, bandwidth]
@@ -294,4 +293,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    relaunch_keeping_freed_memory()
     main()

@@ -33,7 +33,7 @@ from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import language_model, lora
 from ecr_jax.pretrained import hub
 from ecr_jax.pretrained.language_models import Pretrained, load, load_tokenizer
-from ecr_jax.runs.machine import keep_freed_memory
+from ecr_jax.runs.machine import relaunch_keeping_freed_memory
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
@@ -135,7 +135,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path, help="the same as Markdown")
     options = parser.parse_args()
-    keep_freed_memory()
     rows = [matmul_peak(), *measure(options.rounds)]
     report(rows, "frozen bases", options.json)
     if options.page is not None:
@@ -143,4 +142,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    relaunch_keeping_freed_memory()
     main()

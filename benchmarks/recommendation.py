@@ -41,7 +41,7 @@ from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.convert import LanguageConfig
 from ecr_jax.models.recommender import Recommender, facts_of, positions
 from ecr_jax.models.rgcn import graphs_tuple
-from ecr_jax.runs.machine import keep_freed_memory
+from ecr_jax.runs.machine import relaunch_keeping_freed_memory
 from ecr_jax.stages import recommender
 from ecr_jax.stages.recommender import FACTS_PER_ITEM, Parts
 from ecr_jax.training import optim, sharding
@@ -328,7 +328,6 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="a Markdown page of the table, with where it comes from")
     options = parser.parse_args()
     if len(options.cases) == 1:
-        keep_freed_memory()
         (name,) = options.cases
         rows = measure(name, known[name], full_graph(), options.rounds)
     else:
@@ -340,4 +339,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    relaunch_keeping_freed_memory()
     main()

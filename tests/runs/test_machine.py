@@ -1,19 +1,22 @@
-"""Freed memory that is kept costs no page faults when it is used again."""
+"""Freed memory that is kept costs no page faults when it is used again; a relaunched process is the same command."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from ecr_jax.runs.machine import keep_freed_memory
+from ecr_jax.runs.machine import allocator_environment
 
-PROGRAM = """
-import ctypes, resource, sys
-from ecr_jax.runs.machine import keep_freed_memory
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in allocator_environment()}
+needs_glibc = pytest.mark.skipif(not allocator_environment(), reason="these variables are glibc's")
+
+ALLOCATE = """
+import ctypes, resource
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 for _ in range(8):
@@ -22,17 +25,42 @@ for _ in range(8):
     libc.free(block)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
+RELAUNCH = "from ecr_jax.runs.machine import relaunch_keeping_freed_memory; relaunch_keeping_freed_memory()\n"
 
 
-def faults(mode):
-    done = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True)
-    return int(done.stdout)
+def run(program, *arguments, environment=ENVIRONMENT):
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted on Linux")
+@needs_glibc
 def test_kept_memory_is_not_faulted_in_again():
-    # Run in processes of their own: it cannot be undone. 64 MiB eight times are 131,072 small pages.
-    if subprocess.run([sys.executable, "-c", "import ctypes; ctypes.CDLL(None).mallopt"], check=False).returncode:
-        assert not keep_freed_memory()
-        return
-    assert faults("keep") < faults("give back") - 4 * 2**26 // 4096
+    # 64 MiB eight times are 131,072 small pages.
+    assert int(run(RELAUNCH + ALLOCATE).stdout) < int(run(ALLOCATE).stdout) - 4 * 2**26 // 4096
+
+
+@needs_glibc
+def test_a_relaunched_process_has_the_same_arguments_and_exit_status():
+    program = "print('begins', flush=True)\n" + RELAUNCH + "import sys; print(sys.argv[1:]); sys.exit(7)"
+    done = run(program, "train", "--steps", "a b")
+    assert done.stdout == "begins\nbegins\n['train', '--steps', 'a b']\n" and done.returncode == 7
+
+
+@needs_glibc
+def test_variables_that_the_user_set_are_left_alone():
+    program = RELAUNCH + "import os; print(os.environ['MALLOC_ARENA_MAX'], 'MALLOC_MMAP_MAX_' in os.environ)"
+    assert run(program, environment=ENVIRONMENT | {"MALLOC_ARENA_MAX": "3"}).stdout == "3 False\n"
+
+
+@needs_glibc
+def test_a_relaunched_process_is_interrupted_like_any_other():
+    program = (
+        RELAUNCH + "import time; print('ready', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print(1)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[0] == "1\n" and time.monotonic() - started < 30
