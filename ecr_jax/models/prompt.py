@@ -80,7 +80,7 @@ class EntityTable:
 
     Attributes:
       rows: [M, D] the encoded entities, the padding entity last.
-      row_of_entity: int32 [N + 1] the row of each entity, the last row for those that were not encoded; None if all are.
+      row_of_entity: int32 [N + 1] the row of each entity, the last row if it was not encoded; None if all are.
     """
 
     rows: jax.Array

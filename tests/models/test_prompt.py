@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 
 import jax
@@ -10,14 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.models.prompt import PromptConfig, PromptEncoder, masked_softmax
+from ecr_jax.models.layers import masked_softmax
+from ecr_jax.models.prompt import PromptEncoder, PromptSizes
 from ecr_jax.models.rgcn import graphs_tuple
+from tests.models.configs import SIZES, prompt_config
 from tests.models.published import Published, fill
-
-SIZES = dict(
-    entities=11, relations=3, width=16, layers=3, kv_heads=2, head_dim=4, token_width=6, bases=2,
-    entity_width=8, emotion_width=4, recommendation_prefix=2, conversation_prefix=3,
-)  # fmt: skip
 
 
 def small_graph(wanted=None):
@@ -76,7 +72,7 @@ def task(request):
 
 @pytest.fixture(scope="module")
 def made(task):
-    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES))
+    encoder = PromptEncoder(prompt_config(), SIZES)
     return encoder, initial(encoder, task)
 
 
@@ -133,8 +129,7 @@ def test_other_rows_change_nothing(made, task):
 
 
 def test_published_preset_lets_padding_in():
-    config = PromptConfig.fidelity("code", **SIZES)
-    encoder = PromptEncoder(config)
+    encoder = PromptEncoder(prompt_config("code"), SIZES)
     params = initial(encoder, "fusion")
     prefix = apply(encoder, params, small_batch(), "fusion")
     assert prefix.mask.all()
@@ -160,7 +155,7 @@ def test_only_wanted_entities_are_encoded(made):
 
 
 def test_entity_text_is_used_and_its_absence_free():
-    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES))
+    encoder = PromptEncoder(prompt_config(), SIZES)
     text = jnp.ones((12, 5), jnp.float16)
     params = initial(encoder, "fusion", text)
     assert params.keys() - initial(encoder, "fusion").keys() == {"entity_text"}
@@ -179,7 +174,7 @@ def test_entity_text_is_used_and_its_absence_free():
     ],
 )
 def test_ablations(fields):
-    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES, **fields))
+    encoder = PromptEncoder(prompt_config(**fields), SIZES)
     params = initial(encoder, "recommendation")
     assert ("emotions" in params) == fields.get("emotions", True)
     prefix = apply(encoder, params, small_batch(), "recommendation")
@@ -206,7 +201,7 @@ def test_masked_softmax():
 
 
 def test_initial_values():
-    encoder = PromptEncoder(PromptConfig.fidelity("improved", **SIZES))
+    encoder = PromptEncoder(prompt_config(), SIZES)
     graph, batch = small_graph(), small_batch()
     params = jax.jit(lambda key: encoder.init(key, graph, batch, "recommendation"))(jax.random.key(0))["params"]
     kernel, bias = params["key_values"]["kernel"], params["key_values"]["bias"]
@@ -216,16 +211,11 @@ def test_initial_values():
     assert not params["rgcn"]["bias"].any()
 
 
-def test_unknown_preset():
-    with pytest.raises(ValueError, match="'exact'; choose one of code, paper, fixed"):
-        PromptConfig.fidelity("exact", **SIZES)
-
-
 def test_published_sizes():
-    config = PromptConfig.fidelity(
-        "code", entities=31_161, relations=25, width=768, layers=12, kv_heads=12, head_dim=64, token_width=768
+    config = prompt_config(
+        "code", entity_width=384, emotion_width=48, bases=8, recommendation_prefix=10, conversation_prefix=20
     )
-    assert (config.entity_width, config.emotion_width) == (384, 48)
+    sizes = PromptSizes(entities=31_161, relations=25, width=768, layers=12, kv_heads=12, head_dim=64, token_width=768)
     none = np.zeros(0, np.int32)
     graph = graphs_tuple(none, none, none, 31_162)
     batch = {key: array[:, :, :1] if array.ndim > 2 else array for key, array in small_batch(rows=1).items()}
@@ -233,7 +223,7 @@ def test_published_sizes():
     batch["emotions"], batch["emotion_probs"] = np.zeros((1, 3, 3), np.int32), np.zeros((1, 3, 3), np.float32)
 
     def count(task):
-        tree = jax.eval_shape(lambda: PromptEncoder(config).init(jax.random.key(0), graph, batch, task))
+        tree = jax.eval_shape(lambda: PromptEncoder(config, sizes).init(jax.random.key(0), graph, batch, task))
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
     unused = 590_592 + 21_145  # a third fusion layer and the copy head, which these tasks do not use
@@ -256,7 +246,7 @@ MODES = {
     "rec_noglobal": ("recommendation", dict(global_entities=False)),
     "rec_noemo": ("recommendation", dict(global_entities=False, emotions=False)),
     "conv": ("conversation", {}),
-    "conv48": ("conversation", dict(emotions=False, token_width=48)),
+    "conv48": ("conversation", dict(emotions=False)),
 }
 
 
@@ -265,7 +255,7 @@ def test_published_numbers(published, mode):
     task, fields = MODES[mode]
     model = "kgC" if mode == "conv48" else "kgA"
     batch = published.batch(token_states="token_states48" if mode == "conv48" else "token_states")
-    encoder = PromptEncoder(published.config(**fields))
+    encoder = PromptEncoder(published.config(**fields), published.sizes(48 if mode == "conv48" else 64))
     shapes = jax.eval_shape(lambda: encoder.init(jax.random.key(0), published.graph, batch, task))["params"]
     params = fill(shapes, published.arrays, f"{model}/")
 
@@ -287,14 +277,5 @@ def test_published_numbers(published, mode):
     if mode == "rec":
         close(emotions, published["out/emo_embeds"])
         close(fused.neighbours, published["out/nei_rep"])
-        felt = jnp.einsum("bel,belm->bem", batch["emotion_probs"], emotions[batch["emotions"]])
-        close(felt, published["out/emotion_fused_per_entity"])
-
-
-def test_presets_differ_only_in_fidelity():
-    fields = {f.name for f in dataclasses.fields(PromptConfig)}
-    code, fixed = (PromptConfig.fidelity(preset, **SIZES) for preset in ("code", "improved"))
-    different = {name for name in fields if getattr(code, name) != getattr(fixed, name)}
-    assert different == {
-        "masked", "cross_exponent", "emotion_fusion", "node_init", "normalise", "prefix_scale", "dropout",
-    }  # fmt: skip
+        emotion = jnp.einsum("bel,belm->bem", batch["emotion_probs"], emotions[batch["emotions"]])
+        close(emotion, published["out/emotion_fused_per_entity"])

@@ -16,9 +16,10 @@ from ecr_jax import losses
 from ecr_jax.models.lm import convert, language_model
 from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptEncoder
-from ecr_jax.models.recommender import HeadConfig, Recommender
+from ecr_jax.models.recommender import Recommender
 from ecr_jax.training.optim import learning_rate, make_optimizer
 from ecr_jax.training.options import OptimConfig
+from tests.models.configs import heads_config
 from tests.models.published import Published, fill, name, stored
 from tests.models.test_recommender import MODES, per_example, published_run
 
@@ -39,9 +40,10 @@ def named(tree):
 
 def published_conversation(published, mode, dtype):
     """A function from the prompt encoder's parameters to the mode's loss, and the published parameters."""
-    fields = dict(emotions=False, token_width=48) if mode == "conv48" else {}
+    fields, token_width = (dict(emotions=False), 48) if mode == "conv48" else ({}, 64)
     model, states = ("kgC", "token_states48") if mode == "conv48" else ("kgA", "token_states")
-    encoder, batch = PromptEncoder(published.config(**fields)), published.batch(dtype, token_states=states)
+    encoder = PromptEncoder(published.config(**fields), published.sizes(token_width))
+    batch = published.batch(dtype, token_states=states)
     shapes = jax.eval_shape(lambda: encoder.init(jax.random.key(0), published.graph, batch, "conversation"))["params"]
     config = Gpt2Config(vocab_size=300, width=64, layers=2, heads=4, hidden=256, positions=64)
     tensors = {key[5:]: array for key, array in published.arrays.items() if key.startswith("gpt2/")}
@@ -110,7 +112,7 @@ def test_ranking(published, mode):
 
 def test_copy_head(published):
     """Without a language model the state is zero: what is left of the logits is the copy head's."""
-    model = Recommender(published.config(), HeadConfig.fidelity("code", copy="published"))
+    model = Recommender(published.config(), published.sizes(), heads_config("code", cooccurrence="published"))
     args = published.graph, published.batch(), np.arange(50), "recommendation"
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *args))["params"]
     params = {part: fill(tree, published.arrays, "kgA/") for part, tree in shapes.items()}

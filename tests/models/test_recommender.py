@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +11,14 @@ import numpy as np
 import pytest
 
 from ecr_jax import losses
+from ecr_jax.models.heads import facts_of, mention_kind, ranking_scores
+from ecr_jax.models.layers import candidate_columns, candidate_positions, last_state, recency, scatter_by_entity
 from ecr_jax.models.lm import convert
 from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
-from ecr_jax.models.prompt import PromptConfig
-from ecr_jax.models.recommender import (
-    LIKE_POWER,
-    HeadConfig,
-    Recommender,
-    facts_of,
-    last_state,
-    mention_kind,
-    positions,
-    recency,
-    scatter,
-)
+from ecr_jax.models.recommender import Recommender
+from tests.models.configs import SIZES, heads_config, prompt_config
 from tests.models.published import Published, fill, name, stored
-from tests.models.test_prompt import SIZES, random_like, small_batch, small_graph, widen
+from tests.models.test_prompt import random_like, small_batch, small_graph, widen
 
 ITEMS = np.array([1, 4, 5, 9], np.int32)
 # 7 directs 1 and 4; 4, 5 and 9 are of the genre 8; the last triple joins no item.
@@ -42,25 +35,29 @@ def test_last_state():
     np.testing.assert_array_equal(last_state(hidden, mask), [[2, 3], [6, 7]])
 
 
-def test_positions():
-    found, known = positions(jnp.array([[9, 4], [2, 11]]), jnp.asarray(ITEMS))
+def test_candidate_positions():
+    found, known = candidate_positions(jnp.array([[9, 4], [2, 11]]), jnp.asarray(ITEMS))
     np.testing.assert_array_equal(known, [[True, True], [False, False]])
     np.testing.assert_array_equal(found[0], [3, 1])
 
 
-def test_scatter():
+def test_candidate_columns():
+    np.testing.assert_array_equal(candidate_columns(jnp.asarray(ITEMS), 11), [4, 0, 4, 4, 1, 2, 4, 4, 4, 3, 4, 4])
+
+
+def test_scatter_by_entity():
     ids, values = jnp.array([[[1, 1], [0, 9]]]), jnp.array([[[1.0, 2.0], [4.0, 8.0]]])
-    np.testing.assert_array_equal(scatter(ids, values, 3), [[4, 3, 0]])
+    np.testing.assert_array_equal(scatter_by_entity(ids, values, 3), [[4, 3, 0]])
 
 
 def test_kinds_of_mentions():
     mentions = np.array([[1, 0, 1], [1, 0, 2], [1, 0, 9], [1, 1, 1], [2, 0, 1], [6, 1, 3], [99, 1, 3], [0, 0, 0]])
-    np.testing.assert_array_equal(mention_kind(mentions), [0, 1, 2, 3, 6, 35, 35, 0])
+    np.testing.assert_array_equal(mention_kind(mentions, 6, 3), [0, 1, 2, 3, 6, 35, 35, 0])
 
 
 def test_recency():
     mask = jnp.array([[1, 1, 1, 0], [0, 0, 0, 0]], bool)
-    np.testing.assert_array_equal(recency(mask), [[2, 1, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(recency(mask, 32), [[2, 1, 0, 0], [0, 0, 0, 0]])
 
 
 def language_model(batch, prefix):
@@ -69,8 +66,8 @@ def language_model(batch, prefix):
     scores = jnp.where(prefix.mask, prefix.keys[0, :, 0].sum(-1), -1e30)  # [B, P]
     weights = jax.nn.softmax(scores, axis=-1) * prefix.mask.any(-1, keepdims=True)
     read = jnp.einsum("bp,lbhpd->bd", weights, prefix.values)  # [B, Dh]
-    states = jnp.sin(tokens[:, :, None] + jnp.arange(SIZES["width"]))
-    states += jnp.tile(read, (1, SIZES["width"] // SIZES["head_dim"]))[:, None]
+    states = jnp.sin(tokens[:, :, None] + jnp.arange(SIZES.width))
+    states += jnp.tile(read, (1, SIZES.width // SIZES.head_dim))[:, None]
     return last_state(states, mask)
 
 
@@ -81,7 +78,7 @@ def with_tokens(batch, length=4):
 
 
 def recommender(preset="improved", **fields):
-    return Recommender(PromptConfig.fidelity(preset, **SIZES), HeadConfig.fidelity(preset, **fields))
+    return Recommender(prompt_config(preset), SIZES, heads_config(preset, **fields))
 
 
 def made(model):
@@ -101,7 +98,7 @@ def logits_of(model, params, batch):
 
 
 def with_copies(batch, seed=4):
-    """Adds cooccurring_items as `Reader` pads them: the pad id with weight 0 where a row is short, and in padded slots."""
+    """Adds co-occurring items, padded as in a batch: short rows and padded slots hold the pad id with weight 0."""
     rng = np.random.default_rng(seed)
     real = (rng.random((*batch["entities"].shape, 3)) < 0.7) & batch["entity_mask"][:, :, None]
     ids = np.where(real, rng.integers(0, 11, real.shape), 11).astype(np.int32)
@@ -134,19 +131,20 @@ def test_other_rows_change_nothing():
 
 
 def test_heads_by_hand():
-    """Without a query and a walk, a logit is the prior, the mention's score and the co-occurrence mass."""
+    """Without a query and a two-hop head, a logit is the prior, the mention's score and the co-occurrence mass."""
     model, batch = recommender(), small_batch(rows=1, slots=3)
     batch["entities"][:] = [[4, 9, 4]]
     batch["neighbours"][:] = [[[5, 1], [5, 11], [9, 11]]]
     batch["neighbour_weights"][:] = [[[0.5, 0.25], [0.125, 0], [0.5, 0]]]
     params = made(model)
     head = jax.tree.map(jnp.zeros_like, params["head"])
-    head["prior_scale"] = jnp.array(2.0)
-    head["mention_recency"] = head["mention_recency"].at[:3].set([1.0, 10.0, 100.0])
+    head["prior"]["scale"] = jnp.array(2.0)
+    repetition, cooccurrence = head["repetition"], head["cooccurrence"]
+    repetition["recency"] = repetition["recency"].at[:3].set([1.0, 10.0, 100.0])
     batch["mentions"][:] = [[[1, 1, 1], [1, 1, 1], [2, 0, 1]]]
-    head["mention_kind"] = head["mention_kind"].at[mention_kind(np.array([2, 0, 1]))].set(1000.0)
-    head["copy_scale"], head["copy_unit"] = jnp.array(3.0), jnp.log(8.0)
-    head["copy_recency"] = head["copy_recency"].at[2].set(jnp.log(2.0))
+    repetition["kind"] = repetition["kind"].at[mention_kind(np.array([2, 0, 1]), 6, 3)].set(1000.0)
+    cooccurrence["scale"], cooccurrence["unit"] = jnp.array(3.0), jnp.log(8.0)
+    cooccurrence["recency"] = cooccurrence["recency"].at[2].set(jnp.log(2.0))
     prior = jnp.arange(12.0)
 
     @jax.jit
@@ -158,7 +156,7 @@ def test_heads_by_hand():
     mentions = {1: 0, 4: 100 + 1 + 1000, 5: 0, 9: 10}
     expected = [2 * i + mentions[i] + 3 * np.log1p(8 * mass[i]) for i in ITEMS.tolist()]
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
-    # longer rows of films said together take the neighbours' place
+    # longer rows of co-occurring films take the neighbours' place
     batch["cooccurring_items"], batch["cooccurrence_weights"] = (
         np.full((1, 3, 1), 4, np.int32),
         np.full((1, 3, 1), 0.25, np.float32),
@@ -168,18 +166,19 @@ def test_heads_by_hand():
     np.testing.assert_allclose(run({**params, "head": head}, batch), moved, rtol=1e-5)
 
 
-def test_liking():
+def test_like_probability():
     model, batch = recommender(), with_copies(with_tokens(small_batch()))
     params = made(model)
     scores = scores_of(model, params, batch)
     chance = jax.nn.sigmoid(scores.like_logits)[:, None]
-    expected = jax.nn.softmax(scores.logits) * (chance / (1 - chance)) ** LIKE_POWER
-    np.testing.assert_allclose(jnp.exp(scores.total), expected, rtol=1e-4)
-    # what is felt says whether it is liked, not what is named
-    felt = scores_of(model, params, {**batch, "emotion_totals": batch["emotion_totals"] + 1})
-    np.testing.assert_array_equal(felt.logits, scores.logits)
-    assert np.abs(felt.like_logits - scores.like_logits).min() > 0
-    assert scores_of(recommender(like_logits=False), made(recommender(like_logits=False)), batch).like_logits is None
+    expected = jax.nn.softmax(scores.logits) * (chance / (1 - chance)) ** 2.0
+    np.testing.assert_allclose(jnp.exp(ranking_scores(scores, 2.0)), expected, rtol=1e-4)
+    # emotions change whether it is liked, not which item is recommended
+    emotional = scores_of(model, params, {**batch, "emotion_totals": batch["emotion_totals"] + 1})
+    np.testing.assert_array_equal(emotional.logits, scores.logits)
+    assert np.abs(emotional.like_logits - scores.like_logits).min() > 0
+    without = recommender(like_probability=False)
+    assert scores_of(without, made(without), batch).like_logits is None
 
 
 def test_facts_by_hand():
@@ -214,53 +213,67 @@ def test_item_without_facts_and_loops():
     assert not found.weights[4].any()
 
 
-def walk(mentions, change=lambda head: head):
-    """Logits of the walk alone, after these mentions; weights are one and the unit is 1 unless `change` says else."""
+def two_hop(mentions, change=lambda head: head):
+    """Logits of the two-hop head alone, after these mentions; weights and unit are one unless `change` sets others."""
     model, batch = recommender(), small_batch(rows=1, slots=3)
     batch["entities"][:] = 11
     batch["entities"][0, : len(mentions)] = mentions
     batch["entity_mask"][:] = np.arange(3) < len(mentions)
     batch["neighbour_weights"][:] = 0
     params = made(model)
-    head = jax.tree.map(jnp.zeros_like, params["head"]) | {"walk_scale": jnp.array(1.0)}
-    return _walk(model, {**params, "head": change(head)}, batch)
+    head = jax.tree.map(jnp.zeros_like, params["head"])
+    head["two_hop"] = change(head["two_hop"] | {"scale": jnp.array(1.0)})
+    return _two_hop(model, {**params, "head": head}, batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _walk(model, params, batch):
+def _two_hop(model, params, batch):
     return model.apply({"params": params}, small_graph(), batch, ITEMS, facts=facts()).logits[0]
 
 
-def test_walk_by_hand():
+def test_two_hop_by_hand():
     # over the director to 4 and back to 1 itself
-    np.testing.assert_allclose(walk([1]), np.arcsinh([1 / 2, 1 / 2, 0, 0]), rtol=1e-6)
-    np.testing.assert_allclose(walk([4]), np.arcsinh([1 / 2, 1 / 2 + 1 / 3, 1 / 3, 1 / 3]), rtol=1e-6)
+    np.testing.assert_allclose(two_hop([1]), np.arcsinh([1 / 2, 1 / 2, 0, 0]), rtol=1e-6)
+    np.testing.assert_allclose(two_hop([4]), np.arcsinh([1 / 2, 1 / 2 + 1 / 3, 1 / 3, 1 / 3]), rtol=1e-6)
     # a genre that is named itself, a director and a film together, what joins nothing, and nothing at all
-    np.testing.assert_allclose(walk([8]), np.arcsinh(3**-0.5 * np.array([0, 1, 1, 1])), rtol=1e-6)
+    np.testing.assert_allclose(two_hop([8]), np.arcsinh(3**-0.5 * np.array([0, 1, 1, 1])), rtol=1e-6)
     mass = np.array([2**-0.5, 2**-0.5 + 1 / 3, 1 / 3, 1 / 3])
-    np.testing.assert_allclose(walk([7, 5]), np.arcsinh(mass), rtol=1e-6)
-    np.testing.assert_array_equal(walk([10]), np.zeros(4))
-    np.testing.assert_array_equal(walk([]), np.zeros(4))
+    np.testing.assert_allclose(two_hop([7, 5]), np.arcsinh(mass), rtol=1e-6)
+    np.testing.assert_array_equal(two_hop([10]), np.zeros(4))
+    np.testing.assert_array_equal(two_hop([]), np.zeros(4))
 
 
-def test_walk_weights_by_hand():
+def test_two_hop_weights_by_hand():
     def change(head):
-        slot = {**head["walk_slot"], "bias": jnp.array([-3.0])}  # 1 - 3: what is spoken ill of
-        relations = head["walk_relations"].at[0, 0].set(jnp.log(5.0)).at[1, 0].set(jnp.log(7.0))
-        recency = head["walk_recency"].at[1].set(jnp.log(11.0))  # one mention before the last
-        scale = {"walk_scale": jnp.array(0.5), "walk_unit": jnp.log(13.0)}
-        return {**head, **scale, "walk_slot": slot, "walk_relations": relations, "walk_recency": recency}
+        mention = {**head["mention"], "bias": jnp.array([-3.0])}  # 1 - 3: a mention that counts against
+        relations = head["relations"].at[0, 0].set(jnp.log(5.0)).at[1, 0].set(jnp.log(7.0))
+        recency = head["recency"].at[1].set(jnp.log(11.0))  # one mention before the last
+        scale = {"scale": jnp.array(0.5), "unit": jnp.log(13.0)}
+        return {**head, **scale, "mention": mention, "relations": relations, "recency": recency}
 
-    found = walk([1, 10], change)
-    np.testing.assert_allclose(found, 0.5 * np.arcsinh(13 * -2 * 11 * 5 * 7 * np.array([0.5, 0.5, 0, 0])), rtol=1e-5)
-    assert (walk([4], change) < 0).all()
+    logits = two_hop([1, 10], change)
+    np.testing.assert_allclose(logits, 0.5 * np.arcsinh(13 * -2 * 11 * 5 * 7 * np.array([0.5, 0.5, 0, 0])), rtol=1e-5)
+    assert (two_hop([4], change) < 0).all()
 
 
-def test_walk_needs_facts():
+def test_two_hop_needs_facts():
     model = recommender()
     batch = with_tokens(small_batch())
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), small_graph(), batch, ITEMS)["params"])
-    assert not [name for name in shapes["head"] if name.startswith("walk")]
+    assert "two_hop" not in shapes["head"] and "repetition" in shapes["head"]
+
+
+def test_paths_of_the_heads():
+    """Learning-rate groups of configs name them."""
+    paths = {
+        "/".join(part.key for part in path[:3]) for path, _ in jax.tree_util.tree_leaves_with_path(made(recommender()))
+    }
+    small = r"head/((two_hop|cooccurrence|repetition|prior)/(scale|unit|relations|recency|kind)|like_probability/.*)"
+    assert {path for path in paths if re.fullmatch(small, path)} == {
+        "head/two_hop/scale", "head/two_hop/unit", "head/two_hop/relations", "head/two_hop/recency",
+        "head/cooccurrence/scale", "head/cooccurrence/unit", "head/cooccurrence/recency", "head/repetition/recency",
+        "head/repetition/kind", "head/prior/scale", "head/like_probability/logit",
+    }  # fmt: skip
 
 
 def test_every_parameter_learns():
@@ -272,17 +285,10 @@ def test_every_parameter_learns():
     assert not idle
 
 
-def test_published_copy_head_needs_emotions():
-    model = Recommender(
-        PromptConfig.fidelity("code", **SIZES, emotions=False), HeadConfig.fidelity("code", copy="published")
-    )
+def test_published_cooccurrence_head_needs_emotions():
+    model = Recommender(prompt_config("code", emotions=False), SIZES, heads_config("code", cooccurrence="published"))
     with pytest.raises(ValueError, match="weighs by emotion"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), small_graph(), small_batch(), ITEMS))
-
-
-def test_unknown_preset():
-    with pytest.raises(ValueError, match="'exact'; choose one of code, paper, fixed"):
-        HeadConfig.fidelity("exact")
 
 
 @pytest.fixture(scope="module")
@@ -317,8 +323,8 @@ MODES = {
 def published_run(published, mode, dtype):
     """A function from parameters to logits over all entities, and the published parameters."""
     task, fields = MODES[mode]
-    heads = HeadConfig.fidelity("code", copy="published" if mode == "rec_copy" else "none")
-    model = Recommender(published.config(**fields), heads)
+    heads = heads_config("code", cooccurrence="published" if mode == "rec_copy" else "none")
+    model = Recommender(published.config(**fields), published.sizes(), heads)
     batch, everything, lm = published.batch(dtype), np.arange(50), gpt2(published, dtype)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), published.graph, batch, everything, task))["params"]
     params = {part: fill(tree, published.arrays, "kgA/", dtype) for part, tree in shapes.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from ecr_jax.models.recommender import positions, scatter
+from ecr_jax.models.layers import candidate_positions, scatter_by_entity
 
 TIE_BREAK = 1e-6
 """Share of popularity in the scores: orders what the weights leave tied, as where no film was mentioned."""
@@ -59,7 +59,7 @@ class Ease(nn.Module):
     @nn.compact
     def __call__(self, batch: Mapping[str, jax.Array], frozen: Mapping[str, jax.Array]) -> jax.Array:
         weights = self.param("weights", nn.initializers.zeros, (self.items, self.items))
-        places, known = positions(batch["entities"], frozen["items"])
+        positions, known = candidate_positions(batch["entities"], frozen["items"])
         known &= batch["entity_mask"]
-        present = scatter(places, known.astype(weights.dtype), self.items)  # [B, I]
+        present = scatter_by_entity(positions, known.astype(weights.dtype), self.items)  # [B, I]
         return present @ weights + TIE_BREAK * frozen["popularity"]

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jraph
 
-from ecr_jax.models.prompt import masked_softmax
+from ecr_jax.models.layers import masked_softmax
 from ecr_jax.models.rgcn import RGCN
 
 

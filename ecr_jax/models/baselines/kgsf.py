@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax.models.baselines.kbrd import EntityGraph, SelfAttention
-from ecr_jax.models.recommender import scatter
+from ecr_jax.models.layers import scatter_by_entity
 
 
 class WordGraph(nn.Module):
@@ -74,8 +74,8 @@ class Kgsf(nn.Module):
         told = nn.Dense(self.width, name="told")(words) @ table[: self.entities].T
         told += self.param("told_bias", nn.initializers.zeros, (self.entities,))  # [B, N]
         mask = batch["entity_mask"]
-        said = scatter(batch["entities"], mask.astype(told.dtype), self.entities)
+        mentioned = scatter_by_entity(batch["entities"], mask.astype(told.dtype), self.entities)
         number = mask.sum(axis=1)
-        information = jnp.where(number > 0, jnp.square(told - said).sum(axis=1) / jnp.maximum(number, 1), 0)
+        information = jnp.where(number > 0, jnp.square(told - mentioned).sum(axis=1) / jnp.maximum(number, 1), 0)
         self.sow("losses", "information", self.information * information)
         return user @ table[frozen["items"]].T + self.param("bias", nn.initializers.zeros, (self.items,))

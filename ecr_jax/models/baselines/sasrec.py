@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ecr_jax.models.recommender import last_state, recency
+from ecr_jax.models.layers import last_state, recency
 
 
 class Block(nn.Module):
@@ -44,6 +44,7 @@ class SasRec(nn.Module):
     Attributes:
       items: I.
       length: F, most films of a context.
+      recency_slots: how many films back their order is told apart.
 
     Reference: Kang and McAuley 2018, "Self-Attentive Sequential Recommendation", III.
     """
@@ -54,8 +55,9 @@ class SasRec(nn.Module):
     layers: int
     heads: int
     dropout: float
+    recency_slots: int = 32
 
-    def setup(self):
+    def setup(self) -> None:
         small = nn.initializers.normal(self.width**-0.5)
         self.table = self.param("table", small, (self.items + 1, self.width))  # the last row is the start
         self.places = self.param("places", small, (self.length + 1, self.width))
@@ -67,7 +69,7 @@ class SasRec(nn.Module):
         """States [B, 1 + F, W] of the start and of each film, and their mask."""
         films = jnp.pad(films, ((0, 0), (1, 0)), constant_values=self.items)
         mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-        x = self.table[films] * self.width**0.5 + self.places[recency(mask)]
+        x = self.table[films] * self.width**0.5 + self.places[recency(mask, self.recency_slots)]
         x = self.drop(x, deterministic=not self.has_rng("dropout"))
         for block in self.blocks:
             x = block(x, mask)

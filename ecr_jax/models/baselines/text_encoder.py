@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 
-from ecr_jax.models.recommender import AttentionPool
+from ecr_jax.models.layers import AttentionPool
 
 
 class TextEncoder(nn.Module):

@@ -1,0 +1,39 @@
+"""The scoring heads: one module each, whose logits are summed; `models.hyperparameters.HeadsConfig` turns them on.
+
+A head that is off, or whose input is missing, has no parameters. `query` gives the vector whose inner products with the
+entity table are the first logits; the others add logits [B, I], except `like_probability`, which gives one logit a row.
+The parameter paths, below "head" in a recommender's parameters:
+
+    query/recency  query/state_norm/{scale,bias}  query/state/{kernel,bias}  query/{entity_pool,token_pool}/...
+    prior/scale
+    repetition/recency  repetition/kind  repetition/norm/{scale,bias}  repetition/score/{kernel,bias}
+    two_hop/norm/{scale,bias}  two_hop/mention/{kernel,bias}  two_hop/recency  two_hop/relations  two_hop/unit
+        two_hop/scale
+    cooccurrence/recency  cooccurrence/unit  cooccurrence/scale  (cooccurrence = "mass")
+    cooccurrence/{down,up,out}/{kernel,bias}  (cooccurrence = "published")
+    like_probability/logit/{kernel,bias}
+"""
+
+from ecr_jax.models.heads.combined import Heads, Scores, ranking_scores
+from ecr_jax.models.heads.cooccurrence import MassCooccurrence, PublishedCooccurrence
+from ecr_jax.models.heads.like_probability import LikeProbability
+from ecr_jax.models.heads.prior import Prior
+from ecr_jax.models.heads.query import PooledQuery
+from ecr_jax.models.heads.repetition import Repetition, mention_kind
+from ecr_jax.models.heads.two_hop import Facts, TwoHop, facts_of
+
+__all__ = [
+    "Facts",
+    "Heads",
+    "LikeProbability",
+    "MassCooccurrence",
+    "PooledQuery",
+    "Prior",
+    "PublishedCooccurrence",
+    "Repetition",
+    "Scores",
+    "TwoHop",
+    "facts_of",
+    "mention_kind",
+    "ranking_scores",
+]

@@ -1,0 +1,155 @@
+"""Sums the scoring heads that the config turns on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ecr_jax.models.heads.cooccurrence import MassCooccurrence, PublishedCooccurrence
+from ecr_jax.models.heads.like_probability import LikeProbability
+from ecr_jax.models.heads.prior import Prior
+from ecr_jax.models.heads.query import PooledQuery
+from ecr_jax.models.heads.repetition import Repetition
+from ecr_jax.models.heads.two_hop import Facts, TwoHop
+from ecr_jax.models.hyperparameters import HeadsConfig
+from ecr_jax.models.layers import candidate_columns, recency
+from ecr_jax.models.prompt import EntityTable, Fused
+
+
+class Scores(NamedTuple):
+    """What the recommender predicts of candidates; `ranking_scores` makes one number of both.
+
+    Attributes:
+      logits: [B, I] which candidate is recommended: a softmax over the candidates.
+      like_logits: [B] whether the seeker likes what is recommended: a sigmoid each; None without that head.
+    """
+
+    logits: jax.Array
+    like_logits: jax.Array | None
+
+
+def ranking_scores(scores: Scores, like_power: float) -> jax.Array:
+    """What candidates are ranked by: log p(recommended) + like_power times the log odds of being liked, [B, I].
+
+    Args:
+      scores: of the candidates.
+      like_power: see `HeadsConfig.like_power`.
+
+    >>> scores = Scores(jnp.array([[0.0, 0.0]]), jnp.array([1.0]))
+    >>> ranking_scores(scores, like_power=2.0).round(3).tolist()
+    [[1.307, 1.307]]
+    """
+    log_probability = jax.nn.log_softmax(scores.logits)
+    if scores.like_logits is None:
+        return log_probability
+    return log_probability + like_power * scores.like_logits[:, None]
+
+
+class Heads(nn.Module):
+    """The scoring heads of `Recommender`.
+
+    Attributes:
+      config: which heads there are.
+      entities: N, the graph's entities without the padding entity.
+      emotions: whether the like-probability head uses the emotions of the context.
+      dropout: dropout rate of the pooled query.
+    """
+
+    config: HeadsConfig
+    entities: int
+    emotions: bool
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self,
+        *,
+        state: jax.Array,
+        table: EntityTable,
+        fused: Fused,
+        batch: Mapping[str, jax.Array],
+        item_ids: jax.Array,
+        item_prior: jax.Array | None = None,
+        facts: Facts | None = None,
+        emotion_table: jax.Array | None = None,
+    ) -> Scores:
+        """Scores candidates, see `Recommender.scores`; `emotion_table` [10, M] is for the published co-occurrence."""
+        c, candidates, dtype = self.config, item_ids.shape[0], fused.tokens.dtype
+        entity_mask, text_mask = batch["entity_mask"].astype(bool), batch["text_mask"].astype(bool)
+        columns = candidate_columns(item_ids, self.entities)  # [N + 1]
+        mention_recency = recency(entity_mask, c.recency_slots)  # [B, E]
+
+        query = state
+        if c.query == "pooled":
+            query = PooledQuery(c.recency_slots, name="query")(
+                state=state,
+                prompt=fused.prompt,
+                prompt_mask=fused.mask,
+                tokens=fused.tokens,
+                text_mask=text_mask,
+                recency=mention_recency,
+            )
+            query = nn.Dropout(self.dropout)(query, deterministic=not self.has_rng("dropout")) * table.width**-0.5
+        logits = query @ table[item_ids].T  # [B, I]
+
+        if c.prior and item_prior is not None:
+            own = batch.get("own_recommendations")
+            logits += Prior(name="prior")(
+                log_popularity=jnp.asarray(item_prior)[item_ids],
+                own_columns=None if own is None else columns[own],
+                own_shift=batch.get("own_log_shift"),
+            )
+        if c.mentions:
+            if fused.local is None:
+                raise ValueError("the prompt of the task conversation has no entities: score items with another task")
+            logits += Repetition(c.recency_slots, c.mention_turns, c.mention_counts, name="repetition")(
+                columns=columns[batch["entities"]],
+                entity_mask=entity_mask,
+                recency=mention_recency,
+                mentions=batch["mentions"],
+                local=fused.local,
+                candidates=candidates,
+            )
+        if c.two_hop and facts is not None:
+            logits += TwoHop(c.recency_slots, name="two_hop")(
+                mention_states=fused.prompt[:, : entity_mask.shape[1]],
+                entities=batch["entities"],
+                entity_mask=entity_mask,
+                recency=mention_recency,
+                facts=facts,
+                item_ids=item_ids,
+            )
+        if c.cooccurrence == "mass":
+            ids = batch.get("cooccurring_items", batch["neighbours"])
+            weights = batch.get("cooccurrence_weights", batch["neighbour_weights"])
+            logits += MassCooccurrence(c.recency_slots, name="cooccurrence")(
+                columns=columns[ids],
+                weights=weights.astype(dtype),
+                recency=mention_recency,
+                candidates=candidates,
+            )
+        elif c.cooccurrence == "published":
+            if emotion_table is None:
+                raise ValueError("the head cooccurrence='published' weighs by emotion: give `emotion_table`")
+            probabilities = batch["emotion_probs"].astype(dtype)
+            logits += PublishedCooccurrence(name="cooccurrence")(
+                columns=columns[batch["neighbours"]],
+                weights=batch["neighbour_weights"].astype(dtype),
+                emotion=jnp.einsum("bel,belm->bem", probabilities, emotion_table[batch["emotions"]]),
+                width=fused.tokens.shape[-1],
+                candidates=candidates,
+            )
+
+        like_logits = None
+        if c.like_probability:
+            like_logits = LikeProbability(name="like_probability")(
+                text_states=batch["text_states"].astype(table.dtype),
+                text_mask=text_mask,
+                text_ages=batch["text_ages"],
+                emotion_totals=batch["emotion_totals"] if self.emotions else None,
+            )
+        return Scores(logits, like_logits)
