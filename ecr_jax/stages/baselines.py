@@ -37,7 +37,7 @@ from ecr_jax.models.baselines.kgsf import Kgsf
 from ecr_jax.models.baselines.language_model import LanguageModel
 from ecr_jax.models.baselines.sasrec import SasRec
 from ecr_jax.models.baselines.text_encoder import TextEncoder
-from ecr_jax.models.recommender import last_state, positions
+from ecr_jax.models.layers import candidate_positions, last_state
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages.recommender import ranking_metrics
@@ -240,7 +240,7 @@ def train(experiment: ExperimentContext, model: str) -> None:
 
     def ranking(params, frozen, batch, key):
         scores, added = _apply(baseline, params, frozen, batch, key)
-        targets, known = positions(batch["targets"], frozen["items"])
+        targets, known = candidate_positions(batch["targets"], frozen["items"])
         where = batch["target_mask"] & known
         values = jnp.sum(losses.cross_entropy(logits=scores, targets=targets, where=where))
         return values + added, jnp.sum(where), {"cross_entropy": values}

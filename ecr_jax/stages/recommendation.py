@@ -17,7 +17,7 @@ from ecr_jax import losses
 from ecr_jax.data.schema import Split
 from ecr_jax.features.examples import Dialogue, Row, TargetExamples, recommendation_rows
 from ecr_jax.losses.expression import Objective
-from ecr_jax.models.recommender import positions
+from ecr_jax.models.layers import candidate_positions
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
 from ecr_jax.training.loop import fit
@@ -87,8 +87,8 @@ def train(experiment: ExperimentContext) -> None:
 
     def loss(params, frozen, batch, key):
         scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key)
-        targets, known = positions(batch["targets"], candidates)
-        rated_items, candidate = positions(batch["rated_items"], candidates)
+        targets, known = candidate_positions(batch["targets"], candidates)
+        rated_items, candidate = candidate_positions(batch["rated_items"], candidates)
         where = batch["target_mask"] & known
         total, count, parts = objective(
             logits=scores.logits,

@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import track
 
 from ecr_jax import metrics
-from ecr_jax.config import Config, HeadOptions, PromptOptions
+from ecr_jax.config import Config
 from ecr_jax.data.schema import Split
 from ecr_jax.features.batches import Batches, Field, bucket_shapes, pad_batch
 from ecr_jax.features.examples import (
@@ -29,9 +29,11 @@ from ecr_jax.features.examples import (
 from ecr_jax.features.text_states import States
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.graph import KnowledgeGraph
+from ecr_jax.models.heads import Scores, facts_of, ranking_scores
+from ecr_jax.models.layers import last_state
 from ecr_jax.models.lm.language_model import Cache, context_cache, read_last
-from ecr_jax.models.prompt import EntityTable, Prefix, PromptConfig, Task
-from ecr_jax.models.recommender import HeadConfig, Recommender, Scores, facts_of, last_state
+from ecr_jax.models.prompt import EntityTable, Prefix, PromptSizes, Task
+from ecr_jax.models.recommender import Recommender
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.runs.context import ExperimentContext
 
@@ -42,7 +44,7 @@ FACTS_PER_ITEM = 24
 """Facts of an item that are walked over; of more the rarest are kept."""
 
 Rank = Callable[[Iterable[dict]], Iterator[tuple[dict, np.ndarray]]]
-"""Batches -> each with what every item is ranked by (`Scores.total`), float32 [B, I]."""
+"""Batches -> each with what every item is ranked by (`ranking_scores`), float32 [B, I]."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,9 @@ class Parts:
     prefix_visibility: str
 
 
-def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptConfig:
-    """The prompt encoder for a graph and a language model (its config), by the experiment's settings."""
-    return PromptConfig.fidelity(
-        config.recommender.fidelity,
+def prompt_sizes(graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptSizes:
+    """The sizes of the prompt encoder for a graph, a language model (its config) and a text encoder's width."""
+    return PromptSizes(
         entities=len(graph),
         relations=len(graph.relations),
         width=language_model.width,
@@ -78,18 +79,7 @@ def prompt_config(config: Config, graph: KnowledgeGraph, language_model: Any, to
         kv_heads=language_model.kv_heads,
         head_dim=language_model.head_dim,
         token_width=token_width,
-        **_given(config.recommender.prompt),
     )
-
-
-def head_config(config: Config) -> HeadConfig:
-    """The scoring heads, by the experiment's settings."""
-    return HeadConfig.fidelity(config.recommender.fidelity, **_given(config.recommender.heads))
-
-
-def _given(options: PromptOptions | HeadOptions) -> dict[str, Any]:
-    """The options that are not left to the preset."""
-    return {name: value for name, value in vars(options).items() if value is not None}
 
 
 def graph_arrays(experiment: ExperimentContext, wanted: np.ndarray | None = None) -> dict:
@@ -112,7 +102,7 @@ def training_entities(experiment: ExperimentContext) -> np.ndarray:
 
 def all_entities(made: Parts) -> np.ndarray:
     """The ids of all entities, rising; where nothing is masked, as released, the padding entity is one of them."""
-    return np.arange(made.model.prompt.entities + (not made.model.prompt.masked), dtype=np.int32)
+    return np.arange(made.model.sizes.entities + (not made.model.prompt.masked), dtype=np.int32)
 
 
 def item_counts(experiment: ExperimentContext) -> np.ndarray:
@@ -128,10 +118,8 @@ def parts(experiment: ExperimentContext) -> Parts:
     settings, graph = experiment.config.recommender, experiment.prepared.graph
     pretrained, words = experiment.language_model(settings.language_model, settings.layers)
     encoder, _ = experiment.encoder
-    model = Recommender(
-        prompt_config(experiment.config, graph, pretrained.config, encoder.config.width),
-        head_config(experiment.config),
-    )
+    sizes = prompt_sizes(graph, pretrained.config, encoder.config.width)
+    model = Recommender(settings.prompt, sizes, settings.heads)
     frozen = {
         "language_model": pretrained.params,
         "item_prior": np.log(2 * item_counts(experiment)).astype(np.float32),
@@ -312,7 +300,9 @@ class Scorer:
         )
         self._rank = jax.jit(
             lambda params, frozen, table, batch, items: (
-                scores(made, params, frozen, batch, items, task, table=table).total
+                ranking_scores(
+                    scores(made, params, frozen, batch, items, task, table=table), made.model.heads.like_power
+                )
             )
         )
 
