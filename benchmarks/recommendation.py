@@ -37,9 +37,11 @@ from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.files import peak_memory_mb
 from ecr_jax.knowledge.graph import SELF_LOOP, KnowledgeGraph
+from ecr_jax.models.heads import facts_of
+from ecr_jax.models.layers import candidate_positions
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.convert import LanguageConfig
-from ecr_jax.models.recommender import Recommender, facts_of, positions
+from ecr_jax.models.recommender import Recommender
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.runs.machine import relaunch_keeping_freed_memory
 from ecr_jax.stages import recommender
@@ -142,9 +144,8 @@ def random_parts(case: Case, graph: KnowledgeGraph) -> Parts:
     rng = np.random.default_rng(0)
     shape = dataclasses.replace(case.language_model, layers=settings.layers or case.language_model.layers)
     module, params = made_up(shape, jnp.float32)
-    model = Recommender(
-        recommender.prompt_config(case.config, graph, shape, case.token_width), recommender.head_config(case.config)
-    )
+    sizes = recommender.prompt_sizes(graph, shape, case.token_width)
+    model = Recommender(settings.prompt, sizes, settings.heads)
     every = case.config.recommendation.candidates == "entities"
     frozen = {
         "language_model": params,
@@ -265,7 +266,7 @@ def loss_of(case: Case, made: Parts, encoder: Any):
             read = encoder.apply({"params": frozen["encoder"]}, batch["text_tokens"], batch["text_mask"])
             batch = batch | {"text_states": read.hidden}
         scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key).logits
-        targets, known = positions(batch["targets"], candidates)
+        targets, known = candidate_positions(batch["targets"], candidates)
         where = batch["target_mask"] & known
         values = losses.feedback_cross_entropy(
             logits=scores, targets=targets, weights=batch["target_weight"], where=where
