@@ -1,13 +1,14 @@
-"""A trained run as a conversation agent: link, feel, recommend, reply with u^r and u^e.
+"""A trained run as a conversation agent: it perceives a dialogue, recommends, and replies with u^r and u^e.
 
-`Agent` is loaded once; `reply` maps a dialogue so far to a `Reply`, which holds everything that explains it.
+`Agent` is loaded once. `Agent.replies` takes dialogues through a few steps, each of which adds one part to the
+`Exchange` of every dialogue: context, recommendation response, ranking, items, titles, knowledge, emotional response.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,36 +18,39 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
-from ecr_jax.config import read_recorded
+from ecr_jax.config import read_run, registry
 from ecr_jax.data.prepare import link_turn
 from ecr_jax.data.schema import MOVIE, Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
-from ecr_jax.features.examples import Context, Utterance
-from ecr_jax.features.text_states import States
-from ecr_jax.inference.decoding import generate, pad_left
+from ecr_jax.features.batch_spec import Example
+from ecr_jax.features.dialogues import Context, Utterance
+from ecr_jax.features.text_states import TextStates
+from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
+from ecr_jax.inference.responses import EmotionalResponder, RecommendationResponder, response_utterance
+from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
-from ecr_jax.knowledge.reviews import prompt
-from ecr_jax.models.lm import lora
-from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages import STAGES, conversation, emotion, recommender, response
-from ecr_jax.training.checkpoint import read_params
+from ecr_jax.knowledge.reviews import Knowledge, prompt
+from ecr_jax.models.lm.language_model import Params
+from ecr_jax.runs.context import ExperimentContext, open_experiment
+from ecr_jax.stages import conversation, emotion, recommender, response
 
-_BEST = 10
+Dialogues = Sequence[Sequence[Utterance]]
+"""Dialogues so far, as `Agent.perceive` returns them."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer and what it rests on.
+    """A reply and what explains it.
 
     Attributes:
       recommendation: u^r, the recommendation response with titles filled in.
-      emotional: u^e, the emotional response; empty where no film is recommended.
+      emotional: u^e, the emotional response; empty if no film is recommended.
       items: recommended entity ids, best first.
-      ranked: (entity id, probability) of the best items not heard of before, the recommended first.
+      ranked: (entity id, probability) of the best items that were not mentioned before, the recommended ones first.
       emotions: (emotion, probability) of the seeker's last turn.
       entities: linked entity ids of the context, latest last.
-      related: (entity id, weight) of the global entities, strongest first.
-      facts: the triples and names that u^e was given.
+      related: (entity id, weight) of the strongest global entities, strongest first.
+      facts: the triples and names in the prompt of u^e.
     """
 
     recommendation: str
@@ -60,12 +64,39 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """What is said: u^r, then u^e."""
+        """The whole reply: u^r, then u^e."""
         return f"{self.recommendation} {self.emotional}".strip()
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A dialogue on its way to a reply. Each step of `Agent.replies` adds the part that it is named after.
+
+    Attributes:
+      context: what is known before the reply.
+      arrays: the context as arrays (`ContextFeaturizer.arrays`).
+      response: u^r with open `<movie>` slots.
+      probabilities: float32 [I], of each item to be recommended, in the order of the graph's items.
+      ranked: the best items that were not mentioned before, best first.
+      items: those of them that the reply recommends.
+      recommendation: u^r with titles filled in.
+      knowledge: the facts in the prompt of u^e; None if no film is recommended.
+      emotional: u^e.
+    """
+
+    context: Context
+    arrays: Example
+    response: str = ""
+    probabilities: np.ndarray | None = None
+    ranked: tuple[int, ...] = ()
+    items: tuple[int, ...] = ()
+    recommendation: str = ""
+    knowledge: Knowledge | None = None
+    emotional: str = ""
+
+
 class Agent:
-    """A trained run, its parts loaded when first needed."""
+    """A trained run; each model is loaded when it is first needed."""
 
     def __init__(self, experiment: ExperimentContext):
         self.config, self.experiment = experiment.config, experiment
@@ -77,175 +108,216 @@ class Agent:
         Raises:
           ValueError: a stage is missing there.
         """
-        for stage in STAGES:
-            if not (run / stage / "params.safetensors").is_file():
-                raise ValueError(f"{run} has no trained stage {stage!r}; run `ecr train {stage}` with its config first")
-        return cls(ExperimentContext(read_recorded(run, STAGES)))
+        for stage in registry.stages():
+            if not (run / stage.folder / "params.safetensors").is_file():
+                raise ValueError(
+                    f"{run} has no trained stage {stage.name!r}; run `ecr train {stage.name}` with its config first"
+                )
+        return cls(open_experiment(read_run(run, registry.stages())))
 
-    def params(self, stage: str) -> dict:
-        """What a stage learned."""
-        return jax.tree.map(jnp.asarray, read_params(self.config.stage_folder(stage) / "params.safetensors"))
-
-    @cached_property
-    def _linker(self) -> EntityLinker:
-        return EntityLinker(self.experiment.prepared.graph)
+    def params(self, stage: str) -> Params:
+        """The parameters that a stage trained, on the device."""
+        return jax.tree.map(jnp.asarray, self.experiment.params(stage))
 
     @cached_property
-    def _classifier(self):
-        model, params = emotion.classifier(self.experiment), self.params("emotion")
-        return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
+    def tokenizer(self) -> DialogueTokenizer:
+        """The tokenizer of the recommender's and the conversation's language model."""
+        model, _ = self.ranker
+        return model.tokenizer
 
     @cached_property
     def ranker(self) -> tuple[recommender.Parts, recommender.Rank]:
-        """The recommender, and what scores the items with its trained parameters."""
-        made = recommender.parts(self.experiment)
-        return made, recommender.Scorer(made, made.items, "recommendation").of(self.params("recommendation"))
+        """The recommender, and the function that scores the items with its trained parameters."""
+        model = recommender.parts(self.experiment)
+        return model, recommender.Scorer(model, model.items, "recommendation").of(self.params("recommendation"))
 
     @cached_property
-    def _responder(self) -> conversation.Responder:
-        return conversation.Responder(self.experiment)
+    def recommendation_responder(self) -> RecommendationResponder:
+        """The generator of u^r."""
+        return conversation.responder(self.experiment)
 
     @cached_property
-    def _response(self):
-        settings = self.config.response
-        model, words = self.experiment.language_model(
-            settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize
-        )
-        variables = lora.for_inference(model.params, self.params("response")["adapter"], settings.adapter)
-        return model.module, words, variables
+    def emotional_responder(self) -> EmotionalResponder:
+        """The generator of u^e."""
+        return response.responder(self.experiment)
 
-    def hear(self, turns: Sequence[Turn]) -> list[Utterance]:
-        """Links new turns and feels the seeker's."""
-        graph = self.experiment.prepared.graph
-        known: list[int] = []
-        said = []
+    @cached_property
+    def _linker(self) -> EntityLinker:
+        return EntityLinker(self.experiment.corpus.graph)
+
+    @cached_property
+    def _emotion_probabilities(self) -> Callable[[np.ndarray], jax.Array]:
+        model, params = emotion.classifier(self.experiment), self.params("emotion")
+        return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
+
+    def perceive(self, turns: Sequence[Turn]) -> list[Utterance]:
+        """Links the entities of a dialogue's turns and labels the seeker's turns with emotions."""
+        graph = self.experiment.corpus.graph
+        mentioned: list[int] = []
+        utterances = []
         for turn in turns:
-            linked = link_turn(turn, graph, self._linker, known, targets=False)
-            turn = Turn(turn.role, turn.text, linked)
-            entities = tuple(graph.ids[m.entity] for m in linked if m.entity is not None)
-            known += entities
-            felt = ()
-            if turn.role == Role.SEEKER:
-                text = emotion.unit(turn.text)
-                pooled = self._encode([text]).mean([text])
-                felt = tuple(select(np.asarray(self._classifier(pooled))[0], self.config.emotion.beta))
-            said.append(Utterance(turn.role, turn.text, turn.masked(), entities, (), felt))
-        return said
+            mentions = link_turn(turn, graph, self._linker, mentioned, targets=False)
+            linked = Turn(turn.role, turn.text, mentions)
+            entities = tuple(graph.ids[m.entity] for m in mentions if m.entity is not None)
+            mentioned += entities
+            emotions = self._emotions(turn.text) if turn.role == Role.SEEKER else ()
+            utterances.append(Utterance(turn.role, turn.text, linked.masked(), entities, (), emotions))
+        return utterances
 
-    def _encode(self, units: list[str]):
-        return self.experiment.encode(units, self.config.encoder.turn_tokens, "encode", keep=False)
+    def _emotions(self, text: str) -> tuple[tuple[int, float], ...]:
+        text = with_role(Role.SEEKER, text)
+        probabilities = self._emotion_probabilities(self._encode([text]).mean([text]))
+        return tuple(select(np.asarray(probabilities)[0], self.config.emotion.beta))
 
-    def contexts(
-        self, said: Sequence[Sequence[Utterance]], states: States | None = None, replies: Sequence[str] | None = None
-    ) -> list[tuple[Context, dict]]:
-        """The context of each dialogue so far, and its arrays.
+    def _encode(self, texts: list[str]) -> TextStates:
+        return self.experiment.encode_turns(texts, label="encode", cached=False)
+
+    def begin(self, dialogues: Dialogues, states: TextStates) -> list[Exchange]:
+        """An exchange of each dialogue so far, with its context and arrays.
 
         Args:
-          said: the dialogues.
-          states: of their turns where they are known already.
-          replies: what is read after each.
+          dialogues: the dialogues.
+          states: text encoder states of their turns.
         """
-        words, answers = self._responder.words, [conversation.spoken_reply(reply) for reply in replies or ()]
-        states = states or self._encode([turn.unit for turns in said for turn in turns])
-        if answers:
-            states = dataclasses.replace(states, more=self._encode([turn.unit for turn in answers]))
-        featurizer = self.experiment.featurizer(words, states)
-        made = []
-        for number, turns in enumerate(said):
-            context = Context.of(turns, self.config.recommender.max_entities)
-            context = context.followed_by(answers[number]) if answers else context
-            tokens = words.turns([(turn.role, turn.text) for turn in context.turns])
-            made.append((context, featurizer.context(context, tokens)))
-        return made
+        featurizer = self.experiment.featurizer(self.tokenizer, states)
+        contexts = [featurizer.context(turns) for turns in dialogues]
+        return [Exchange(context, featurizer.arrays(context)) for context in contexts]
 
-    def rank(self, arrays: list[dict]) -> np.ndarray:
-        """How the items share what speaks for them in each context: float32 [B, I], rows sum to 1."""
+    def replies(
+        self, dialogues: Dialogues, items: int = 0, states: TextStates | None = None, top: int = 10
+    ) -> list[Reply]:
+        """Replies to dialogues in which the seeker spoke last.
+
+        Args:
+          dialogues: the perceived dialogues so far.
+          items: fewest films that a reply recommends; with 0 it recommends as many as its text has slots for. Films
+            that were mentioned before are not recommended.
+          states: text encoder states of the turns, if they are known already.
+          top: number of items and of global entities that explain a reply.
+        """
+        graph = self.experiment.corpus.graph
+        states = states or self._encode([turn.text_with_role for turns in dialogues for turn in turns])
+        exchanges = self.begin(dialogues, states)
+        exchanges = self.write_recommendation_responses(exchanges)
+        exchanges = self.rank(exchanges, states)
+        exchanges = [choose_items(exchange, graph.items, items, top) for exchange in exchanges]
+        exchanges = [fill_titles(exchange, graph) for exchange in exchanges]
+        exchanges = [self.add_knowledge(exchange) for exchange in exchanges]
+        exchanges = self.write_emotional_responses(exchanges)
+        return [reply_of(exchange, graph.items, top) for exchange in exchanges]
+
+    def write_recommendation_responses(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Step: u^r with open `<movie>` slots."""
+        responses = self.recommendation_responder.generate([exchange.arrays for exchange in exchanges])
+        return [dataclasses.replace(e, response=text) for e, text in zip(exchanges, responses, strict=True)]
+
+    def rank(self, exchanges: Sequence[Exchange], states: TextStates) -> list[Exchange]:
+        """Step: the items' probabilities; with `recommendation.use_resp` the recommender also reads u^r."""
+        arrays = [exchange.arrays for exchange in exchanges]
+        if self.config.recommendation.use_resp:
+            responses = [response_utterance(exchange.response) for exchange in exchanges]
+            response_states = self._encode([turn.text_with_role for turn in responses])
+            states = dataclasses.replace(states, fallback=response_states)
+            featurizer = self.experiment.featurizer(self.tokenizer, states)
+            arrays = [
+                featurizer.arrays(dataclasses.replace(exchange.context, reply=turn))
+                for exchange, turn in zip(exchanges, responses, strict=True)
+            ]
+        rows = self.item_probabilities(arrays)
+        return [dataclasses.replace(e, probabilities=row) for e, row in zip(exchanges, rows, strict=True)]
+
+    def item_probabilities(self, contexts: Sequence[Example]) -> np.ndarray:
+        """The probability of each item to be recommended in each context: float32 [B, I], rows sum to 1."""
         _, rank = self.ranker
-        ((_, scores),) = rank([recommender.context_batch(self.experiment, arrays)])
+        ((_, scores),) = rank([recommender.context_batch(self.experiment, contexts)])
         return softmax(scores, axis=1)
 
-    def recommendation_responses(self, arrays: list[dict]) -> list[str]:
-        """u^r of each context, `<movie>` slots open."""
-        return self._responder(arrays)
+    def add_knowledge(self, exchange: Exchange) -> Exchange:
+        """Step: the facts about the first recommended film that u^e may use."""
+        if not exchange.items:
+            return exchange
+        graph, settings = self.experiment.corpus.graph, self.config.response
+        known = self.experiment.corpus.reviews.knowledge(graph.uris[exchange.items[0]], graph)
+        knowledge = Knowledge(known.entities[: settings.entities], known.triples[: settings.triples])
+        return dataclasses.replace(exchange, knowledge=knowledge)
 
-    def emotional_responses(self, prompts: list[str]) -> list[str]:
-        """u^e of each generator prompt."""
-        module, words, variables = self._response
-        settings = self.config.response
-        rows = [response.prompt_ids(words, text, settings.max_prompt) for text in prompts]
-        tokens, mask = pad_left(rows, settings.max_prompt)
-        decoding = conversation.decoding(settings.max_review)
-        out = generate(module, variables, tokens, mask, decoding=decoding, end=words.end)
-        return [whole_sentences(words.decode(row)) for row in out.tokens]
-
-    def replies(self, said: Sequence[Sequence[Utterance]], items: int = 0, states: States | None = None) -> list[Reply]:
-        """Answers dialogues that the seeker spoke last in.
-
-        Args:
-          said: the dialogues so far, heard.
-          items: least films a reply recommends; with 0 it recommends what its words have slots for. A film the seeker
-            has already heard of in the dialogue is passed over.
-          states: of their turns, where they are known already.
-        """
-        graph, store = self.experiment.prepared.graph, self.experiment.prepared.reviews
-        made, _ = self.ranker
-        states = states or self._encode([turn.unit for turns in said for turn in turns])
-        contexts = self.contexts(said, states)
-        templates = self.recommendation_responses([array for _, array in contexts])
-        answered = self.contexts(said, states, templates) if self.config.recommendation.use_resp else contexts
-        shares = self.rank([array for _, array in answered])
-        firsts, prompts, chosen = [], [], []
-        for (context, _), share, template in zip(contexts, shares, templates, strict=True):
-            heard = [entity for turn in context.turns for entity in turn.entities]
-            new = np.flatnonzero(~np.isin(made.items, heard))
-            wanted = max(_BEST, items, template.count(MOVIE))
-            best = made.items[new[np.argsort(-share[new], kind="stable")[:wanted]]].tolist()
-            picked = best[: max(template.count(MOVIE), items)]
-            template = MOVIE.join(template.split(MOVIE)[: len(picked) + 1])  # cut where the films run out
-            firsts.append(fill(template, [graph.title(item) for item in picked]))
-            chosen.append((picked, best))
-            if picked:
-                known = store.knowledge(graph.uris[picked[0]], graph)
-                settings = self.config.response
-                told = (known.entities[: settings.entities], known.triples[: settings.triples])
-                prompts.append((prompt(graph.title(picked[0]), *told, firsts[-1]), told))
-            else:
-                prompts.append(None)
-        texts = iter(self.emotional_responses([p[0] for p in prompts if p is not None]) if any(prompts) else ())
-        replies = []
-        for (context, array), share, first, (picked, best), asked in zip(
-            contexts, shares, firsts, chosen, prompts, strict=True
-        ):
-            column = {int(item): i for i, item in enumerate(made.items)}
-            related: dict[int, float] = {}
-            for row, weights in zip(array["neighbours"], array["neighbour_weights"], strict=True):
-                for entity, weight in zip(row.tolist(), weights.tolist(), strict=True):
-                    if weight > 0:
-                        related[entity] = related.get(entity, 0.0) + weight
-            last = next((turn for turn in reversed(context.turns) if turn.role == Role.SEEKER), None)
-            facts = () if asked is None else (*(f"{r}: {n}" for r, n in asked[1][1]), *asked[1][0])
-            replies.append(
-                Reply(
-                    first,
-                    "" if asked is None else next(texts),
-                    tuple(picked),
-                    tuple((item, float(share[column[item]])) for item in best),
-                    () if last is None else tuple((EMOTIONS[label], p) for label, p in last.emotions),
-                    context.entities,
-                    tuple(sorted(related.items(), key=lambda pair: (-pair[1], pair[0]))[:10]),
-                    facts,
-                )
+    def write_emotional_responses(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Step: u^e where a film is recommended."""
+        graph = self.experiment.corpus.graph
+        prompts = [
+            prompt(
+                graph.title(exchange.items[0]),
+                exchange.knowledge.entities,
+                exchange.knowledge.triples,
+                exchange.recommendation,
             )
-        return replies
+            for exchange in exchanges
+            if exchange.knowledge is not None
+        ]
+        responses = iter(self.emotional_responder(prompts) if prompts else ())
+        return [
+            exchange if exchange.knowledge is None else dataclasses.replace(exchange, emotional=next(responses))
+            for exchange in exchanges
+        ]
+
+
+def choose_items(exchange: Exchange, candidates: np.ndarray, least: int, top: int) -> Exchange:
+    """Step: the best items that were not mentioned before, and those of them that the reply recommends.
+
+    Args:
+      exchange: with `response` and `probabilities`.
+      candidates: int [I], the item of each probability.
+      least: fewest items to recommend; more if the response has more slots.
+      top: fewest items to rank.
+    """
+    wanted = max(least, exchange.response.count(MOVIE))
+    mentioned = [entity for turn in exchange.context.turns for entity in turn.entities]
+    new = np.flatnonzero(~np.isin(candidates, mentioned))
+    order = new[np.argsort(-exchange.probabilities[new], kind="stable")]
+    ranked = tuple(candidates[order[: max(top, wanted)]].tolist())
+    return dataclasses.replace(exchange, ranked=ranked, items=ranked[:wanted])
+
+
+def fill_titles(exchange: Exchange, graph: KnowledgeGraph) -> Exchange:
+    """Step: titles in the slots of the response, which is cut off at the first slot that has no item."""
+    pieces = exchange.response.split(MOVIE)[: len(exchange.items) + 1]
+    recommendation = fill(MOVIE.join(pieces), [graph.title(item) for item in exchange.items])
+    return dataclasses.replace(exchange, recommendation=recommendation)
+
+
+def reply_of(exchange: Exchange, candidates: np.ndarray, top: int) -> Reply:
+    """The reply of a finished exchange, with what explains it.
+
+    Args:
+      exchange: after all steps.
+      candidates: int [I], the item of each probability.
+      top: most global entities to list.
+    """
+    probabilities = dict(zip(candidates.tolist(), exchange.probabilities.tolist(), strict=True))
+    related: dict[int, float] = {}
+    neighbours, weights = exchange.arrays["neighbours"], exchange.arrays["neighbour_weights"]
+    for entity, weight in zip(neighbours.ravel().tolist(), weights.ravel().tolist(), strict=True):
+        if weight > 0:
+            related[entity] = related.get(entity, 0.0) + weight
+    last = next((turn for turn in reversed(exchange.context.turns) if turn.role == Role.SEEKER), None)
+    knowledge = exchange.knowledge or Knowledge((), ())
+    return Reply(
+        recommendation=exchange.recommendation,
+        emotional=exchange.emotional,
+        items=exchange.items,
+        ranked=tuple((item, probabilities[item]) for item in exchange.ranked),
+        emotions=() if last is None else tuple((EMOTIONS[label], p) for label, p in last.emotions),
+        entities=exchange.context.entities,
+        related=tuple(sorted(related.items(), key=lambda pair: (-pair[1], pair[0]))[:top]),
+        facts=(*(f"{relation}: {name}" for relation, name in knowledge.triples), *knowledge.entities),
+    )
 
 
 def fill(template: str, titles: Sequence[str]) -> str:
-    """Puts titles into `<movie>` slots in order.
-
-    Titles that are left over are named in a sentence of their own.
+    """Puts titles into the `<movie>` slots of a text, in order; titles without a slot get a sentence of their own.
 
     Raises:
-      ValueError: fewer titles than slots.
+      ValueError: there are fewer titles than slots.
     """
     if template.count(MOVIE) > len(titles):
         raise ValueError(f"{template.count(MOVIE)} slots in {template!r}, but {len(titles)} titles")
@@ -257,10 +329,3 @@ def fill(template: str, titles: Sequence[str]) -> str:
     if more:
         text = f"{text} You could also watch {', '.join(more[:-1])}{' or ' if more[1:] else ''}{more[-1]}."
     return re.sub(r" ([.,!?])", r"\1", " ".join(text.split()))
-
-
-def whole_sentences(text: str) -> str:
-    """The text up to its last full sentence; all of it where it has none."""
-    text = " ".join(text.split())
-    end = max(text.rfind(mark) for mark in ".!?")
-    return text[: end + 1] if end > 0 else text

@@ -1,4 +1,4 @@
-"""`ecr chat`: a conversation in the terminal."""
+"""`ecr chat`: a conversation with a trained run in the terminal."""
 
 from __future__ import annotations
 
@@ -10,24 +10,38 @@ from rich.text import Text
 
 from ecr_jax.data.schema import Role, Turn
 from ecr_jax.inference.agent import Agent, Reply
+from ecr_jax.knowledge.graph import KnowledgeGraph
 
-_HELP = "Say what you like to watch. /items N: at least so many films; /explain: why; /new: begin anew; /quit."
+_HELP = (
+    "Write what you like to watch. Commands: /items N: recommend at least N films in each reply; /explain: switch "
+    "explanations on or off; /new: start a new conversation; /quit: leave."
+)
 
 
 def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
-    """Talks until the seeker leaves (`/quit`, Ctrl-D or Ctrl-C)."""
+    """Talks with the user until they leave (`/quit`, Ctrl-D or Ctrl-C).
+
+    Args:
+      run: the run's folder.
+      explain: show what explains each reply.
+      items: fewest films that a reply recommends; with 0 it recommends films when its own words do.
+      console: the terminal.
+
+    Raises:
+      ValueError: a stage of the run is not trained.
+    """
     with console.status("loading the run"):
         agent = Agent.open(run)
-        agent.replies([agent.hear([Turn(Role.SEEKER, "Hello")])])  # compiles what each reply needs
+        agent.replies([agent.perceive([Turn(Role.SEEKER, "Hello")])])  # compiles the programs that each reply needs
     console.print(_HELP, style="dim")
     turns: list[Turn] = []
     while True:
         try:
-            said = " ".join(console.input("[bold]you: [/]").split())
+            line = " ".join(console.input("[bold]you: [/]").split())
         except (EOFError, KeyboardInterrupt):
             console.print()
             return
-        match said.split():
+        match line.split():
             case []:
                 continue
             case ["/quit"]:
@@ -45,28 +59,27 @@ def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
             case [command, *_] if command.startswith("/"):
                 console.print(_HELP, style="dim")
                 continue
-        turns.append(Turn(Role.SEEKER, said))
-        (reply,) = agent.replies([agent.hear(turns)], items)
+        turns.append(Turn(Role.SEEKER, line))
+        (reply,) = agent.replies([agent.perceive(turns)], items)
         console.print("ecr: ", style="bold green", end="")
         console.print(reply.recommendation, highlight=False, markup=False)
         if reply.emotional:
             console.print(f"     {reply.emotional}", highlight=False, markup=False)
         if explain:
-            show(agent, reply, console)
+            console.print(explanation(reply, agent.experiment.corpus.graph))
         turns.append(Turn(Role.RECOMMENDER, reply.text))
 
 
-def show(agent: Agent, reply: Reply, console: Console) -> None:
-    """Prints what a reply rests on."""
-    graph = agent.experiment.prepared.graph
+def explanation(reply: Reply, graph: KnowledgeGraph) -> Table:
+    """A table of what explains a reply: emotions, entities, facts and the best items with their probabilities."""
     table = Table(show_header=False, box=None, style="dim")
     rows = {
-        "emotions": [f"{name} {p:.2f}" for name, p in reply.emotions],
-        "linked": [graph.title(entity) for entity in reply.entities],
-        "related": [f"{graph.title(entity)} {weight:.2f}" for entity, weight in reply.related],
-        "told": reply.facts,
-        "best items": [f"{graph.title(item)} {p:.3f}" for item, p in reply.ranked],
+        "emotions": [f"{name} {probability:.2f}" for name, probability in reply.emotions],
+        "linked entities": [graph.title(entity) for entity in reply.entities],
+        "related entities": [f"{graph.title(entity)} {weight:.2f}" for entity, weight in reply.related],
+        "facts given to the generator": reply.facts,
+        "top items": [f"{graph.title(item)} {probability:.3f}" for item, probability in reply.ranked],
     }
     for name, values in rows.items():
-        table.add_row(name, Text(", ".join(values) or "nothing"))
-    console.print(table)
+        table.add_row(name, Text(", ".join(values) or "none"))
+    return table

@@ -1,8 +1,8 @@
 """Stage `conversation`: the recommendation response u^r, a reply with `<movie>` slots (ECR Eq. 1).
 
 Data: recommender turns with their contexts. Trains the prompt encoder with its conversation prefix, initialised from
-`fusion`, the `<movie>` row of the vocabulary and, with `adapted`, a LoRA adapter of the language model. Loss: next-token
-cross-entropy over the masked reply. Selects by the lowest validation loss.
+`fusion`, the `<movie>` row of the vocabulary and, with `adapted`, a LoRA adapter of the language model. Loss:
+next-token cross-entropy over the masked reply. Selects by the lowest validation loss.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
 from ecr_jax.features.batch_spec import Batch, Example
 from ecr_jax.features.batches import Batches, bucket_shapes
+from ecr_jax.features.dialogues import Dialogue
+from ecr_jax.features.instances import (
+    ContextExamples,
+    Instance,
+    ReplyExamples,
+    conversation_instances,
+    evenly_spaced,
+)
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.inference.decoding import Decoding
 from ecr_jax.inference.responses import Generator, RecommendationModel, RecommendationResponder
@@ -28,7 +36,6 @@ from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_sizes, transfer
 from ecr_jax.training import sharding
-from ecr_jax.training.checkpoint import read_params
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
 
@@ -87,21 +94,26 @@ def examples(
 ) -> ReplyExamples:
     """The examples of a split, at most `limit` of them, evenly spread."""
     dialogues = experiment.dialogues(split)
-    rows = conversation_rows(dialogues)
+    instances = conversation_instances(dialogues)
     if limit is not None:
-        rows = spread(rows, limit)
-    config = experiment.config.conversation
+        instances = evenly_spaced(instances, limit)
     return ReplyExamples(
-        dialogues, rows, experiment.featurizer(tokenizer), split == Split.TRAIN, max_reply=config.max_reply
+        dialogues,
+        instances,
+        experiment.featurizer(tokenizer),
+        tokenizer,
+        max_reply=experiment.config.conversation.max_reply,
+        exclude_own=split == Split.TRAIN,
     )
 
 
 def responder(experiment: ExperimentContext) -> RecommendationResponder:
     """The generator of recommendation responses; it keeps those of corpus turns in the stage's folder."""
 
-    def contexts(dialogues: Sequence[Dialogue], rows: Sequence[Row]) -> Sequence[Example]:
-        tokenizer = load().generator.tokenizer
-        return Examples(dialogues, rows, experiment.featurizer(tokenizer), leave_out=False)
+    def contexts(
+        tokenizer: DialogueTokenizer, dialogues: Sequence[Dialogue], instances: Sequence[Instance]
+    ) -> Sequence[Example]:
+        return ContextExamples(dialogues, instances, experiment.featurizer(tokenizer))
 
     return RecommendationResponder(lambda: load_model(experiment), contexts, experiment.folder("conversation"))
 
@@ -112,15 +124,12 @@ def load_model(experiment: ExperimentContext) -> RecommendationModel:
     Raises:
       ValueError: the stage is not trained.
     """
-    path, settings = experiment.folder("conversation") / "params.safetensors", experiment.config.conversation
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; run `ecr train conversation` with this config first")
+    settings = experiment.config.conversation
+    params = jax.tree.map(jnp.asarray, experiment.params("conversation"))
     model, tokenizer = experiment.language_model(experiment.config.language_model, settings.layers)
-    encoder, params = prompt_encoder(experiment, model), jax.tree.map(jnp.asarray, read_params(path))
+    encoder = prompt_encoder(experiment, model)
     frozen = graph_arrays(experiment)
-    variables = language_model_variables(
-        params, {"language_model": model.params}, settings.adapter, for_inference=True
-    )
+    variables = language_model_variables(params, {"language_model": model.params}, settings.adapter, for_inference=True)
     decoding = Decoding(
         max_new=settings.max_reply,
         min_new=min(settings.min_reply, settings.max_reply),
@@ -161,7 +170,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     init = jax.jit(encoder.init, static_argnums=3)
     initial = init(key, frozen["graph"], training_batches[0], "conversation", frozen.get("entity_text"))["params"]
     params = {
-        "encoder": transfer(initial, experiment.fused["encoder"]),
+        "encoder": transfer(initial, experiment.params("fusion")["encoder"]),
         "movie": {"rows": model.params["embed"]["embedding"][tokenizer.movie :]},
     }
     if config.adapted:
@@ -177,6 +186,6 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         mode="min",
         config=config.train,
         rules=(*language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
-        describe=lambda indices: [training.name(index) for index in indices],
+        describe=training.names,
         record=experiment.record(spec),
     )

@@ -1,6 +1,6 @@
-"""Stage `response`: a continuation with feeling and true facts (ECR Eqs. 8-9).
+"""Stage `response`: the emotional response u^e, a continuation with feeling that is bound to facts (ECR Eqs. 8-9).
 
-Reads top-rated reviews of films with their entities and triples. Trains a LoRA adapter of a language model to write the
+Data: top-rated reviews of films with their entities and triples. Trains a LoRA adapter of a language model to write the
 review after the prompt [movie, entities, triples, first sentence]; everything else is frozen. Loss: next-token
 cross-entropy over the review only. Selects by the lowest validation loss.
 """
@@ -8,116 +8,120 @@ cross-entropy over the review only. Selects by the lowest validation loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecr_jax import losses
+from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import MOVIE, Role, Split
-from ecr_jax.features.batches import Batches, Field, bucket_shapes
+from ecr_jax.features.batch_spec import Example
+from ecr_jax.features.batches import Batches, InMemoryExamples, bucket_shapes
+from ecr_jax.features.instances import REVIEW
 from ecr_jax.features.tokenizer import DialogueTokenizer
+from ecr_jax.inference.decoding import Decoding
+from ecr_jax.inference.responses import EmotionalResponder, Generator, prompt_tokens
 from ecr_jax.knowledge.reviews import Review, prompt
 from ecr_jax.models.lm import lora
-from ecr_jax.models.lm.language_model import head
 from ecr_jax.models.lm.sharding_rules import language_model_rules
+from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training import sharding
+from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
 
-FIELDS = {"tokens": Field(0, ("T",), "token_mask"), "loss_mask": Field(False, ("T",))}
 
-
-def prompt_ids(words: DialogueTokenizer, review_prompt: str, limit: int) -> list[int]:
-    """Token ids of a generator prompt; of one that is too long the beginning is kept, and its last line's end."""
-    ids = words.encode([review_prompt])[0]
-    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
+def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueTokenizer]:
+    """The stage's language model and its tokenizer."""
+    settings = experiment.config.response
+    return experiment.language_model(settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize)
 
 
 def first_sentences(experiment: ExperimentContext) -> list[str]:
-    """What recommenders of the train split say with one `<movie>` in it: the templates of the first sentence (H12)."""
-    said = {
+    """Recommender utterances of the train split with one `<movie>`: templates of the prompt's first sentence (H12).
+
+    Their length is bounded by `response.min_sentence_words` and `max_sentence_words`. Distinct and sorted.
+    """
+    settings = experiment.config.response
+    utterances = {
         turn.masked()
-        for conversation in experiment.prepared.split(Split.TRAIN)
+        for conversation in experiment.corpus.split(Split.TRAIN)
         for turn in conversation.turns
         if turn.role == Role.RECOMMENDER
     }
-    return sorted(text for text in said if text.count(MOVIE) == 1 and 4 <= len(text.split()) <= 24)
+    return sorted(
+        text
+        for text in utterances
+        if text.count(MOVIE) == 1 and settings.min_sentence_words <= len(text.split()) <= settings.max_sentence_words
+    )
 
 
 def examples(
-    experiment: ExperimentContext, words: DialogueTokenizer, reviews: Sequence[Review]
-) -> list[dict[str, np.ndarray]]:
-    """One example a review: `tokens` of prompt and review, `loss_mask` over the review."""
+    experiment: ExperimentContext, tokenizer: DialogueTokenizer, reviews: Sequence[Review]
+) -> InMemoryExamples:
+    """One example of `features.instances.REVIEW` for each review."""
     config, templates = experiment.config.response, first_sentences(experiment)
-    made = []
+    arrays: list[Example] = []
     for index, review in enumerate(reviews):
         rng = np.random.default_rng((experiment.config.seed, index))
-        first = templates[rng.integers(len(templates))].replace("<movie>", review.title) if templates else review.title
+        first = templates[rng.integers(len(templates))].replace(MOVIE, review.title) if templates else review.title
         text = prompt(review.title, review.entities[: config.entities], review.triples[: config.triples], first)
-        before = prompt_ids(words, text, config.max_prompt)
-        after = [*words.encode([review.text])[0], words.end][: config.max_review]  # a cut review has no end
-        marks = np.zeros(len(before) + len(after), bool)
-        marks[len(before) :] = True
-        made.append({"tokens": np.asarray(before + after, np.int32), "loss_mask": marks})
-    return made
+        prompt_ids = prompt_tokens(tokenizer, text, config.max_prompt)
+        # A review that is cut has no end token: the model does not learn to stop in the middle.
+        review_ids = [*tokenizer.encode([review.text])[0], tokenizer.end][: config.max_review]
+        loss_mask = np.arange(len(prompt_ids) + len(review_ids)) >= len(prompt_ids)
+        arrays.append({"tokens": np.asarray(prompt_ids + review_ids, np.int32), "loss_mask": loss_mask})
+    return InMemoryExamples(REVIEW, arrays)
 
 
-def language_model_loss(module: Any, variables: dict, batch: dict, key: jax.Array | None, **prefix: Any) -> tuple:
-    """(total, count, metrics) of next-token cross-entropy over the marked tokens; `key` turns dropout on."""
-    rngs = None if key is None else {"dropout": key}
-    out = module.apply(variables, batch["tokens"], batch["token_mask"], rngs=rngs, **prefix)
-    marked = batch["loss_mask"] & batch["token_mask"]
-    scored = head(variables["params"])
-    total, hits = losses.next_token_cross_entropy(hidden=out.hidden, head=scored, tokens=batch["tokens"], where=marked)
-    return total, jnp.sum(marked[:, 1:]), {"accuracy": hits}
+def responder(experiment: ExperimentContext) -> EmotionalResponder:
+    """The generator of emotional responses with the trained adapter.
+
+    Raises:
+      ValueError: the stage is not trained.
+    """
+    settings = experiment.config.response
+    adapter = jax.tree.map(jnp.asarray, experiment.params("response"))["adapter"]
+    model, tokenizer = language_model(experiment)
+    decoding = Decoding(
+        max_new=settings.max_review,
+        min_new=min(settings.min_reply, settings.max_review),
+        no_repeat_ngram=settings.no_repeat_ngram,
+    )
+    variables = lora.for_inference(model.params, adapter, settings.adapter)
+    return EmotionalResponder(Generator(model.module, variables, tokenizer, decoding, settings.max_prompt))
 
 
-def train(experiment: ExperimentContext) -> None:
-    """Tunes the generator."""
-    config, store = experiment.config.response, experiment.prepared.reviews
-    if not len(store):
+def train(experiment: ExperimentContext, spec: StageSpec) -> None:
+    """Fine-tunes the generator of emotional responses.
+
+    Raises:
+      ValueError: the prepared corpus has no reviews.
+    """
+    config, reviews = experiment.config.response, experiment.corpus.reviews
+    if not len(reviews):
         raise ValueError("the prepared corpus has no reviews; set corpus.reviews and prepare again")
-    model, words = experiment.language_model(config.language_model, None, dtype=config.dtype, quantize=config.quantize)
+    model, tokenizer = language_model(experiment)
     module = model.module.clone(adapter_dropout=config.adapter.dropout, remat=config.remat)
-    training = examples(experiment, words, store.of_split(Split.TRAIN))
-    validation = examples(experiment, words, store.of_split(Split.VALID)[: config.valid_examples])
-    limit = config.max_prompt + config.max_review
-    shapes = bucket_shapes([*training, *validation], FIELDS, {"T": (limit // 2, 3 * limit // 4, limit)})
-    size = config.train.batch_size
+    training = examples(experiment, tokenizer, reviews.of_split(Split.TRAIN))
+    validation = examples(experiment, tokenizer, reviews.of_split(Split.VALID)[: config.valid_examples])
+    limit, size = config.max_prompt + config.max_review, config.train.batch_size
+    shapes = bucket_shapes([training, validation], {"T": (limit // 2, 3 * limit // 4, limit)})
 
     def loss(params, frozen, batch, key):
         variables = lora.variables(frozen["language_model"], params["adapter"], config.adapter)
         return language_model_loss(module, variables, batch, key)
 
-    frozen = {"language_model": model.params}
     fit(
-        experiment.config.stage_folder("response"),
-        params={"adapter": lora.init(experiment.key("response"), model.params, config.adapter)},
-        frozen=frozen,
+        experiment.folder(spec),
+        params={"adapter": lora.init(experiment.key(spec), model.params, config.adapter)},
+        frozen={"language_model": model.params},
         loss=loss,
-        batches=Batches(training, FIELDS, shapes, size, seed=config.train.seed),
-        evaluate=mean_loss(loss, Batches(validation, FIELDS, shapes, size, epochs=1, shuffle=False)),
+        batches=Batches(training, shapes, size, seed=config.train.seed),
+        evaluate=mean_loss(loss, Batches.in_order(validation, shapes, size)),
         select="loss",
         mode="min",
         config=config.train,
         rules=(*language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
-        record=experiment.recorded("response"),
+        record=experiment.record(spec),
     )
-
-
-def mean_loss(loss, batches: Batches):
-    """An `evaluate` for `fit`: the loss and its metrics over whole validation batches, each token counted once."""
-    forward = jax.jit(loss)
-
-    def evaluate(params, frozen) -> dict[str, float]:
-        totals: dict[str, float] = {}
-        for batch in batches:
-            total, count, extra = forward(params, frozen, batch, None)
-            for name, value in {"loss": total, "count": count, **extra}.items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        count = totals.pop("count")
-        return {name: value / count for name, value in totals.items()}
-
-    return evaluate
