@@ -278,14 +278,8 @@ def _responses(agent: Agent, split: Split, console: Console) -> list[report.Row]
     chosen = spread(conversation_rows(spoken), config.evaluation.replies)
     if not chosen:
         return []
-    answers, references = [], []
-    for start in track(range(0, len(chosen), _CHUNK), description="reply", console=console):
-        part = chosen[start : start + _CHUNK]
-        padded = part + part[-1:] * (_CHUNK - len(part))  # one program for all chunks
-        heard = [spoken[row.dialogue].turns[: row.turn] for row in padded]
-        arrays = [array for _, array in agent.contexts(heard, experiment.turn_states)]
-        answers += agent.recommendation_responses(arrays)[: len(part)]
-        references += [spoken[row.dialogue].turns[row.turn].masked for row in part]
+    answers = list(agent.recommendation_responder.of_turns(split, spoken, chosen, console).values())
+    references = [spoken[row.dialogue].turns[row.turn].masked for row in chosen]
     draws = resample([spoken[row.dialogue].id for row in chosen], config.evaluation.resamples, config.seed)
     bleus = text.bleus(answers, references)
     bounds = [interval(samples) for samples in draws.means(bleus).T]

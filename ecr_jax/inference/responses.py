@@ -82,13 +82,9 @@ class EmotionalResponder:
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """The emotional response to each prompt (`knowledge.reviews.prompt`), in whole sentences."""
-        if not prompts:
-            return []
         tokenizer, max_prompt = self.generator.tokenizer, self.generator.max_prompt
-        return [
-            whole_sentences(text)
-            for text in self.generator([prompt_tokens(tokenizer, prompt, max_prompt) for prompt in prompts])
-        ]
+        texts = self.generator([prompt_tokens(tokenizer, prompt, max_prompt) for prompt in prompts])
+        return [whole_sentences(text) for text in texts]
 
 
 @dataclass(frozen=True)

@@ -141,12 +141,6 @@ def init_cache(
     return Cache(keys, values, jnp.zeros((batch, length), bool), jnp.zeros((), jnp.int32))
 
 
-def take_rows(cache: Cache, index: jax.Array) -> Cache:
-    """The rows `index` [N] of a cache, in that order; a row may be taken several times."""
-    keys, values = jax.tree.map(lambda part: jnp.take(part, index, axis=-4), (cache.keys, cache.values))
-    return Cache(keys, values, jnp.take(cache.mask, index, axis=0), cache.length)
-
-
 def positions_of(mask: jax.Array, cache: Cache | None = None) -> jax.Array:
     """Positions [B, T] counted over real tokens only, so that padding may lie on either side."""
     counted = jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1  # [B, T]
