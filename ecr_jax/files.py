@@ -1,4 +1,8 @@
-"""Writing files and folders so that a reader never sees half of one: a temporary name first, then a rename."""
+"""Writing files and folders so that a reader never sees half of one: a temporary name first, then a rename.
+
+Tables are Parquet files, written through `datasets`. That library takes a second to import, so that only the functions
+that need it import it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,16 @@ import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import datasets
+
+ColumnType: TypeAlias = "str | Sequence[ColumnType] | Mapping[str, ColumnType]"
+"""The type of a Parquet column: a type's name ("string", "int32", ...), a list of one type, or named fields."""
 
 
 @contextmanager
@@ -59,7 +69,7 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_jsonl(path: Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, atomically."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -70,3 +80,46 @@ def read_jsonl_rows(path: Path) -> list[dict[str, Any]]:
     """Reads what `write_jsonl` wrote."""
     with Path(path).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]], types: Mapping[str, ColumnType]) -> None:
+    """Writes a table as Parquet, atomically.
+
+    Args:
+      path: the file.
+      columns: column name -> values, all columns of one length; None is a missing value.
+      types: column name -> type, in the order of the file's columns.
+    """
+    import datasets
+
+    features = datasets.Features({name: _feature(kind) for name, kind in types.items()})
+    table = datasets.Dataset.from_dict({name: columns[name] for name in types}, features=features)
+    bars_were_off = datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with replacing(path) as temporary:
+            table.to_parquet(str(temporary))
+    finally:
+        if not bars_were_off:
+            datasets.enable_progress_bars()
+
+
+def _feature(kind: ColumnType) -> datasets.Value | list[Any] | dict[str, Any]:
+    import datasets
+
+    if isinstance(kind, str):
+        return datasets.Value(kind)
+    if isinstance(kind, Mapping):
+        return {name: _feature(part) for name, part in kind.items()}
+    (element,) = kind
+    return [_feature(element)]
+
+
+def read_parquet(path: Path) -> dict[str, list[Any]]:
+    """Reads a Parquet table: column name -> values.
+
+    It uses the pyarrow of `datasets`, whose own reader would first copy the table into a cache in the home folder.
+    """
+    from pyarrow import parquet
+
+    return parquet.read_table(path).to_pydict()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ecr_jax.data import parsing, redial
-from ecr_jax.data.parsing import ParsedFile, field, plain, typed
+from ecr_jax.data.parsing import ParsedFile, plain_text, require_field, require_type
 from ecr_jax.data.schema import Conversation, FieldError, Split
 
 _RECOMMEND = re.compile(r"RECOMMEND @([0-9]+)")
@@ -35,7 +35,7 @@ def read(path: Path, split: Split, uris: Mapping[str, str]) -> ParsedFile:
     Returns:
       A `ParsedFile`; beside `redial.read`'s counts: `recommended`, `accepted`, `rejected`, `prompts` (left out).
     """
-    return parsing.read(path, lambda value, line: parse(value, split, uris))
+    return parsing.parse_file(path, lambda value, line: parse(value, split, uris))
 
 
 def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversation, Counter]:
@@ -44,15 +44,15 @@ def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversat
     Raises:
       FieldError: as `redial.parse`; also an act by the wrong speaker, or a recommended film without a title.
     """
-    record = dict(typed(record, dict, "the line"))
-    titles = field(record, "movieMentions", (dict, list))
+    record = dict(require_type(record, dict, "the line"))
+    titles = require_field(record, "movieMentions", (dict, list))
     acts = Counter(recommended=0, accepted=0, rejected=0, prompts=0)
     messages = []
-    for number, message in enumerate(field(record, "messages", list)):
+    for number, message in enumerate(require_field(record, "messages", list)):
         where = f"messages[{number}]"
-        message = dict(typed(message, dict, where))
-        text = field(message, "text", str, where).strip()
-        sender = field(message, "senderWorkerId", (int, str), where)
+        message = dict(require_type(message, dict, where))
+        text = require_field(message, "text", str, where).strip()
+        sender = require_field(message, "senderWorkerId", (int, str), where)
         if act := _RECOMMEND.fullmatch(text):
             _said_by(record, "respondentWorkerId", sender, f"{where} (RECOMMEND)")
             if act[1] not in titles:
@@ -70,12 +70,12 @@ def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversat
     record["messages"] = messages
     by_id = {}
     if isinstance(titles, dict):
-        by_id = {movie: uris.get(plain(title)) for movie, title in titles.items() if isinstance(title, str)}
+        by_id = {movie: uris.get(plain_text(title)) for movie, title in titles.items() if isinstance(title, str)}
     conversation, counts = redial.parse(record, split, by_id)
     counts.update(acts)
     return conversation, counts
 
 
 def _said_by(record: dict[str, Any], who: str, sender: int | str, where: str) -> None:
-    if sender != field(record, who, (int, str)):
+    if sender != require_field(record, who, (int, str)):
         raise FieldError(f"{where} is not by the {who}")

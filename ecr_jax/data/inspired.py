@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ecr_jax.data import parsing
-from ecr_jax.data.parsing import ParsedFile, field, plain, shown, typed
+from ecr_jax.data.parsing import ParsedFile, plain_text, require_field, require_type, short_repr
 from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
 
 _ROLES = {"SEEKER": Role.SEEKER, "RECOMMENDER": Role.RECOMMENDER}
@@ -34,7 +34,7 @@ def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> Par
       not say them, or says them inside another mention), `films_without_link` (in `movie` but not in `movie_link`;
       mostly everyday words taken for titles, so they are not mentions), `blank_messages`.
     """
-    return parsing.read(path, lambda value, line: parse(value, f"{split}-{line}", split))
+    return parsing.parse_file(path, lambda value, line: parse(value, f"{split}-{line}", split))
 
 
 def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Counter]:
@@ -55,15 +55,15 @@ def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Cou
         loose_films=0, loose_entities=0, lost_films=0, lost_entities=0, films_without_link=0, blank_messages=0
     )
     turns = []
-    for number, message in enumerate(typed(record, list, "the line")):
+    for number, message in enumerate(require_type(record, list, "the line")):
         where = f"turn {number}"
-        message = typed(message, dict, where)
-        role = field(message, "role", str, where)
+        message = require_type(message, dict, where)
+        role = require_field(message, "role", str, where)
         if role not in _ROLES:
-            raise FieldError(f"{where}.role is {shown(role)}; expected {' or '.join(_ROLES)}")
-        text = plain(field(message, "text", str, where))
+            raise FieldError(f"{where}.role is {short_repr(role)}; expected {' or '.join(_ROLES)}")
+        text = plain_text(require_field(message, "text", str, where))
         films, entities = _linked(message, "movie", where), _linked(message, "entity", where)
-        listed = field(message, "movie", list, where)
+        listed = require_field(message, "movie", list, where)
         counts["films_without_link"] += max(0, len(listed) - len(films))
         counts["blank_messages"] += not text
 
@@ -89,13 +89,14 @@ def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Cou
 
 
 def _linked(message: dict[str, Any], kind: str, where: str) -> list[tuple[str, str]]:
-    names, links = (
-        [typed(value, str, f"{where}.{key}[{place}]") for place, value in enumerate(field(message, key, list, where))]
-        for key in (f"{kind}_name", f"{kind}_link")
-    )
+    def texts(key: str) -> list[str]:
+        values = require_field(message, key, list, where)
+        return [require_type(value, str, f"{where}.{key}[{place}]") for place, value in enumerate(values)]
+
+    names, links = texts(f"{kind}_name"), texts(f"{kind}_link")
     if len(names) != len(links):
         raise FieldError(f"{where} has {len(names)} {kind}_name but {len(links)} {kind}_link; they must be parallel")
-    return [(plain(name), link) for name, link in zip(names, links, strict=True)]
+    return [(plain_text(name), link) for name, link in zip(names, links, strict=True)]
 
 
 def find(text: str, name: str, start: int, taken: list[tuple[int, int]]) -> tuple[tuple[int, int] | None, bool]:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ecr_jax.data import parsing
-from ecr_jax.data.parsing import EMOTIONS, ParsedFile, field, shown, typed
-from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
+from ecr_jax.data.parsing import ParsedFile, require_field, require_type, short_repr
+from ecr_jax.data.schema import EMOTIONS, Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
 from ecr_jax.files import write_jsonl
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -41,7 +41,7 @@ def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> Par
     Returns:
       A `ParsedFile`; beside the common counts `blank_turns` (left out).
     """
-    return parsing.read(path, lambda value, line: parse(value, split))
+    return parsing.parse_file(path, lambda value, line: parse(value, split))
 
 
 def write(path: Path, conversations: Iterable[Conversation]) -> None:
@@ -64,7 +64,7 @@ def write(path: Path, conversations: Iterable[Conversation]) -> None:
             )
         rows.append(row)
     if twice := [identifier for identifier, n in Counter(row["id"] for row in rows).items() if n > 1]:
-        raise ValueError(f"more than one conversation has the id {shown(twice[0])}; ids must be unique in a file")
+        raise ValueError(f"more than one conversation has the id {short_repr(twice[0])}; ids must be unique in a file")
     write_jsonl(path, rows)
 
 
@@ -75,14 +75,14 @@ def parse(record: Any, split: Split) -> tuple[Conversation, Counter]:
       FieldError: a key is missing or unknown, or a value of another type or out of its range.
     """
     record = _object(record, "the line", {"id", "split", "turns"})
-    identifier = field(record, "id", str)
+    identifier = require_field(record, "id", str)
     if not identifier.strip():
         raise FieldError("id is empty")
     if "split" in record:
         split = _choice(record, "split", Split, "")
     counts = Counter(blank_turns=0)
     turns = []
-    for number, turn in enumerate(field(record, "turns", list)):
+    for number, turn in enumerate(require_field(record, "turns", list)):
         turns.append(_turn(turn, f"turns[{number}]"))
         counts["blank_turns"] += not turns[-1].text
     merged = merge_messages(turns)
@@ -94,54 +94,56 @@ def parse(record: Any, split: Split) -> tuple[Conversation, Counter]:
 def _turn(record: Any, where: str) -> Turn:
     record = _object(record, where, {"role", "text", "mentions", "emotions"})
     role = _choice(record, "role", Role, where)
-    text = field(record, "text", str, where)
+    text = require_field(record, "text", str, where)
     mentions, end = [], 0
-    for number, value in enumerate(field(record, "mentions", list, where) if "mentions" in record else []):
+    for number, value in enumerate(require_field(record, "mentions", list, where) if "mentions" in record else []):
         place = f"{where}.mentions[{number}]"
         mention = _mention(value, text, place)
         if mention.start < end:
             raise FieldError(f"{place} starts at {mention.start}, before the one before it ends ({end})")
         end = mention.end
         mentions.append(mention)
-    emotions = field(record, "emotions", list, where) if "emotions" in record else []
+    emotions = require_field(record, "emotions", list, where) if "emotions" in record else []
     for number, emotion in enumerate(emotions):
         if emotion not in EMOTIONS:
-            raise FieldError(f"{where}.emotions[{number}] is {shown(emotion)}; expected one of {', '.join(EMOTIONS)}")
+            raise FieldError(
+                f"{where}.emotions[{number}] is {short_repr(emotion)}; expected one of {', '.join(EMOTIONS)}"
+            )
     return Turn(role, text, tuple(mentions), tuple(emotions))
 
 
 def _mention(record: Any, text: str, where: str) -> Mention:
     record = _object(record, where, {"start", "end", "name", "film", "entity", "feedback"})
-    start, end = field(record, "start", int, where), field(record, "end", int, where)
+    start, end = require_field(record, "start", int, where), require_field(record, "end", int, where)
     if not 0 <= start < end <= len(text):
         raise FieldError(
             f"{where} has the span [{start}, {end}), which is empty or outside its text of {len(text)} characters"
         )
-    name = field(record, "name", str, where) if "name" in record else text[start:end]
+    name = require_field(record, "name", str, where) if "name" in record else text[start:end]
     if not name.strip():
         raise FieldError(f"{where}.name is empty")
-    film = field(record, "film", bool, where) if "film" in record else True
-    entity = None if record.get("entity") is None else field(record, "entity", str, where)
+    film = require_field(record, "film", bool, where) if "film" in record else True
+    entity = None if record.get("entity") is None else require_field(record, "entity", str, where)
     feedback = Feedback.UNSAID if film else None
     if record.get("feedback") is not None:
         if not film:
-            raise FieldError(f"{where}.feedback is {shown(record['feedback'])}, but only a film has feedback")
+            raise FieldError(f"{where}.feedback is {short_repr(record['feedback'])}, but only a film has feedback")
         feedback = _choice(record, "feedback", Feedback, where)
     return Mention(start, end, name, film, entity, feedback)
 
 
 def _object(record: Any, where: str, keys: set[str]) -> dict[str, Any]:
-    record = typed(record, dict, where)
+    record = require_type(record, dict, where)
     if unknown := sorted(record.keys() - keys):
-        raise FieldError(f"{where} has the unknown key {shown(unknown[0])}; known are {', '.join(sorted(keys))}")
+        raise FieldError(f"{where} has the unknown key {short_repr(unknown[0])}; known are {', '.join(sorted(keys))}")
     return record
 
 
 def _choice(record: dict[str, Any], name: str, kind: type[_Choice], where: str) -> _Choice:
-    value = field(record, name, str, where)
+    value = require_field(record, name, str, where)
     if value not in {choice.value for choice in kind}:
         place = f"{where}.{name}" if where else name
-        raise FieldError(f"{place} is {shown(value)}; expected {' or '.join(kind)}")
+        raise FieldError(f"{place} is {short_repr(value)}; expected {' or '.join(kind)}")
     return kind(value)
 
 

@@ -6,17 +6,15 @@ Every reader gives a `ParsedFile`. Text is made plain piece by piece around the 
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ecr_jax.data.schema import BadLine, Conversation, FieldError, Mention, read_jsonl
-
-EMOTIONS = ("like", "curious", "happy", "grateful", "negative", "neutral", "nostalgia", "agreement", "surprise")
-"""What `Turn.emotions` may hold; a label's place is its id (the order is binding: ECR's published configuration)."""
+from ecr_jax.data.schema import BadLine, Conversation, FieldError, Mention
 
 
 class ParsedFile(NamedTuple):
@@ -33,7 +31,7 @@ class ParsedFile(NamedTuple):
     counts: dict[str, int]
 
 
-def read(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mapping[str, int]]]) -> ParsedFile:
+def parse_file(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mapping[str, int]]]) -> ParsedFile:
     """Reads one conversation a line and adds up what was counted on the way.
 
     Args:
@@ -63,22 +61,55 @@ def read(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mapping[str
     return ParsedFile(conversations, bad, dict(counts))
 
 
+def read_jsonl(path: Path, parse: Callable[[Any, int], Conversation]) -> tuple[list[Conversation], list[BadLine]]:
+    """Reads one conversation a line.
+
+    Args:
+      path: a UTF-8 file with one JSON value a line; blank lines are passed over.
+      parse: (value, 1-based line number) -> conversation; raises `FieldError` on what is malformed.
+
+    Returns:
+      The conversations in file order, and every line that was refused.
+    """
+    conversations, bad, seen = [], [], {}
+    for number, line in _lines(path):
+        try:
+            conversation = parse(json.loads(line), number)
+            if conversation.id in seen:
+                raise FieldError(f"id {conversation.id!r} was already used in line {seen[conversation.id]}")
+        except json.JSONDecodeError as error:
+            bad.append(BadLine(str(path), number, f"not JSON: {error.msg} at column {error.colno}", line))
+        except (FieldError, ValueError) as error:
+            bad.append(BadLine(str(path), number, str(error), line))
+        else:
+            seen[conversation.id] = number
+            conversations.append(conversation)
+    return conversations, bad
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line.rstrip("\n")
+
+
 _LONE_SURROGATE = frozenset(map(chr, range(0xD800, 0xE000)))  # JSON can write them; UTF-8 (Parquet) cannot
 _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 
 
-def typed(value: Any, kinds: type | tuple[type, ...], where: str) -> Any:
+def require_type(value: Any, kinds: type | tuple[type, ...], where: str) -> Any:
     """Returns `value` if it is of one of `kinds` (true and false are no numbers), else raises `FieldError`."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         expected = " or ".join(_KINDS[kind] for kind in kinds)
-        raise FieldError(f"{where} is {shown(value)}; expected {expected}")
+        raise FieldError(f"{where} is {short_repr(value)}; expected {expected}")
     if isinstance(value, str) and not _LONE_SURROGATE.isdisjoint(value):
         raise FieldError(f"{where} holds half of a surrogate pair, which is no character")
     return value
 
 
-def field(record: Mapping[str, Any], name: str, kinds: type | tuple[type, ...], where: str = "") -> Any:
+def require_field(record: Mapping[str, Any], name: str, kinds: type | tuple[type, ...], where: str = "") -> Any:
     """Returns the field `name` of a JSON object, checked.
 
     Args:
@@ -93,10 +124,10 @@ def field(record: Mapping[str, Any], name: str, kinds: type | tuple[type, ...], 
     place = f"{where}.{name}" if where else name
     if name not in record:
         raise FieldError(f"{place} is missing")
-    return typed(record[name], kinds, place)
+    return require_type(record[name], kinds, place)
 
 
-def decoded(line: bytes) -> str:
+def decode_line(line: bytes) -> str:
     """A line of a UTF-8 file.
 
     Raises:
@@ -108,24 +139,24 @@ def decoded(line: bytes) -> str:
         raise FieldError(f"not UTF-8: byte {error.start + 1} of the line is 0x{line[error.start]:02x}") from error
 
 
-def refused(path: Path, number: int, line: bytes, error: ValueError) -> BadLine:
+def rejected_line(path: Path, number: int, line: bytes, error: ValueError) -> BadLine:
     """The record of a line (1-based `number`) that a parser raised `FieldError` or a JSON error for."""
     reason = f"not JSON: {error.msg} at column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
     return BadLine(str(path), number, reason, line.decode("utf-8", errors="replace").rstrip("\n"))
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as an error message shows it: short."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """HTML entities as characters, runs of white space as one space, none at the ends."""
     return " ".join(html.unescape(text).split())
 
 
-def compose(pieces: Iterable[str | tuple[str, dict[str, Any]]]) -> tuple[str, tuple[Mention, ...]]:
+def join_pieces(pieces: Iterable[str | tuple[str, dict[str, Any]]]) -> tuple[str, tuple[Mention, ...]]:
     """Joins pieces of a text, some of them names, into plain text with the names' spans.
 
     Args:

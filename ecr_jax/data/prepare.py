@@ -10,13 +10,11 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
@@ -35,7 +33,7 @@ from ecr_jax.data.schema import (
     write_conversations,
 )
 from ecr_jax.emotion import goemotions, labels
-from ecr_jax.files import peak_memory_mb, replacing, write_json, write_jsonl
+from ecr_jax.files import peak_memory_mb, read_parquet, replacing, write_json, write_jsonl, write_parquet
 from ecr_jax.knowledge import graph as graphs
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
@@ -44,7 +42,6 @@ from ecr_jax.pretrained import hub
 
 _READERS = {"redial": redial.read, "inspired": inspired.read, "gorecdial": gorecdial.read, "jsonl": jsonl.read}
 _FACTS = ("genre", "director", "starring", "writer")
-_FACTS_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class PreparedCorpus:
     @cached_property
     def descriptions(self) -> list[str]:
         """One text an entity, by id: what is known of a film or a genre, empty for others."""
-        return pq.read_table(self.folder / "descriptions.parquet")["text"].to_pylist()
+        return read_parquet(self.folder / "descriptions.parquet")["text"]
 
     @cached_property
     def reviews(self) -> ReviewStore:
@@ -91,8 +88,9 @@ class PreparedCorpus:
 
     def utterances(self, split: Split) -> list[tuple[str, tuple[int, ...]]]:
         """Utterances with their emotion ids, to train or measure the emotion classifier."""
-        rows = pq.read_table(self.folder / "utterances.parquet").to_pylist()
-        return [(row["text"], tuple(row["labels"])) for row in rows if row["split"] == split]
+        table = read_parquet(self.folder / "utterances.parquet")
+        rows = zip(table["split"], table["text"], table["labels"], strict=True)
+        return [(text, tuple(ids)) for part, text, ids in rows if part == split]
 
 
 def prepare(config: Config, *, force: bool = False, console: Console | None = None) -> PreparedCorpus:
@@ -182,7 +180,7 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
             bad += reading.bad
             counts.update({f"{split}_{name}": number for name, number in reading.counts.items()})
         if corpus.valid is None:
-            training = redial.split_train(c for c in conversations if c.split == Split.TRAIN)
+            training = redial.split_train((c for c in conversations if c.split == Split.TRAIN), corpus.valid_share)
             conversations = training + [c for c in conversations if c.split == Split.TEST]
         if bad and not corpus.skip_bad:
             raise CorpusError(bad)
@@ -200,9 +198,8 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
     ]
     write_conversations(folder / "conversations.parquet", linked)
     graph.save(folder)
-    texts = describe(graph, movies)
-    with replacing(folder / "descriptions.parquet") as temporary:
-        pq.write_table(pa.table({"text": texts}), temporary)
+    texts = describe(graph, movies, corpus.description_facts)
+    write_parquet(folder / "descriptions.parquet", {"text": texts}, {"text": "string"})
 
     if corpus.name == "films":
         reviews = ReviewStore.from_films(made.reviews, graph)
@@ -280,7 +277,7 @@ def link_turn(
     return tuple(sorted(kept, key=lambda mention: mention.start))
 
 
-def describe(graph: KnowledgeGraph, movies: dict[str, redial.Movie]) -> list[str]:
+def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_of_a_kind: int) -> list[str]:
     """One text an entity for the text encoder: a film's title, facts and plot; a genre's name; else nothing."""
     facts: dict[int, dict[str, list[int]]] = {}
     for head, relation, tail in graph.triples:
@@ -298,7 +295,7 @@ def describe(graph: KnowledgeGraph, movies: dict[str, redial.Movie]) -> list[str
         for relation, tails in facts.get(entity, {}).items():
             plain = relation.rstrip(">").rsplit("/", 1)[-1]
             if plain in _FACTS:
-                pieces.append(f"{plain} {', '.join(graph.names[tail] for tail in tails[:_FACTS_SHOWN])}")
+                pieces.append(f"{plain} {', '.join(graph.names[tail] for tail in tails[:facts_of_a_kind])}")
         if movie is not None and movie.plot:
             pieces.append(movie.plot)
         texts.append(". ".join(pieces))
@@ -319,9 +316,8 @@ def _write_utterances(path: Path, corpus: CorpusConfig, conversations: Iterable[
             for t in c.turns
             if t.role == Role.SEEKER and t.emotions
         ]
-    schema = pa.schema([("split", pa.string()), ("text", pa.string()), ("labels", pa.list_(pa.int32()))])
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+    types = {"split": "string", "text": "string", "labels": ["int32"]}
+    write_parquet(path, {name: [row[name] for row in rows] for name in types}, types)
 
 
 def _counts(conversations: Sequence[Conversation]) -> dict[str, int]:

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from ecr_jax.data import parsing
-from ecr_jax.data.parsing import ParsedFile, compose, decoded, field, plain, refused, shown, typed
+from ecr_jax.data.parsing import (
+    ParsedFile,
+    decode_line,
+    join_pieces,
+    plain_text,
+    rejected_line,
+    require_field,
+    require_type,
+    short_repr,
+)
 from ecr_jax.data.schema import BadLine, Conversation, Feedback, FieldError, Role, Split, Turn, merge_messages
 
 LIKED = {0: Feedback.DISLIKE, 1: Feedback.LIKE, 2: Feedback.UNSAID}
@@ -61,7 +70,7 @@ def read(path: Path, split: Split, uris: Mapping[str, str]) -> ParsedFile:
       `movieMentions` does not list: kept as text), `untitled_ids` (listed without a title: kept as text too, for there
       is nothing to write out), `without_form` (dialogues whose seeker filled in no form).
     """
-    return parsing.read(path, lambda value, line: parse(value, split, uris))
+    return parsing.parse_file(path, lambda value, line: parse(value, split, uris))
 
 
 def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Conversation, Counter]:
@@ -83,9 +92,9 @@ def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Co
     Raises:
       FieldError: a field is missing, of another type or out of its range; two speakers are one; there are no words.
     """
-    record = typed(record, dict, "the line")
+    record = require_type(record, dict, "the line")
     counts = Counter(messages=0, blank_messages=0, unknown_ids=0, untitled_ids=0, without_form=0)
-    identifier = str(field(record, "conversationId", (str, int)))
+    identifier = str(require_field(record, "conversationId", (str, int)))
     if not identifier.strip():
         raise FieldError("conversationId is empty")
     roles = _roles(record)
@@ -94,16 +103,17 @@ def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Co
     counts["without_form"] += not feedback
 
     messages = []
-    for number, message in enumerate(field(record, "messages", list)):
+    for number, message in enumerate(require_field(record, "messages", list)):
         where = f"messages[{number}]"
-        message = typed(message, dict, where)
-        sender = field(message, "senderWorkerId", (int, str), where)
+        message = require_type(message, dict, where)
+        sender = require_field(message, "senderWorkerId", (int, str), where)
         if sender not in roles:
             raise FieldError(
-                f"{where}.senderWorkerId is {shown(sender)}, which is neither the initiator nor the respondent "
-                f"({' and '.join(map(shown, roles))})"
+                f"{where}.senderWorkerId is {short_repr(sender)}, which is neither the initiator nor the respondent "
+                f"({' and '.join(map(short_repr, roles))})"
             )
-        text, mentions = compose(_pieces(field(message, "text", str, where), titles, feedback, uris, counts))
+        raw = require_field(message, "text", str, where)
+        text, mentions = join_pieces(_pieces(raw, titles, feedback, uris, counts))
         counts["messages"] += 1
         counts["blank_messages"] += not text
         messages.append(Turn(roles[sender], text, mentions))
@@ -114,16 +124,18 @@ def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Co
 
 
 def _roles(record: dict[str, Any]) -> dict[int | str, Role]:
-    seeker = field(record, "initiatorWorkerId", (int, str))
-    recommender = field(record, "respondentWorkerId", (int, str))
+    seeker = require_field(record, "initiatorWorkerId", (int, str))
+    recommender = require_field(record, "respondentWorkerId", (int, str))
     if seeker == recommender:
-        raise FieldError(f"initiatorWorkerId and respondentWorkerId are both {shown(seeker)}; a dialogue needs two")
+        raise FieldError(
+            f"initiatorWorkerId and respondentWorkerId are both {short_repr(seeker)}; a dialogue needs two"
+        )
     return {seeker: Role.SEEKER, recommender: Role.RECOMMENDER}
 
 
 def _object_or_empty_list(record: dict[str, Any], name: str) -> dict[str, Any]:
     """ReDial writes an empty object as `[]`."""
-    value = field(record, name, (dict, list))
+    value = require_field(record, name, (dict, list))
     if isinstance(value, list):
         if value:
             raise FieldError(f"{name} is a list of {len(value)}; expected an object, or [] where it is empty")
@@ -135,7 +147,7 @@ def _titles(record: dict[str, Any]) -> dict[str, str | None]:
     titles = {}
     for movie, title in _object_or_empty_list(record, "movieMentions").items():
         if title is not None:
-            title = plain(typed(title, str, f"movieMentions[{movie}]")) or None
+            title = plain_text(require_type(title, str, f"movieMentions[{movie}]")) or None
         titles[movie] = title
     return titles
 
@@ -146,9 +158,9 @@ def _feedback(record: dict[str, Any]) -> dict[str, Feedback]:
     feedback = {}
     for movie, answers in _object_or_empty_list(record, "initiatorQuestions").items():
         where = f"initiatorQuestions[{movie}]"
-        answers = typed(answers, dict, where)
+        answers = require_type(answers, dict, where)
         if "liked" in answers:
-            liked = field(answers, "liked", int, where)
+            liked = require_field(answers, "liked", int, where)
             if liked not in LIKED:
                 raise FieldError(f"{where}.liked is {liked}; expected 0 (disliked), 1 (liked) or 2 (did not say)")
             feedback[movie] = LIKED[liked]
@@ -214,38 +226,38 @@ def read_movies(path: Path) -> tuple[dict[str, Movie], list[BadLine]]:
             if not line.strip():
                 continue
             try:
-                movie = _movie(json.loads(decoded(line)))
+                movie = _movie(json.loads(decode_line(line)))
                 if movie.id in movies:
                     raise FieldError(f"movieId {movie.id!r} occurs twice")
             except (FieldError, json.JSONDecodeError) as error:
-                bad.append(refused(path, number, line, error))
+                bad.append(rejected_line(path, number, line, error))
             else:
                 movies[movie.id] = movie
     return movies, bad
 
 
 def _movie(record: Any) -> Movie:
-    record = typed(record, dict, "the line")
-    name = plain(field(record, "name", str))
+    record = require_type(record, dict, "the line")
+    name = plain_text(require_field(record, "name", str))
     if not name:
         raise FieldError("name is empty")
 
     def names(key: str) -> tuple[str, ...]:
-        values = [] if record.get(key) is None else field(record, key, list)
-        return tuple(plain(typed(value, str, f"{key}[{place}]")) for place, value in enumerate(values))
+        values = [] if record.get(key) is None else require_field(record, key, list)
+        return tuple(plain_text(require_type(value, str, f"{key}[{place}]")) for place, value in enumerate(values))
 
     def text(key: str) -> str | None:
-        return None if record.get(key) is None else field(record, key, str)
+        return None if record.get(key) is None else require_field(record, key, str)
 
     return Movie(
-        id=str(field(record, "movieId", (str, int))),
+        id=str(require_field(record, "movieId", (str, int))),
         name=name,
         dbpedia=text("dbpedia"),
         genre=names("genre"),
         director=names("director"),
         writer=names("writer"),
         star=names("star"),
-        plot=plain(text("plot") or ""),
+        plot=plain_text(text("plot") or ""),
     )
 
 

@@ -7,19 +7,20 @@ out, and a mention is a half-open character span `[start, end)` of its turn's te
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import datasets
-
-from ecr_jax.files import replacing
+from ecr_jax.files import read_parquet, write_parquet
 
 MOVIE = "<movie>"
 """What stands for a film's title in a masked text (ECR 4.3; one special token of every language model)."""
+
+
+EMOTIONS = ("like", "curious", "happy", "grateful", "negative", "neutral", "nostalgia", "agreement", "surprise")
+"""What `Turn.emotions` may hold. An emotion's index is its id; the order is that of ECR's published configuration."""
 
 
 class Role(StrEnum):
@@ -164,58 +165,23 @@ def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-def read_jsonl(path: Path, parse: Callable[[Any, int], Conversation]) -> tuple[list[Conversation], list[BadLine]]:
-    """Reads one conversation a line.
-
-    Args:
-      path: a UTF-8 file with one JSON value a line; blank lines are passed over.
-      parse: (value, 1-based line number) -> conversation; raises `FieldError` on what is malformed.
-
-    Returns:
-      The conversations in file order, and every line that was refused.
-    """
-    conversations, bad, seen = [], [], {}
-    for number, line in _lines(path):
-        try:
-            conversation = parse(json.loads(line), number)
-            if conversation.id in seen:
-                raise FieldError(f"id {conversation.id!r} was already used in line {seen[conversation.id]}")
-        except json.JSONDecodeError as error:
-            bad.append(BadLine(str(path), number, f"not JSON: {error.msg} at column {error.colno}", line))
-        except (FieldError, ValueError) as error:
-            bad.append(BadLine(str(path), number, str(error), line))
-        else:
-            seen[conversation.id] = number
-            conversations.append(conversation)
-    return conversations, bad
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line.rstrip("\n")
-
-
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
     """Writes conversations to a Parquet file (temporary name, then renamed)."""
     rows = [dataclasses.asdict(conversation) for conversation in conversations]
-    columns = {name: [row[name] for row in rows] for name in _FEATURES}
-    with replacing(path) as temporary:
-        datasets.Dataset.from_dict(columns, features=_FEATURES).to_parquet(str(temporary))
+    write_parquet(path, {name: [row[name] for row in rows] for name in _COLUMN_TYPES}, _COLUMN_TYPES)
 
 
 def read_conversations(path: Path) -> list[Conversation]:
     """Reads what `write_conversations` wrote, equal to what was written."""
-    import pyarrow.parquet as pq
+    columns = read_parquet(path)
+    rows = zip(columns["id"], columns["split"], columns["turns"], strict=True)
+    return [_conversation(identifier, split, turns) for identifier, split, turns in rows]
 
-    return [_conversation(row) for row in pq.read_table(path).to_pylist()]
 
-
-def _conversation(row: dict[str, Any]) -> Conversation:
+def _conversation(identifier: str, split: str, turns: list[dict[str, Any]]) -> Conversation:
     return Conversation(
-        row["id"],
-        Split(row["split"]),
+        identifier,
+        Split(split),
         tuple(
             Turn(
                 Role(turn["role"]),
@@ -226,31 +192,29 @@ def _conversation(row: dict[str, Any]) -> Conversation:
                 ),
                 tuple(turn["emotions"]),
             )
-            for turn in row["turns"]
+            for turn in turns
         ),
     )
 
 
-_FEATURES = datasets.Features(
-    {
-        "id": datasets.Value("string"),
-        "split": datasets.Value("string"),
-        "turns": [
-            {
-                "role": datasets.Value("string"),
-                "text": datasets.Value("string"),
-                "mentions": [
-                    {
-                        "start": datasets.Value("int32"),
-                        "end": datasets.Value("int32"),
-                        "name": datasets.Value("string"),
-                        "film": datasets.Value("bool"),
-                        "entity": datasets.Value("string"),
-                        "feedback": datasets.Value("string"),
-                    }
-                ],
-                "emotions": [datasets.Value("string")],
-            }
-        ],
-    }
-)
+_COLUMN_TYPES = {
+    "id": "string",
+    "split": "string",
+    "turns": [
+        {
+            "role": "string",
+            "text": "string",
+            "mentions": [
+                {
+                    "start": "int32",
+                    "end": "int32",
+                    "name": "string",
+                    "film": "bool",
+                    "entity": "string",
+                    "feedback": "string",
+                }
+            ],
+            "emotions": ["string"],
+        }
+    ],
+}

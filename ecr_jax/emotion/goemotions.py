@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ecr_jax.data.parsing import decoded, plain, refused, shown
+from ecr_jax.data.parsing import decode_line, plain_text, rejected_line, short_repr
 from ecr_jax.data.schema import BadLine, CorpusError, FieldError, Split
 from ecr_jax.emotion.labels import from_names
 
@@ -96,9 +96,9 @@ def read(folder: Path, split: Split) -> list[tuple[str, tuple[int, ...]]]:
             if not line.strip():
                 continue
             try:
-                text, labels = _parse(decoded(line), names)
+                text, labels = _parse(decode_line(line), names)
             except FieldError as error:
-                bad.append(refused(path, number, line, error))
+                bad.append(rejected_line(path, number, line, error))
             else:
                 if ids := to_nine(labels, nostalgic=reminisces(text, labels)):
                     examples.append((text, ids))
@@ -111,13 +111,13 @@ def _parse(line: str, names: list[str]) -> tuple[str, list[str]]:
     columns = line.rstrip("\r\n").split("\t")
     if len(columns) != 3:
         raise FieldError(f"{len(columns)} columns; expected 3: text, label numbers, id")
-    text = plain(columns[0])
+    text = plain_text(columns[0])
     if not text:
         raise FieldError("the text is empty")
     labels = []
     for label in columns[1].split(","):
         if not (label.isascii() and label.isdigit() and int(label) < len(names)):
-            raise FieldError(f"{shown(label)} is no label number; expected 0 to {len(names) - 1}")
+            raise FieldError(f"{short_repr(label)} is no label number; expected 0 to {len(names) - 1}")
         labels.append(names[int(label)])
     return text, labels
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ecr_jax.data.parsing import EMOTIONS
+from ecr_jax.data.schema import EMOTIONS
 
 __all__ = ["BETA", "EMOTIONS", "PAD", "from_names", "select", "select_rows"]
 

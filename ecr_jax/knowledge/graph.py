@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
-import polars as pl
 
-from ecr_jax.files import replacing
+from ecr_jax.files import read_parquet, replacing, write_parquet
 from ecr_jax.knowledge.naming import alias_forms, canonical_name, genre_forms, normalise, split_year, title_forms
 
 SELF_LOOP = "self_loop"
@@ -175,16 +174,26 @@ class KnowledgeGraph:
             np.savez_compressed(
                 temporary, items=self.items, triples=self.triples, loops=self.loops, relations=np.array(self.relations)
             )
-        entities = pl.DataFrame(
-            {"uri": self.uris, "name": self.names, "kind": self.kinds.tolist(), "year": self.years},
-            schema={"uri": pl.String, "name": pl.String, "kind": pl.String, "year": pl.Int32},
+        write_parquet(
+            folder / "entities.parquet",
+            {
+                "id": range(len(self)),
+                "uri": self.uris,
+                "name": self.names,
+                "kind": self.kinds.tolist(),
+                "year": self.years.tolist(),
+            },
+            {"id": "uint32", "uri": "string", "name": "string", "kind": "string", "year": "int32"},
         )
-        with replacing(folder / "entities.parquet") as temporary:
-            entities.with_row_index("id").write_parquet(temporary)
-        with replacing(folder / "aliases.parquet") as temporary:
-            pl.DataFrame(
-                self.aliases, schema={"alias": pl.String, "entity": pl.Int32, "year": pl.Int32}, orient="row"
-            ).write_parquet(temporary)
+        write_parquet(
+            folder / "aliases.parquet",
+            {
+                "alias": [alias.text for alias in self.aliases],
+                "entity": [alias.entity for alias in self.aliases],
+                "year": [alias.year for alias in self.aliases],
+            },
+            {"alias": "string", "entity": "int32", "year": "int32"},
+        )
 
 
 def load(folder: Path) -> KnowledgeGraph:
@@ -197,19 +206,20 @@ def load(folder: Path) -> KnowledgeGraph:
     for name in ("graph.npz", "entities.parquet", "aliases.parquet"):
         if not (folder / name).is_file():
             raise GraphError(f"{folder / name} is missing; prepare the corpus again to write the graph")
-    entities = pl.read_parquet(folder / "entities.parquet").sort("id")
-    aliases = pl.read_parquet(folder / "aliases.parquet")
+    entities, aliases = (read_parquet(folder / f"{name}.parquet") for name in ("entities", "aliases"))
+    if entities["id"] != list(range(len(entities["id"]))):
+        raise GraphError(f"{folder / 'entities.parquet'}: the ids are not 0, 1, ... in order; prepare the corpus again")
     with np.load(folder / "graph.npz") as arrays:
         return KnowledgeGraph(
             uris=tuple(entities["uri"]),
             names=tuple(entities["name"]),
-            kinds=np.array(entities["kind"].to_list(), dtype=str),
-            years=entities["year"].to_numpy().astype(np.int32),
+            kinds=np.array(entities["kind"], dtype=str),
+            years=np.array(entities["year"], np.int32),
             items=arrays["items"],
             relations=tuple(arrays["relations"].tolist()),
             triples=arrays["triples"],
             loops=arrays["loops"],
-            aliases=tuple(map(Alias._make, aliases.rows())),
+            aliases=tuple(map(Alias, aliases["alias"], aliases["entity"], aliases["year"])),
         )
 
 

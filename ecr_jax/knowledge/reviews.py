@@ -15,12 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import datasets
-import pyarrow.parquet as pq
-
 from ecr_jax.data.films import FilmReview
 from ecr_jax.data.schema import Split
-from ecr_jax.files import replacing
+from ecr_jax.files import read_parquet, write_parquet
 from ecr_jax.knowledge.graph import REVIEW_RELATIONS, KnowledgeGraph
 from ecr_jax.knowledge.naming import canonical_name
 
@@ -120,22 +117,24 @@ class ReviewStore:
             "triples": [[{"relation": r, "name": n} for r, n in review.triples] for review in self.reviews],
             "split": [r.split.value for r in self.reviews],
         }
-        with replacing(path) as temporary:
-            datasets.Dataset.from_dict(columns, features=_FEATURES).to_parquet(str(temporary))
+        write_parquet(path, columns, _COLUMN_TYPES)
 
     @classmethod
     def load(cls, path: Path) -> ReviewStore:
         """Reads what `save` wrote."""
+        columns = read_parquet(path)
         return cls(
             Review(
-                row["film"],
-                row["title"],
-                row["text"],
-                tuple(row["entities"]),
-                tuple((triple["relation"], triple["name"]) for triple in row["triples"]),
-                Split(row["split"]),
+                film,
+                title,
+                text,
+                tuple(entities),
+                tuple((triple["relation"], triple["name"]) for triple in triples),
+                Split(split),
             )
-            for row in pq.read_table(path).to_pylist()
+            for film, title, text, entities, triples, split in zip(
+                *(columns[name] for name in _COLUMN_TYPES), strict=True
+            )
         )
 
     @classmethod
@@ -290,13 +289,11 @@ def _parse_knowledge(movie: str, knowledge: str) -> list[Triple]:
     return [(relation, canonical_name(name)) for relation, name in zip(parts[::2], parts[1::2], strict=True)]
 
 
-_FEATURES = datasets.Features(
-    {
-        "film": datasets.Value("string"),
-        "title": datasets.Value("string"),
-        "text": datasets.Value("string"),
-        "entities": [datasets.Value("string")],
-        "triples": [{"relation": datasets.Value("string"), "name": datasets.Value("string")}],
-        "split": datasets.Value("string"),
-    }
-)
+_COLUMN_TYPES = {
+    "film": "string",
+    "title": "string",
+    "text": "string",
+    "entities": ["string"],
+    "triples": [{"relation": "string", "name": "string"}],
+    "split": "string",
+}

@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pyarrow as pa
-import pyarrow.parquet as pq
 from sklearn.metrics import confusion_matrix, f1_score
 
 from ecr_jax.data.schema import Role, Split
@@ -21,7 +19,7 @@ from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batches import Batches, Field
 from ecr_jax.features.examples import dialogues, emotion_labelled_mentions
 from ecr_jax.features.tokenizer import ROLE_WORDS
-from ecr_jax.files import replacing, write_json
+from ecr_jax.files import write_json, write_parquet
 from ecr_jax.knowledge.cooccurrence import count
 from ecr_jax.models.classifier import Classifier
 from ecr_jax.runs.context import ExperimentContext
@@ -142,8 +140,8 @@ def _label(experiment: ExperimentContext, forward) -> None:
         }
         for (conversation, index, _), found in zip(places, chosen, strict=True)
     ]
-    with replacing(folder / "emotions.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    types = {"conversation": "string", "turn": "int64", "labels": ["int64"], "probabilities": ["float64"]}
+    write_parquet(folder / "emotions.parquet", {name: [row[name] for row in rows] for name in types}, types)
     emotions = {(row["conversation"], row["turn"]): tuple(f) for row, f in zip(rows, chosen, strict=True)}
     spoken = dialogues(prepared.split(Split.TRAIN), prepared.graph.ids, prepared.graph.items, emotions)
     mentions = [emotion_labelled_mentions(dialogue.turns) for dialogue in spoken]

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.data import film_phrases, films
-from ecr_jax.data.parsing import EMOTIONS
-from ecr_jax.data.schema import Feedback, Role, Split, read_conversations, write_conversations
+from ecr_jax.data.schema import EMOTIONS, Feedback, Role, Split, read_conversations, write_conversations
 
 
 @pytest.fixture(scope="module")

@@ -88,15 +88,27 @@ def test_a_malformed_line_is_refused_with_its_reason(tmp_path, record, reason):
     assert [str(b) for b in read(tmp_path, record).bad] == [f"{tmp_path / 'g.jsonl'}:1: {reason}"]
 
 
-def test_the_real_corpus(real_data):
+@pytest.mark.parametrize(
+    ("name", "repeats", "conversations", "recommended", "accepted", "rejected", "prompts", "liked", "linked"),
+    [
+        ("train", 9, 7894, 16886, 14833, 2053, 33774, 14821, 13770),
+        ("test", 0, 883, 1844, 1604, 240, 3688, 1604, 1515),
+    ],
+)
+def test_the_real_corpus(
+    real_data, name, repeats, conversations, recommended, accepted, rejected, prompts, liked, linked
+):
     uris = redial.title_uris(redial.read_movies(real_data / "movies.jsonl")[0])
-    reading = gorecdial.read(real_data / "gorecdial" / "dialogues.jsonl", Split.TEST, uris)
-    assert reading.bad == []
-    counts = reading.counts
-    assert [counts[key] for key in ("conversations", "recommended", "accepted", "rejected", "prompts", "films")] == [
-        883, 1844, 1604, 240, 3688, 1844,
-    ]  # fmt: skip
-    mentions = [m for c in reading.conversations for t in c.turns if t.role is Role.RECOMMENDER for m in t.mentions]
-    assert len(mentions) == 1844
-    assert sum(m.feedback is Feedback.LIKE for m in mentions) == 1604
-    assert sum(m.entity is not None for m in mentions) == 1515
+    parsed = gorecdial.read(real_data / "gorecdial" / f"{name}.jsonl", Split.TEST, uris)
+    assert len(parsed.bad) == repeats and all("was already used" in line.reason for line in parsed.bad)
+    assert {key: parsed.counts[key] for key in ("conversations", "recommended", "accepted", "rejected", "prompts")} == {
+        "conversations": conversations,
+        "recommended": recommended,
+        "accepted": accepted,
+        "rejected": rejected,
+        "prompts": prompts,
+    }
+    mentions = [m for c in parsed.conversations for t in c.turns if t.role is Role.RECOMMENDER for m in t.mentions]
+    assert len(mentions) == parsed.counts["films"] == recommended
+    assert sum(m.feedback is Feedback.LIKE for m in mentions) == liked
+    assert sum(m.entity is not None for m in mentions) == linked

@@ -2,31 +2,31 @@ from __future__ import annotations
 
 import pytest
 
-from ecr_jax.data.parsing import compose, field, plain, typed
+from ecr_jax.data.parsing import join_pieces, plain_text, require_field, require_type
 from ecr_jax.data.schema import FieldError
 
 
 def test_plain_text():
-    assert plain("  Q &amp; A\n\t&quot;x&nbsp;&nbsp;y&quot; ") == 'Q & A "x y"'
+    assert plain_text("  Q &amp; A\n\t&quot;x&nbsp;&nbsp;y&quot; ") == 'Q & A "x y"'
 
 
 def test_compose_collapses_white_space_across_pieces():
     pieces = [" \n so  ", ("Big (1988)", {"film": True}), "  , or \t", ("Alien", {"film": False}), " "]
-    text, (first, second) = compose(pieces)
+    text, (first, second) = join_pieces(pieces)
     assert text == "so Big (1988) , or Alien"
     assert [text[m.start : m.end] for m in (first, second)] == ["Big (1988)", "Alien"]
     assert (first.film, second.film) == (True, False)
 
 
 def test_compose_joins_names_that_touch():
-    text, mentions = compose([("Big", {"film": True}), ("Up", {"film": True}), "!"])
+    text, mentions = join_pieces([("Big", {"film": True}), ("Up", {"film": True}), "!"])
     assert text == "BigUp!"
     assert [(m.start, m.end) for m in mentions] == [(0, 3), (3, 5)]
 
 
 def test_compose_keeps_one_space_where_an_empty_stretch_stands_between():
-    assert compose(["a ", "", " b"])[0] == "a b"
-    assert compose([])[0] == ""
+    assert join_pieces(["a ", "", " b"])[0] == "a b"
+    assert join_pieces([])[0] == ""
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_compose_keeps_one_space_where_an_empty_stretch_stands_between():
 )
 def test_field_says_what_is_wrong(record, kinds, reason):
     with pytest.raises(FieldError) as error:
-        field(record, "x", kinds, "at")
+        require_field(record, "x", kinds, "at")
     assert str(error.value) == reason
 
 
 def test_true_is_a_boolean():
-    assert typed(True, bool, "x") is True
+    assert require_type(True, bool, "x") is True

@@ -190,7 +190,7 @@ def test_unlinked_film_is_found_by_its_whole_title(graph, linker):
 
 def test_describe(graph):
     movie = Movie("100", "Ronin (1998)", uri("Ronin_(film)"), ("crime",), plot="Someone wants something.")
-    texts = dict(zip(graph.uris, describe(graph, {"100": movie}), strict=True))
+    texts = dict(zip(graph.uris, describe(graph, {"100": movie}, 4), strict=True))
     assert texts[uri("Ronin_(film)")] == "Ronin (1998). crime. starring Robert De Niro. Someone wants something."
     assert texts[uri("Thief_(film)")] == "Thief (1981). director Michael Mann"
     assert texts[uri("Mystery_film")].endswith(", a genre")

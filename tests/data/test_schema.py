@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ecr_jax.data.parsing import read_jsonl
 from ecr_jax.data.schema import (
     BadLine,
     Conversation,
@@ -16,7 +17,6 @@ from ecr_jax.data.schema import (
     Turn,
     merge_messages,
     read_conversations,
-    read_jsonl,
     write_conversations,
 )
 

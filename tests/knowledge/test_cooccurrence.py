@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.data.schema import Role
-from ecr_jax.features.examples import Utterance, emotion_labelled_mentions
+from ecr_jax.features.dialogues import Utterance, emotion_labelled_mentions
 from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count
 
 A = [

@@ -17,8 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ecr_jax.data import films
-from ecr_jax.data.parsing import EMOTIONS
-from ecr_jax.data.schema import Conversation, Feedback, Mention, Role, Split, Turn
+from ecr_jax.data.schema import EMOTIONS, Conversation, Feedback, Mention, Role, Split, Turn
 
 _SPLITS = {"train": Split.TRAIN, "validation": Split.VALID, "test": Split.TEST}
 _FEEDBACK = ["", *Feedback]
