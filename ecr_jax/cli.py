@@ -15,6 +15,7 @@ from rich.console import Console
 from ecr_jax import config as configs
 from ecr_jax.config import Config, registry
 from ecr_jax.pretrained.hub import HubError
+from ecr_jax.runs.machine import relaunch_keeping_freed_memory
 
 _STAGES = tuple(spec.name for spec in registry.stages())
 _BASELINES = tuple(spec.name for spec in registry.baselines())
@@ -62,10 +63,10 @@ class Train:
     """Remove what it wrote before and begin anew."""
 
     def __call__(self, console: Console) -> None:
-        from ecr_jax.losses import expression
+        from ecr_jax.losses import objective
         from ecr_jax.stages import train
 
-        expression.check(self.settings.recommendation.loss)  # a misspelt loss is better known now than after hours
+        objective.check(self.settings.recommendation.loss)  # a misspelt loss is better known now than after hours
         train(self.settings, self.stage, force=self.force)
 
 
@@ -212,6 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault(
         "TRANSFORMERS_VERBOSITY", "error"
     )  # it warns that torch, which nothing here needs, is missing
+    if arguments is None:
+        relaunch_keeping_freed_memory()
     console = Console()
     try:
         parse(sys.argv[1:] if arguments is None else arguments)(console)

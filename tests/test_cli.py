@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import typing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import ecr_jax.evaluation.compare
 import ecr_jax.evaluation.run
 import ecr_jax.inference.chat
 import ecr_jax.runs.demo
+import ecr_jax.runs.sweep
 import ecr_jax.stages
-from ecr_jax.cli import Baseline, main
+from ecr_jax.cli import main
 from ecr_jax.config import LoraConfig
 from ecr_jax.data.schema import BadLine, CorpusError, Split
 from ecr_jax.training.options import ShardingConfig
@@ -36,9 +38,7 @@ def called(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize(
-    "command", ["", "prepare", "train", "baseline", "sweep", "evaluate", "compare", "chat", "demo"]
-)
+@pytest.mark.parametrize("command", ["", "prepare", "train", "sweep", "evaluate", "compare", "chat", "demo"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
@@ -50,20 +50,20 @@ def test_help_names_the_configs(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     said = capsys.readouterr().out
-    assert all(name in said for name in ("demo", "redial_unicrs", "redial_ecr_ls", "redial_paper"))
+    assert all(name in said for name in ("demo", "redial:unicrs", "redial:ecr_ls", "redial_paper"))
 
 
 def test_a_run_with_a_base(called):
     flags = ["--config", "redial", "--name", "redial_s1", "--base", "redial", "--fusion.train.seed", "1"]
-    flags += ["--recommender.heads.copy", "published", "--recommender.prompt.recommendation-prefix", "20"]
+    flags += ["--recommender.heads.cooccurrence", "published", "--recommender.prompt.recommendation-prefix", "20"]
     flags += ["--recommender.prompt.masked", "False", "--recommendation.candidates", "entities"]
     assert main(["train", "fusion", *flags]) == 0
     ((_, (config, _), _),) = called
     assert (config.name, config.base, config.prepared_folder) == ("redial_s1", "redial", Path("prepared/redial"))
     assert config.fusion.train.seed == 1 and config.recommendation.candidates == "entities"
-    made = config.recommender
-    assert (made.heads.copy, made.prompt.recommendation_prefix, made.prompt.masked) == ("published", 20, False)
-    assert made.heads.walk is None and made.prompt.normalise is None
+    heads, prompt = config.recommender.heads, config.recommender.prompt
+    assert (heads.cooccurrence, prompt.recommendation_prefix, prompt.masked) == ("published", 20, False)
+    assert heads.two_hop is True and prompt.normalise is True  # the rest is as the config has it
 
 
 def test_prepare(called):
@@ -93,17 +93,23 @@ def test_train_split_over_devices(called, capsys):
     assert "needs 2 or more devices on `model`" in capsys.readouterr().err
 
 
-def test_rival(called):
-    assert main(["baseline", "kbrd", "--force", "--baselines.kbrd.width", "32"]) == 0
+def test_a_baseline_is_trained_by_its_name(called):
+    assert main(["train", "kbrd", "--force", "--baselines.kbrd.width", "32"]) == 0
     ((name, (config, stage), named),) = called
-    assert (name, stage, named) == ("train", "baselines/kbrd", {"force": True})
+    assert (name, stage, named) == ("train", "kbrd", {"force": True})
     assert config.baselines.kbrd.width == 32 and config.baselines.kgsf.width != 32
 
 
-def test_every_rival_can_be_named():
-    from ecr_jax.stages.baselines import BASELINES
+def test_a_loss_that_does_not_exist_is_refused_before_training(called, capsys):
+    assert main(["train", "emotion", "--recommendation.loss", "vocal"]) == 1
+    assert "there is no loss 'vocal'" in capsys.readouterr().err and not called
 
-    assert typing.get_args(Baseline) == BASELINES
+
+def test_help_is_quick():
+    """Help needs no jax, which takes longer to import than a person wants to wait."""
+    code = "import sys; from ecr_jax.cli import parse\ntry: parse(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'jax', 'flax', 'transformers', 'datasets', 'scipy'} & set(sys.modules), sorted(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_an_adapter_on_a_quantised_base(called):
@@ -156,7 +162,7 @@ def test_unknown_config(called, capsys):
         (["train", "cooking"], "cooking"),
         (["train"], "fusion"),
         (["evaluate", "--protocol", "mine"], "published"),
-        (["baseline", "cooking"], "cooking"),
+        (["sweep", "--stage", "emotion"], "recommendation"),
         (["fly"], "fly"),
         (["prepare", "--corpus.dialogues", "many"], "many"),
         (["prepare", "--corpus.colour", "red"], "colour"),

@@ -30,7 +30,7 @@ from ecr_jax.evaluation.predictions import Prediction
 from ecr_jax.evaluation.provenance import provenance
 from ecr_jax.evaluation.rankings import rank_stage
 from ecr_jax.evaluation.report import Report
-from ecr_jax.losses.expression import Objective
+from ecr_jax.losses.objective import Objective
 from ecr_jax.runs.context import ExperimentContext, open_experiment
 from ecr_jax.stages import is_complete, train
 

@@ -12,17 +12,18 @@ import pytest
 
 from ecr_jax import cli
 from ecr_jax import config as configs
+from ecr_jax.config import presets
+from ecr_jax.models.layers import last_state
 from ecr_jax.models.lm import lora, quantized
 from ecr_jax.models.lm.bert import Bert, BertConfig
 from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.lm.llama import Llama, LlamaConfig
-from ecr_jax.models.prompt import PromptConfig, PromptEncoder
-from ecr_jax.models.recommender import HeadConfig, Recommender, last_state
+from ecr_jax.models.prompt import PromptEncoder, PromptSizes
+from ecr_jax.models.recommender import Recommender
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.pretrained import hub
-from ecr_jax.stages.recommender import prompt_config
 
-NAMES = sorted(path.stem for path in configs.folder().glob("*.py"))
+NAMES = configs.names()
 ENTITIES, RELATIONS, ITEMS = 31_161, 25, 6_281
 DIALOGPT = Gpt2Config(vocab_size=50_257, width=768, layers=12, heads=12, hidden=3072)
 ROBERTA = BertConfig(
@@ -35,12 +36,17 @@ ROWS = 2
 
 
 class Sized:
-    """As much of a graph as `prompt_config` looks at."""
+    """As much of a graph as is looked at before the language model is loaded."""
 
     relations = ("r",) * RELATIONS
 
     def __len__(self) -> int:
         return ENTITIES
+
+
+SIZES = PromptSizes(
+    entities=ENTITIES, relations=RELATIONS, width=768, layers=12, kv_heads=12, head_dim=64, token_width=768
+)
 
 
 def count(tree) -> int:
@@ -76,8 +82,8 @@ def batch(paper):
         "text_mask": ((r.max_states,), jnp.bool_),
         "entities": ((r.max_entities,), jnp.int32),
         "entity_mask": ((r.max_entities,), jnp.bool_),
-        "emotions": ((r.max_entities, r.emotions), jnp.int32),
-        "emotion_probs": ((r.max_entities, r.emotions), jnp.float32),
+        "emotions": ((r.max_entities, r.emotions_per_entity), jnp.int32),
+        "emotion_probs": ((r.max_entities, r.emotions_per_entity), jnp.float32),
         "neighbours": ((r.max_entities, r.neighbours), jnp.int32),
         "neighbour_weights": ((r.max_entities, r.neighbours), jnp.float32),
     }
@@ -87,43 +93,57 @@ def batch(paper):
 @pytest.mark.parametrize("name", NAMES)
 def test_parses(name):
     config = configs.load(name)
-    assert config.name == name
+    assert config.name == name.replace(":", "_")
     assert configs.from_json(config.as_json()) == config
 
 
 @pytest.mark.parametrize(
     ("name", "emotions", "global_entities", "loss"),
     [
-        ("redial_unicrs", False, False, "cross_entropy"),
-        ("redial_ecr_l", True, False, "cross_entropy"),
-        ("redial_ecr_none", False, False, "cross_entropy"),
-        ("redial_ecr_ls", True, False, "feedback_cross_entropy + feedback_bce"),
-        ("redial_ecr_lg", True, True, "cross_entropy"),
+        ("redial:unicrs", False, False, "cross_entropy"),
+        ("redial:ecr_l", True, False, "cross_entropy"),
+        ("redial:ecr_none", False, False, "cross_entropy"),
+        ("redial:ecr_ls", True, False, "feedback_cross_entropy + feedback_bce"),
+        ("redial:ecr_lg", True, True, "cross_entropy"),
     ],
 )
 def test_ablations_differ_from_ecr_in_what_they_are_named_for(name, emotions, global_entities, loss):
     """L local emotions, S the seeker's feedback, G global entities (ECR 6.1, Table 3); `redial` has all three."""
-    made, ecr = configs.load(name), configs.load("redial")
-    prompt = made.recommender.prompt
-    assert (prompt.emotions, prompt.global_entities, made.recommendation.loss) == (emotions, global_entities, loss)
-    assert (made.base, made.prepared_folder) == ("redial", ecr.prepared_folder)
-    assert dataclasses.replace(
-        made, name="redial", base=None, recommender=ecr.recommender, recommendation=ecr.recommendation
-    ) == ecr  # fmt: skip
+    variant, ecr = configs.load(name), configs.load("redial")
+    prompt = variant.recommender.prompt
+    assert (prompt.emotions, prompt.global_entities, variant.recommendation.loss) == (emotions, global_entities, loss)
+    assert (variant.base, variant.prepared_folder) == ("redial", ecr.prepared_folder)
+    same = {"fusion": ecr.fusion, "recommender": ecr.recommender, "recommendation": ecr.recommendation}
+    assert dataclasses.replace(variant, name="redial", base=None, **same) == ecr
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_unicrs_has_none_of_our_heads_in_pre_training_and_after():
+    unicrs = configs.load("redial:unicrs")
+    for heads in (unicrs.recommender.heads, unicrs.fusion.heads):
+        assert heads.cooccurrence == "none"
+        assert not (heads.two_hop or heads.mentions or heads.prior or heads.like_probability)
+
+
+@pytest.mark.parametrize("preset", ["paper", "code"])
+def test_presets_are_variants_of_redial(preset):
+    variant = configs.load(f"redial:{preset}_preset")
+    prompt = getattr(presets, preset)(576).prompt
+    assert variant.recommender.prompt == dataclasses.replace(prompt, entity_width=128)
+    assert variant.recommender.heads == variant.fusion.heads == presets.published_heads()
+
+
+@pytest.mark.parametrize("name", configs.files())
 def test_opens_with_what_a_reader_asks(name):
     head = (configs.folder() / f"{name}.py").read_text(encoding="utf-8").split('"""')[1]
     assert all(word in head for word in ("Paper:", "Command", "Hardware:", "Time"))
 
 
-@pytest.mark.parametrize("command", [["prepare"], ["train", "emotion"], ["evaluate"]])
+@pytest.mark.parametrize("words", [["prepare"], ["train", "emotion"], ["evaluate"]])
 @pytest.mark.parametrize("name", NAMES)
-def test_command_line_takes_it_and_changes_a_field(name, command):
-    made = cli._parse([*command, "--config", name, "--recommendation.train.batch-size", "32",
+def test_command_line_takes_it_and_changes_a_field(name, words):
+    command = cli.parse([*words, "--config", name, "--recommendation.train.batch-size", "32",
                        "--recommendation.train.accumulation", "1"])  # fmt: skip
-    assert made.settings == dataclasses.replace(
+    assert command.settings == dataclasses.replace(
         configs.load(name),
         recommendation=dataclasses.replace(
             configs.load(name).recommendation,
@@ -148,24 +168,19 @@ def test_published_sizes_of_the_models():
         ("paper", "recommendation", 34_002_561 - 611_737 - (7_680 + 590_976 + 36_912) + 10 * 48 - 1_254_960),
     ],
 )
-def test_published_sizes_of_the_prompt_encoder(paper, graph, batch, preset, task, expected):
-    settings = dataclasses.replace(paper, recommender=dataclasses.replace(paper.recommender, fidelity=preset))
-    sizes = prompt_config(settings, Sized(), DIALOGPT, ROBERTA.width)
-    assert count(shapes(PromptEncoder(sizes), graph, batch, task=task)) == expected
+def test_published_sizes_of_the_prompt_encoder(graph, batch, preset, task, expected):
+    prompt = getattr(presets, preset)(DIALOGPT.width).prompt
+    assert count(shapes(PromptEncoder(prompt, SIZES), graph, batch, task=task)) == expected
 
 
 def test_paper_widths(paper):
-    sizes = prompt_config(paper, Sized(), DIALOGPT, ROBERTA.width)
-    assert (sizes.entity_width, sizes.emotion_width, sizes.bases, sizes.dropout) == (384, 48, 8, 0.0)
-    assert sizes == PromptConfig.fidelity(
-        "paper", entities=ENTITIES, relations=RELATIONS, width=768, layers=12, kv_heads=12, head_dim=64, token_width=768
-    )
+    prompt = paper.recommender.prompt
+    assert (prompt.entity_width, prompt.emotion_width, prompt.bases, prompt.dropout) == (384, 48, 8, 0.0)
+    assert prompt == presets.paper_prompt(768)
 
 
 def test_recommendation_step_fits(paper, graph, batch):
-    model = Recommender(
-        prompt_config(paper, Sized(), DIALOGPT, ROBERTA.width), HeadConfig.fidelity(paper.recommender.fidelity)
-    )
+    model = Recommender(paper.recommender.prompt, SIZES, paper.recommender.heads)
     gpt2 = Gpt2(dataclasses.replace(DIALOGPT, vocab_size=DIALOGPT.vocab_size + 1))
     frozen = shapes(gpt2, batch["tokens"], batch["token_mask"])
     items = jax.ShapeDtypeStruct((ITEMS,), jnp.int32)
@@ -217,13 +232,12 @@ def test_response_step_fits(paper):
         assert count(grads) == count(adapter)
 
 
-@pytest.mark.parametrize("part", ["encoder.name", "recommender.language_model", "response.language_model"])
+@pytest.mark.parametrize("part", ["encoder.name", "language_model", "response.language_model"])
 def test_models_that_cannot_be_had_are_named_with_the_remedy(paper, part, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    room, field = part.split(".")
-    name = getattr(getattr(paper, room), field)
+    name = paper.value(part)
     with pytest.raises(hub.HubError, match="offline") as error:
         hub.resolve(name, offline=True)
     assert name in str(error.value) and "path of the folder" in str(error.value)
@@ -233,18 +247,12 @@ def test_training_without_the_weights_ends_with_that_word(paper, tmp_path, monke
     """No network is tried: the hub is told to be offline, and its cache is empty."""
     from huggingface_hub import constants
 
-    from ecr_jax.runs.context import ExperimentContext
-    from ecr_jax.stages import recommendation
-
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     prepared = tmp_path / "prepared" / paper.name
     prepared.mkdir(parents=True)
     (prepared / "manifest.json").write_text("{}")
     monkeypatch.setattr("ecr_jax.data.prepare.PreparedCorpus.graph", Sized())
-    with pytest.raises(hub.UnreachableError, match="DialoGPT-small"):
-        recommendation.train(ExperimentContext(dataclasses.replace(paper, prepared=tmp_path / "prepared")))
-
     folders = ["--prepared", str(tmp_path / "prepared"), "--runs", str(tmp_path / "runs")]
     assert cli.main(["train", "recommendation", "--config", "redial_paper", *folders]) == 1
     said = capsys.readouterr().err

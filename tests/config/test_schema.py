@@ -22,20 +22,26 @@ from ecr_jax.config import (
     EncoderConfig,
     EvaluationConfig,
     FeedbackWeights,
+    FusionConfig,
     GraphBaselineConfig,
-    HeadOptions,
+    HeadsConfig,
     KgsfConfig,
     LanguageModelBaselineConfig,
-    PromptOptions,
+    PromptConfig,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
     SasRecConfig,
     TrainConfig,
+    presets,
+    registry,
+    replace,
 )
 
 TRAIN = TrainConfig(steps=2)
 JSONL = dict(name="jsonl", train="a", valid="b", test="c")
+PROMPT = dict(entity_width=8, emotion_width=2)
+RECOMMENDER = dict(prompt=PromptConfig(**PROMPT), heads=HeadsConfig())
 
 WRONG = [
     (CorpusConfig, dict(name="films"), "dialogues", 0, "at least 1"),
@@ -53,17 +59,25 @@ WRONG = [
     (FeedbackWeights, {}, "dislike", -0.5, "at least 0"),
     (FeedbackWeights, {}, "like", float("nan"), "at least 0"),
     *(
-        (RecommenderConfig, {}, name, 0, "at least 1")
-        for name in ("layers", "max_tokens", "max_states", "max_entities", "emotions", "neighbours", "cooccurring_items")
+        (RecommenderConfig, RECOMMENDER, name, 0, "at least 1")
+        for name in ("layers", "max_tokens", "max_states", "max_entities", "emotions_per_entity", "neighbours",
+                     "cooccurring_items", "facts_per_item")
     ),
     *(
-        (PromptOptions, {}, name, 0, "at least 1")
+        (PromptConfig, PROMPT, name, 0, "at least 1")
         for name in ("entity_width", "emotion_width", "bases", "recommendation_prefix", "conversation_prefix")
     ),
-    (PromptOptions, {}, "cross_exponent", -0.5, "at least 0"),
-    (PromptOptions, {}, "prefix_scale", -1.0, "at least 0"),
-    (PromptOptions, {}, "dropout", 1.0, "[0, 1)"),
-    (PromptOptions, {}, "dropout", -0.1, "[0, 1)"),
+    (PromptConfig, PROMPT, "cross_attention_exponent", -0.5, "at least 0"),
+    (PromptConfig, PROMPT, "prefix_scale", -1.0, "at least 0"),
+    (PromptConfig, PROMPT, "dropout", 1.0, "[0, 1)"),
+    (PromptConfig, PROMPT, "dropout", -0.1, "[0, 1)"),
+    *((HeadsConfig, {}, name, 0, "at least 1") for name in ("recency_slots", "mention_turns", "mention_counts")),
+    (HeadsConfig, {}, "cooccurrence", "some", "choose one of none, published, mass"),
+    (FusionConfig, dict(train=TRAIN), "valid_dialogues", 0, "at least 1"),
+    (RecommendationConfig, dict(train=TRAIN), "loss", "focal(", "focal("),
+    (CorpusConfig, dict(name="films"), "valid_share", 1.0, "lies in (0, 1)"),
+    (EvaluationConfig, {}, "top_items", 10, "at least 50"),
+    (ResponseConfig, dict(train=TRAIN), "max_sentence_words", 3, "at least 4"),
     (RecommendationConfig, dict(train=TRAIN), "valid_dialogues", 0, "at least 1"),
     (ConversationConfig, dict(train=TRAIN), "max_reply", 0, "at least 1"),
     (ResponseConfig, dict(train=TRAIN), "dtype", "float16", "choose one of float32, bfloat16"),
@@ -104,14 +118,34 @@ def test_run_name_stays_inside_runs(name):
 
 def test_weights_may_be_zero_and_ablations_allowed():
     assert FeedbackWeights(0, 0, 0).like == 0
-    assert not RecommenderConfig(prompt=PromptOptions(emotions=False, global_entities=False)).prompt.emotions
+    prompt = PromptConfig(**PROMPT, emotions=False, global_entities=False)
+    assert not RecommenderConfig(prompt, HeadsConfig()).prompt.emotions
 
 
-def test_published_copy_head_needs_emotions():
-    heads, silent = HeadOptions(copy="published"), PromptOptions(emotions=False)
-    assert RecommenderConfig(heads=heads).heads.copy == "published"
-    with pytest.raises(ConfigError, match="HeadOptions.copy = 'published' cannot be: it weighs by emotion"):
-        RecommenderConfig(heads=heads, prompt=silent)
+def test_published_cooccurrence_head_needs_emotions():
+    heads, without = HeadsConfig(cooccurrence="published"), PromptConfig(**PROMPT, emotions=False)
+    assert RecommenderConfig(PromptConfig(**PROMPT), heads).heads.cooccurrence == "published"
+    with pytest.raises(ConfigError, match="HeadsConfig.cooccurrence = 'published' cannot be: it weights by emotion"):
+        RecommenderConfig(without, heads)
+
+
+def test_presets_are_complete_and_differ_where_the_paper_and_its_code_do():
+    """ECR 3.2, 4.2; the released code has no masks and directed co-occurrence; the widths are D / 2 and D / 16."""
+    paper, code, improved = presets.paper(768), presets.code(768), presets.improved(768)
+    for preset in (paper, code, improved):
+        assert (preset.prompt.entity_width, preset.prompt.emotion_width) == (384, 48)
+    assert (paper.prompt.masked, code.prompt.masked, improved.prompt.masked) == (True, False, True)
+    assert (paper.directional_cooccurrence, code.directional_cooccurrence) == (False, True)
+    assert paper.prompt.emotion_fusion == "linear" and code.prompt.emotion_fusion == "published"
+    assert paper.heads == code.heads == presets.published_heads() != improved.heads
+
+
+def test_a_field_is_replaced_by_its_path():
+    config = configs.load("demo")
+    changed = replace(config, "recommendation.train.optim.learning_rate", 0.5)
+    assert changed.recommendation.train.optim.learning_rate == changed.value("recommendation.train.optim.learning_rate")
+    assert replace(changed, "recommendation", config.recommendation) == config
+    assert replace(config.recommender, "prompt.bases", 3).prompt.bases == 3
 
 
 def test_paths():
@@ -161,16 +195,17 @@ def test_every_named_config_loads_under_its_own_name():
         assert isinstance(configs.load(name), Config) and configs.load(name).name == name
 
 
-def test_rivals_of_a_run_are_put_together(tmp_path):
-    """What each baseline's folder keeps of its own settings is read back, whatever the other baselines' are."""
+def test_baselines_of_a_run_are_put_together(tmp_path):
+    """Each training changes its own settings in the run's config, whatever those of the others are."""
     config = dataclasses.replace(configs.load("demo"), runs=tmp_path)
-    width = dataclasses.replace(config.baselines.kbrd, width=7)
-    config = dataclasses.replace(
-        config, baselines=dataclasses.replace(config.baselines, kbrd=width, ease=EaseConfig((3.0,)))
-    )
-    stages = ("emotion", "fusion", "conversation", "recommendation", "response", "baselines/kbrd", "baselines/ease")
-    for stage in stages:
+    stages = [registry.find(name) for name in ("emotion", "kbrd", "ease")]
+    wide = replace(config, "baselines.kbrd.width", 7)
+    for stage, trained in zip(
+        stages, (config, wide, replace(config, "baselines.ease", EaseConfig((3.0,)))), strict=True
+    ):
         config.stage_folder(stage).mkdir(parents=True)
-        (config.stage_folder(stage) / "config.json").write_text(json.dumps(config.recorded(stage)))
-    assert set(config.recorded("baselines/kbrd")["baselines"]) == {"kbrd"}
-    assert dataclasses.replace(configs.read_recorded(tmp_path / "demo", stages), evaluation=config.evaluation) == config
+        record = json.dumps(configs.record(trained, stage))
+        (config.stage_folder(stage) / "config.json").write_text(record)
+        configs.write_run(trained, stage)
+    assert configs.read_run(tmp_path / "demo", stages) == replace(wide, "baselines.ease", EaseConfig((3.0,)))
+    assert set(configs.record(config, stages[1])["baselines"]) == {"kbrd"}

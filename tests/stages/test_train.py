@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax import stages
+from ecr_jax.config import registry
+from ecr_jax.config.registry import StageSpec, find
 from ecr_jax.data.prepare import prepare
-from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages import complete, dependencies, train
+from ecr_jax.runs.context import open_experiment
+from ecr_jax.stages import is_complete, train
 from tests import tiny
+
+STAGES = [spec.name for spec in registry.stages()]
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     corpus, prepared = tiny.write_corpus(folder / "data"), folder / "prepared"
-    made = dataclasses.replace(configs.load("demo"), name="first", corpus=corpus, prepared=prepared)
-    prepare(made, console=Console(quiet=True))
-    return made
+    config = dataclasses.replace(configs.load("demo"), name="first", corpus=corpus, prepared=prepared)
+    prepare(config, console=Console(quiet=True))
+    return config
 
 
 @pytest.fixture
 def first(prepared, tmp_path, monkeypatch):
-    """A config with a prepared corpus and no stages; a training writes what it was asked for, as `trained` lists."""
+    """A config with a prepared corpus and no stages; a training writes what its spec says, as `trained` lists."""
 
-    def stand_in(name):
-        def train(experiment, *baseline):
-            stage = "/".join([name.rpartition(".")[2], *baseline])
-            folder = experiment.config.stage_folder(stage)
-            folder.mkdir(parents=True, exist_ok=True)
-            for path, value in {"config.json": experiment.recorded(stage), "summary.json": {}}.items():
-                (folder / path).write_text(json.dumps(value))
-            (folder / "cooccurrence.npz").write_bytes(b"")
-            trained.append((experiment.config.name, stage))
-
-        return SimpleNamespace(train=train)
+    def stand_in(experiment, spec):
+        folder = experiment.folder(spec)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in spec.writes:
+            (folder / name).write_bytes(b"")
+        (folder / "config.json").write_text(json.dumps(experiment.record(spec)))
+        trained.append((experiment.config.name, spec.name))
 
     trained.clear()
-    monkeypatch.setattr(stages.importlib, "import_module", stand_in)
+    monkeypatch.setattr(StageSpec, "import_function", lambda self, name: stand_in)
     monkeypatch.setattr(stages.rich, "get_console", lambda: Console(width=500))
     return dataclasses.replace(prepared, runs=tmp_path)
 
@@ -56,14 +55,12 @@ def on(first, **changes):
 
 
 def seeded(config, stage, seed):
-    settings = getattr(config, stage)
-    return dataclasses.replace(config, **{stage: dataclasses.replace(
-        settings, train=dataclasses.replace(settings.train, seed=seed))})  # fmt: skip
+    return configs.replace(config, f"{stage}.train.seed", seed)
 
 
 def without_emotions(config):
-    prompt = dataclasses.replace(config.recommender.prompt, emotions=False, global_entities=False)
-    return dataclasses.replace(config, recommender=dataclasses.replace(config.recommender, prompt=prompt))
+    config = configs.replace(config, "recommender.prompt.emotions", False)
+    return configs.replace(config, "recommender.prompt.global_entities", False)
 
 
 def linked(config):
@@ -72,15 +69,15 @@ def linked(config):
 
 
 def test_the_same_is_taken(first, capsys):
-    for stage in ("emotion", "fusion", "recommendation", "baselines/ease"):
+    for stage in ("emotion", "fusion", "recommendation", "ease"):
         train(first, stage)
     second = on(first)
     assert second.prepared_folder == first.prepared_folder
     train(second, "recommendation")
     assert linked(second) == {"emotion", "fusion", "recommendation"}
     assert all(second.stage_folder(stage).samefile(first.stage_folder(stage)) for stage in linked(second))
-    train(second, "baselines/ease")
-    assert second.stage_folder("baselines/ease").is_symlink()
+    train(second, "ease")
+    assert second.stage_folder("ease").is_symlink()
     assert not any(name == "second" for name, _ in trained)
     said = capsys.readouterr().out
     assert "second/fusion is now a link:" in said and "first/fusion has the same settings" in said
@@ -90,28 +87,28 @@ def test_the_same_is_taken(first, capsys):
 
 
 def test_a_stage_that_differs_is_trained_and_so_is_what_rests_on_it(first, capsys):
-    for stage in stages.STAGES:
+    for stage in STAGES:
         train(first, stage)
     second = seeded(on(first), "fusion", 5)
-    for stage in stages.STAGES:
+    for stage in STAGES:
         train(second, stage)
     assert linked(second) == {"emotion", "response"}
     assert [stage for name, stage in trained if name == "second"] == ["fusion", "conversation", "recommendation"]
     said = capsys.readouterr().out
     assert "first/fusion has other settings (fusion.train.seed: 0 → 5)" in said
-    assert "first/conversation is not taken:" in said
+    assert "first/conversation is not linked:" in said
 
 
 def test_what_the_emotions_do_not_follow_from_is_no_matter(first):
     """UniCRS hears the emotions that ECR hears, and leaves them out of its prompt."""
-    for stage in stages.STAGES:
+    for stage in STAGES:
         train(first, stage)
     unicrs = without_emotions(on(first))
-    for stage in stages.STAGES:
+    for stage in STAGES:
         train(unicrs, stage)
     assert linked(unicrs) == {"emotion", "response"}
-    directional = dataclasses.replace(first.recommender, directional=True)
-    third = dataclasses.replace(on(first), name="third", recommender=directional)
+    third = dataclasses.replace(on(first), name="third")
+    third = configs.replace(third, "recommender.directional_cooccurrence", True)
     train(third, "emotion")
     assert linked(third) == set() and trained[-1] == ("third", "emotion")
 
@@ -129,7 +126,7 @@ def test_what_stands_in_the_folder_counts_not_only_what_is_asked_for(first):
 def test_a_base_that_is_not_there_or_not_at_its_end(first, capsys):
     second = on(first)
     train(second, "emotion")
-    assert trained == [("second", "emotion")] and "not taken" not in capsys.readouterr().out
+    assert trained == [("second", "emotion")] and "not linked" not in capsys.readouterr().out
     train(first, "emotion")
     train(first, "fusion")
     (first.stage_folder("fusion") / "summary.json").unlink()
@@ -146,7 +143,7 @@ def test_force_trains_here_and_leaves_the_base_alone(first):
     train(second, "emotion", force=True)
     assert trained[-1] == ("second", "emotion") and linked(second) == set()
     assert (first.stage_folder("emotion") / "config.json").read_bytes() == before
-    assert complete(ExperimentContext(first), "emotion")
+    assert is_complete(open_experiment(first), find("emotion"))
 
 
 def test_a_link_to_what_changed_is_not_written_through(first):
@@ -158,33 +155,48 @@ def test_a_link_to_what_changed_is_not_written_through(first):
     train(other, "emotion", force=True)
     train(second, "emotion")
     assert trained[-1] == ("second", "emotion") and linked(second) == set()
-    assert complete(ExperimentContext(other), "emotion") and complete(ExperimentContext(second), "emotion")
+    assert is_complete(open_experiment(other), find("emotion")) and is_complete(
+        open_experiment(second), find("emotion")
+    )
 
 
 def test_stages_of_two_runs_are_read_as_one(first):
-    for stage in stages.STAGES:
+    for stage in STAGES:
         train(first, stage)
     second = seeded(on(first), "recommendation", 2)
-    for stage in stages.STAGES:
+    for stage in STAGES:
         train(second, stage)
-    kept = configs.read_recorded(second.runs / "second", stages.STAGES, second)
-    assert kept == second
-    backwards = configs.read_recorded(second.runs / "second", stages.STAGES[::-1], second)
-    assert backwards == second  # whichever stage is read last
-    (second.runs / "second").rename(second.runs / "renamed")
-    renamed = configs.read_recorded(second.runs / "renamed", stages.STAGES, second)
+    specs = registry.stages()
+    assert configs.read_run(second.folder, specs) == second
+    assert configs.read_run(second.folder, specs[::-1]) == second  # whichever stage is read last
+    second.folder.rename(second.runs / "renamed")
+    renamed = configs.read_run(second.runs / "renamed", specs)
     assert renamed == dataclasses.replace(second, name="renamed")
-    (first.runs / "first").rename(first.runs / "moved")
-    moved = configs.read_recorded(first.runs / "moved", stages.STAGES, first)
+    first.folder.rename(first.runs / "moved")
+    moved = configs.read_run(first.runs / "moved", specs)
     assert moved == dataclasses.replace(first, name="moved", base="first")
     assert moved.prepared_folder == first.prepared_folder
 
 
-def test_stages_that_do_not_fit_are_told(first):
+def test_a_run_holds_one_resolved_config(first):
+    """Each training leaves the settings of the stages before it as they were trained with."""
+    train(configs.replace(first, "emotion.beta", 0.25), "emotion")
+    train(configs.replace(first, "recommender.heads.like_power", 1.0), "recommendation")
+    stored = configs.read_run(first.folder, [find("emotion"), find("recommendation")])
+    assert (stored.emotion.beta, stored.recommender.heads.like_power) == (0.25, 1.0)
+    assert json.loads((first.folder / "config.json").read_text()) == stored.as_json()
+
+
+def test_stages_with_different_settings_are_named(first):
     train(first, "emotion")
-    train(dataclasses.replace(first, recommender=dataclasses.replace(first.recommender, emotions=2)), "fusion")
-    with pytest.raises(ValueError, match="'fusion' has another 'recommender' than the stages before it"):
-        configs.read_recorded(first.runs / "first", ("emotion", "fusion"))
+    train(configs.replace(first, "recommender.emotions_per_entity", 2), "fusion")
+    message = r"'emotion' was trained with other settings .*\(recommender.emotions_per_entity: 3 → 2\); train it again"
+    with pytest.raises(ValueError, match=message):
+        configs.read_run(first.folder, [find("emotion"), find("fusion")])
+    with pytest.raises(ValueError, match="has no trained stage 'response'; run `ecr train response`"):
+        configs.read_run(first.folder, [find("response")])
+    with pytest.raises(ValueError, match="holds no run"):
+        configs.read_run(first.runs / "nothing", [find("emotion")])
 
 
 def test_a_corpus_of_its_own_is_not_written_over_the_base(first):
@@ -201,10 +213,10 @@ def test_names_of_a_base_that_cannot_be(first, name):
         dataclasses.replace(first, base=name)
 
 
-def test_what_rests_on_what(first):
-    assert [dependencies(first, stage) for stage in stages.STAGES] == [
-        (), ("emotion",), ("emotion", "fusion"), ("emotion", "fusion"), ()
-    ]  # fmt: skip
-    assert dependencies(first, "baselines/kbrd") == ("emotion",)
-    reads = dataclasses.replace(first, recommendation=dataclasses.replace(first.recommendation, use_resp=True))
-    assert dependencies(reads, "recommendation") == ("emotion", "fusion", "conversation")
+def test_changing_a_scoring_head_does_not_pre_train_again(first):
+    for stage in ("emotion", "fusion", "recommendation"):
+        train(first, stage)
+    heads = dataclasses.replace(first.recommender.heads, cooccurrence="none", two_hop=False, prior=False)
+    second = on(configs.replace(first, "recommender.heads", heads))
+    train(second, "recommendation")
+    assert linked(second) == {"emotion", "fusion"} and trained[-1] == ("second", "recommendation")
