@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import Row, matmul_peak, matrix_flops, milliseconds, page, read_bandwidth, report
-from ecr_jax import losses
 from ecr_jax.inference.decoding import Decoding, generate
+from ecr_jax.losses.next_token import next_token_cross_entropy
 from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import convert, language_model, lora
 from ecr_jax.models.lm.gpt2 import Gpt2Config
@@ -84,7 +84,7 @@ def updates(apply: Callable, params: Any, frozen: Any) -> Callable[[dict], Any]:
         variables = apply(params, frozen)
         hidden = variables["module"].apply(variables["given"], batch["tokens"], batch["mask"]).hidden
         rows = language_model.head(variables["given"]["params"])
-        total, hits = losses.next_token_cross_entropy(
+        total, hits = next_token_cross_entropy(
             hidden=hidden, head=rows, tokens=batch["tokens"], where=batch["mask"]
         )
         return total, jnp.sum(batch["mask"][:, 1:]), {"accuracy": hits}

@@ -25,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import Row, compared, matmul_peak, milliseconds, page, report
-from ecr_jax import losses
 from ecr_jax.data import films
 from ecr_jax.data.schema import Split
 from ecr_jax.features.tokenizer import DialogueTokenizer
+from ecr_jax.losses.next_token import next_token_cross_entropy
 from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import language_model, lora
 from ecr_jax.pretrained import hub
@@ -68,7 +68,7 @@ def total_loss(module: Any, variables: dict, tokens: jax.Array) -> jax.Array:
     mask = jnp.ones(tokens.shape, bool)
     hidden = module.apply(variables, tokens, mask).hidden
     rows = language_model.head(variables["params"])
-    return losses.next_token_cross_entropy(hidden=hidden, head=rows, tokens=tokens, where=mask)[0]
+    return next_token_cross_entropy(hidden=hidden, head=rows, tokens=tokens, where=mask)[0]
 
 
 def update(model: Pretrained, tokens: np.ndarray) -> tuple[Callable[[], Any], float]:

@@ -31,12 +31,12 @@ import numpy as np
 from benchmarks.common import Row, matrix_flops, milliseconds, page, report, square_product
 from benchmarks.lm import SHAPES, made_up
 from ecr_jax import config as configs
-from ecr_jax import losses
 from ecr_jax.config import Config
 from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.files import peak_memory_mb
 from ecr_jax.knowledge.graph import SELF_LOOP, KnowledgeGraph
+from ecr_jax.losses.ranking import feedback_cross_entropy
 from ecr_jax.models.heads import facts_of
 from ecr_jax.models.layers import candidate_positions
 from ecr_jax.models.lm.bert import BertConfig
@@ -268,7 +268,7 @@ def loss_of(case: Case, made: Parts, encoder: Any):
         scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key).logits
         targets, known = candidate_positions(batch["targets"], candidates)
         where = batch["target_mask"] & known
-        values = losses.feedback_cross_entropy(
+        values = feedback_cross_entropy(
             logits=scores, targets=targets, weights=batch["target_weight"], where=where
         )
         return jnp.sum(values), jnp.sum(where), {}

@@ -1,47 +1,7 @@
-"""Pure per-example losses, chosen by name."""
+"""Pure per-example losses and what names them; importing this package alone imports no jax.
 
-from ecr_jax.losses.next_token import next_token_cross_entropy
-from ecr_jax.losses.ranking import (
-    INPUTS,
-    RANKING,
-    RankingLoss,
-    bpr,
-    cross_entropy,
-    emotion_cross_entropy,
-    feedback_bce,
-    feedback_cross_entropy,
-    focal,
-    in_batch_softmax,
-    inverse_propensity,
-    listwise_cross_entropy,
-    normalised_cross_entropy,
-    pairwise_batch,
-    pairwise_dialogue,
-    sampled_softmax,
-    signed_cross_entropy,
-    smoothed_cross_entropy,
-    unlikelihood,
-)
-
-__all__ = [
-    "INPUTS",
-    "RANKING",
-    "RankingLoss",
-    "next_token_cross_entropy",
-    "cross_entropy",
-    "feedback_cross_entropy",
-    "normalised_cross_entropy",
-    "emotion_cross_entropy",
-    "signed_cross_entropy",
-    "listwise_cross_entropy",
-    "smoothed_cross_entropy",
-    "focal",
-    "sampled_softmax",
-    "in_batch_softmax",
-    "inverse_propensity",
-    "bpr",
-    "pairwise_dialogue",
-    "pairwise_batch",
-    "feedback_bce",
-    "unlikelihood",
-]
+- `ranking`: losses of the recommendation stage by name (`RANKING`), and the arrays that they read (`INPUTS`).
+- `next_token`: cross-entropy of a language model, chunked over the vocabulary.
+- `expression`: the syntax of `recommendation.loss`, such as "focal(gamma=1) + 0.5*feedback_bce"; imports no jax.
+- `objective`: finds the losses of an expression, other packages' included, and makes one training objective of them.
+"""

@@ -1,188 +1,119 @@
-"""What `recommendation.loss` says, as an objective to train on: names, options and sums of the losses of `losses.py`.
+"""The syntax of a loss expression: names, options and weighted sums of losses. Imports no jax.
 
-For example "focal(gamma=1)" or "feedback_cross_entropy + 0.3*pairwise_batch". A name is one of `losses.RANKING`, an
-entry point of the group `ecr_jax.losses`, or "package.module:function"; what it asks for by keyword, the stage gives.
+For example "focal(gamma=1)" or "feedback_cross_entropy + 0.3*pairwise_batch". A name is that of a loss in
+`losses.ranking`, of an entry point, or "package.module:function"; `losses.objective` finds what is named.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
+import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
-import jax
-import jax.numpy as jnp
+_COLON = "\u02d0"
+"""Stands for ":" while Python parses an expression: a letter of the same length, which is allowed in identifiers."""
 
-from ecr_jax.losses import INPUTS, RANKING, RankingLoss
-
-GROUP = "ecr_jax.losses"
-"""Entry points of this group are ranking losses of other packages."""
+_NAME = re.compile(r"[A-Za-z_][\w.]*(:\w+)?")
 
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of a loss: `share` times the mean of the loss called `name` with `options`."""
+    """One summand of a loss: `weight` times the mean of the loss called `name` with `options`."""
 
     name: str
     options: Mapping[str, float] = field(default_factory=dict)
-    share: float = 1.0
+    weight: float = 1.0
 
     def __str__(self) -> str:
-        given = ", ".join(f"{name}={value:g}" for name, value in self.options.items())
-        return f"{self.name}({given})" if given else self.name
-
-
-_NUMBER = r"[0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+"
-_TERM = re.compile(
-    rf"\s*(?:(?P<share>{_NUMBER})\s*\*\s*)?(?P<name>[A-Za-z_][\w.]*(?::\w+)?)\s*"
-    r"(?:\((?P<options>[^()]*)\)\s*)?(?P<more>\+|$)"
-)
-_OPTION = re.compile(rf"\s*(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>[-+]?(?:{_NUMBER}))\s*")
+        options = ", ".join(f"{name}={value:g}" for name, value in self.options.items())
+        return f"{self.name}({options})" if options else self.name
 
 
 def parse(text: str) -> tuple[Term, ...]:
-    """Reads what `recommendation.loss` says.
+    """Parses a loss expression, without looking up the losses.
 
     Args:
-      text: names with options in brackets and a factor before, joined by "+".
+      text: names, each with options in brackets and a factor before it, joined by "+".
+
+    Returns:
+      The summands in order.
 
     Raises:
-      ValueError: it cannot be read; says from where on.
+      ValueError: it is not such an expression; the message names the part that is not.
+
+    >>> parse("feedback_cross_entropy + 0.3*pairwise_batch(margin=1)")[1]
+    Term(name='pairwise_batch', options={'margin': 1.0}, weight=0.3)
+    >>> parse("my_package.losses:squared")[0].name
+    'my_package.losses:squared'
+    >>> parse("bpr - focal")
+    Traceback (most recent call last):
+    ValueError: 'bpr - focal' in 'bpr - focal' is not a loss: write NAME, NAME(option=number, ...), a factor as in \
+0.5*NAME, and + between several
     """
-    terms, place, more = [], 0, True
-    while more:
-        found = _TERM.match(text, place)
-        if not found:
-            raise ValueError(
-                f"{text[place:]!r} in {text!r} is no loss: write NAME, NAME(option=number, ...), a factor as in "
-                "0.5*NAME, and + between several"
-            )
-        options = {}
-        for part in filter(str.strip, (found["options"] or "").split(",")):
-            option = _OPTION.fullmatch(part)
-            if not option:
-                raise ValueError(f"{part.strip()!r} in {text!r} is no option: write name=number")
-            options[option["name"]] = float(option["value"])
-        terms.append(Term(found["name"], options, float(found["share"] or 1)))
-        place, more = found.end(), found["more"]
-    return tuple(terms)
-
-
-def check(text: str) -> None:
-    """Whether a loss can be what `recommendation.loss` says, as far as this is known without importing other packages.
-
-    Raises:
-      ValueError: it cannot be read, there is no such loss, or it has no such option; lists what there is.
-    """
-    for term in parse(text):
-        if term.name in RANKING:
-            _bind(RANKING[term.name], term)
-        elif ":" not in term.name:
-            _registered(term.name)
-
-
-class Objective:
-    """What `recommendation.loss` says, as `training.step` wants it; made from its text, `terms` are its summands."""
-
-    def __init__(self, text: str):
-        """Finds the losses.
-
-        Raises:
-          ValueError: as `check`, or a loss of another package cannot be imported or asks for what no stage gives.
-        """
-        self.terms = parse(text)
-        self._bound = [_bind(_find(term.name), term) for term in self.terms]
-
-    def __call__(self, **given: Any) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        """Total and count, of which total / count over the batch is the objective.
-
-        A loss of one term is divided once, over all micro-batches. In a sum every term has its own denominator: its
-        mean is taken over each micro-batch, and a micro-batch counts by its targets.
-
-        Args:
-          given: `INPUTS`: `logits`, `where` and those that its losses read.
-
-        Returns:
-          Scalars, and the terms of a sum apart, as metrics of `training.step`.
-
-        Raises:
-          ValueError: a loss reads what is not given, or returns other shapes.
-        """
-        for term, (_, inputs) in zip(self.terms, self._bound, strict=True):
-            for name in inputs:
-                if given.get(name) is None:
-                    raise ValueError(
-                        f"the loss {term.name!r} reads {name!r} ({INPUTS[name]}), which is not given: take it out of "
-                        "the loss, or turn on the part of the recommender that makes it"
-                    )
-        rows = given["logits"].shape[0]
-        targets = jnp.sum(given["where"], axis=-1)
-        sums = []
-        for term, (loss, inputs) in zip(self.terms, self._bound, strict=True):
-            found = loss(**{name: given[name] for name in inputs})
-            values, counts = found if isinstance(found, tuple) else (found, targets)
-            if jnp.shape(values) != (rows,) or jnp.shape(counts) != (rows,):
-                raise ValueError(
-                    f"the loss {term.name!r} returns the shapes {jnp.shape(values)} and {jnp.shape(counts)} for {rows} "
-                    "rows: it must return one value a row, [B], or values [B] and counts [B]"
-                )
-            sums.append((jnp.sum(values), jnp.sum(counts)))
-        if len(sums) == 1:
-            ((total, count),) = sums
-            return self.terms[0].share * total, count, {}
-        number = jnp.sum(targets)
-        means = [total / jnp.where(count > 0, count, 1) * number for total, count in sums]
-        parts = {str(term): mean for term, mean in zip(self.terms, means, strict=True)}
-        return sum(term.share * mean for term, mean in zip(self.terms, means, strict=True)), number, parts
-
-
-def _bind(loss: RankingLoss, term: Term) -> tuple[RankingLoss, tuple[str, ...]]:
-    """The loss with its options set, and the names of the arrays it reads."""
-    parameters = inspect.signature(loss).parameters.values()
-    inputs = tuple(p.name for p in parameters if p.default is p.empty)
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    if strange := [p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]:
-        raise ValueError(f"the loss {term.name!r} takes {strange[0]!r} by no name of its own: name what it reads")
-    if unknown := [name for name in inputs if name not in INPUTS]:
-        raise ValueError(
-            f"the loss {term.name!r} asks for {unknown[0]!r}; there are {', '.join(INPUTS)}; an option needs a default"
-        )
-    for name, value in term.options.items():
-        if name not in defaults:
-            raise ValueError(f"the loss {term.name!r} has no option {name!r}; it has {', '.join(defaults) or 'none'}")
-        if isinstance(defaults[name], int) and value != int(value):
-            raise ValueError(f"the option {name} = {value} of the loss {term.name!r} must be a whole number")
-    options = {name: int(value) if isinstance(defaults[name], int) else value for name, value in term.options.items()}
-    return functools.partial(loss, **options), inputs
-
-
-def _find(name: str) -> RankingLoss:
-    """A loss by name, imported if it is another package's."""
-    if name in RANKING:
-        return RANKING[name]
-    if ":" not in name:
-        return _registered(name).load()
-    module, function = name.split(":")
+    source = re.sub(r"\s", " ", text).replace(":", _COLON)
+    indent = len(source) - len(source.lstrip())
     try:
-        found = getattr(importlib.import_module(module), function, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"the loss {name!r}: {error}; install its package or name its folder in PYTHONPATH") from error
-    if not callable(found):
-        raise ValueError(f"the loss {name!r} is not there: {module} has no function {function!r}")
-    return found
+        expression = ast.parse(source[indent:], mode="eval").body
+    except SyntaxError as error:
+        offset = indent + max((error.offset or 1) - 1, 0)
+        raise _not_a_loss(text[text.rfind("+", 0, offset) + 1 :], text) from error
+    return tuple(_term(node, source[indent:], text) for node in _summands(expression))
 
 
-def _registered(name: str) -> EntryPoint:
-    """The entry point of another package's loss."""
-    others = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in others:
-        raise ValueError(
-            f"there is no loss {name!r}; there are {', '.join([*RANKING, *sorted(others)])}, "
-            "and any function as package.module:function"
-        )
-    return others[name]
+def _summands(node: ast.expr) -> Iterator[ast.expr]:
+    """The nodes between the plus signs."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        yield from _summands(node.left)
+        yield from _summands(node.right)
+    else:
+        yield node
+
+
+def _term(node: ast.expr, source: str, text: str) -> Term:
+    """One summand: [NUMBER *] NAME [(options)]."""
+    weight, loss, options = 1.0, node, {}
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        factor = _number(node.left)
+        if factor is None or isinstance(node.left, ast.UnaryOp):
+            raise _not_a_loss(_segment(source, node), text)
+        weight, loss = factor, node.right
+    if isinstance(loss, ast.Call):
+        for argument in loss.args:
+            raise _not_an_option(_segment(source, argument), text)
+        for keyword in loss.keywords:
+            value = _number(keyword.value)
+            if keyword.arg is None or value is None or keyword.arg in options:
+                raise _not_an_option(_segment(source, keyword), text)
+            options[keyword.arg] = value
+        loss = loss.func
+    name = _segment(source, loss)
+    if not isinstance(loss, ast.Name | ast.Attribute) or not _NAME.fullmatch(name):
+        raise _not_a_loss(_segment(source, node), text)
+    return Term(name, options, weight)
+
+
+def _number(node: ast.expr) -> float | None:
+    """The value of a number with or without a sign, else None."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        value = _number(node.operand) if isinstance(node.operand, ast.Constant) else None
+        return value if value is None or isinstance(node.op, ast.UAdd) else -value
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return float(node.value)
+    return None
+
+
+def _segment(source: str, node: ast.expr | ast.keyword) -> str:
+    """The text of a node, as it was written."""
+    return (ast.get_source_segment(source, node) or "").replace(_COLON, ":")
+
+
+def _not_a_loss(part: str, text: str) -> ValueError:
+    return ValueError(
+        f"{part!r} in {text!r} is not a loss: write NAME, NAME(option=number, ...), a factor as in 0.5*NAME, "
+        "and + between several"
+    )
+
+
+def _not_an_option(part: str, text: str) -> ValueError:
+    return ValueError(f"{part!r} in {text!r} is not an option: write name=number, each name once")

@@ -22,7 +22,7 @@ import numpy as np
 import rich
 from rich.progress import track
 
-from ecr_jax import files, losses
+from ecr_jax import files
 from ecr_jax.config import BaselinesConfig, TrainConfig
 from ecr_jax.data.schema import Split
 from ecr_jax.features.baseline_examples import ContextExamples, ContextFeature
@@ -30,6 +30,7 @@ from ecr_jax.features.batches import Batches, Field, bucket_shapes
 from ecr_jax.features.examples import Context, Dialogue, Row, Utterance, recommendation_rows, recommended
 from ecr_jax.features.tokenizer import last_turns
 from ecr_jax.knowledge import word_graph
+from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.baselines.autorec import AutoRec
 from ecr_jax.models.baselines.ease import Ease, interactions, solve
 from ecr_jax.models.baselines.kbrd import Kbrd
@@ -242,7 +243,7 @@ def train(experiment: ExperimentContext, model: str) -> None:
         scores, added = _apply(baseline, params, frozen, batch, key)
         targets, known = candidate_positions(batch["targets"], frozen["items"])
         where = batch["target_mask"] & known
-        values = jnp.sum(losses.cross_entropy(logits=scores, targets=targets, where=where))
+        values = jnp.sum(cross_entropy(logits=scores, targets=targets, where=where))
         return values + added, jnp.sum(where), {"cross_entropy": values}
 
     def added(params, frozen, batch, key):

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from ecr_jax import losses
 from ecr_jax.data.schema import Split
 from ecr_jax.features.examples import TargetExamples, fusion_rows
+from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import recommender
 from ecr_jax.training.loop import fit
@@ -37,7 +37,7 @@ def train(experiment: ExperimentContext) -> None:
 
     def loss(params, frozen, batch, key):
         scores = recommender.scores(made, params, frozen, batch, jnp.asarray(everything), "fusion", key).logits
-        values = losses.cross_entropy(logits=scores, targets=batch["targets"], where=batch["target_mask"])
+        values = cross_entropy(logits=scores, targets=batch["targets"], where=batch["target_mask"])
         return jnp.sum(values), jnp.sum(batch["target_mask"]), {}
 
     fit(

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from ecr_jax import losses
 from ecr_jax.data.schema import Split
 from ecr_jax.features.examples import Dialogue, Row, TargetExamples, recommendation_rows
-from ecr_jax.losses.expression import Objective
+from ecr_jax.losses.objective import Objective
+from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.layers import candidate_positions
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
@@ -103,7 +103,7 @@ def train(experiment: ExperimentContext) -> None:
             counts=counts,
             key=jax.random.fold_in(key, 1),  # the dropout's is the key itself
         )
-        plain = losses.cross_entropy(logits=scores.logits, targets=targets, where=where)
+        plain = cross_entropy(logits=scores.logits, targets=targets, where=where)
         # Whatever the loss is divided by, this one is a mean over targets.
         parts["cross_entropy"] = jnp.sum(plain) / jnp.maximum(jnp.sum(where), 1) * count
         return total, count, parts

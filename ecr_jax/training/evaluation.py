@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ecr_jax import losses
+from ecr_jax.losses.next_token import next_token_cross_entropy
 from ecr_jax.models.lm.language_model import Params, Prefix, head
 from ecr_jax.training.step import Batch, Loss, Tree
 
@@ -40,7 +40,7 @@ def language_model_loss(
         variables, batch["tokens"], batch["token_mask"], rngs=rngs, prefix=prefix, prefix_mask=prefix_mask
     )
     marked = batch["loss_mask"] & batch["token_mask"]
-    total, hits = losses.next_token_cross_entropy(
+    total, hits = next_token_cross_entropy(
         hidden=output.hidden, head=head(variables["params"]), tokens=batch["tokens"], where=marked
     )
     return total, jnp.sum(marked[:, 1:]), {"accuracy": hits}

@@ -1,16 +1,21 @@
-"""A loss by its name: what is read, what is asked for, what is refused, and losses of other packages."""
+"""Loss expressions: their syntax, what is refused, the objective they make, and losses of other packages."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.config import ConfigError, RecommendationConfig, TrainConfig
-from ecr_jax.losses.expression import GROUP, Objective, Term, check, parse
+from ecr_jax.config.sections import RecommendationConfig
+from ecr_jax.errors import ConfigError
+from ecr_jax.losses.expression import Term, parse
+from ecr_jax.losses.objective import GROUP, Objective, check
+from ecr_jax.training.options import TrainConfig
 
 GIVEN = {
     "logits": jnp.log(jnp.array([[1.0, 2.0, 5.0], [6.0, 1.0, 1.0], [1.0, 1.0, 2.0]])),
@@ -44,10 +49,10 @@ number = 3
 def others(tmp_path, monkeypatch):
     """A package of losses, and one of them registered."""
     (tmp_path / "others.py").write_text(OTHERS)
-    told = tmp_path / "others-1.0.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text(f"[{GROUP}]\nsquares = others:squared\n")
+    metadata = tmp_path / "others-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{GROUP}]\nsquares = others:squared\n")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -64,15 +69,33 @@ def test_parse():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("", "'' in '' is no loss"),
-        ("bpr +", "'' in 'bpr +' is no loss"),
+        ("", "'' in '' is not a loss"),
+        ("bpr +", "'bpr +' in 'bpr +' is not a loss"),
         ("bpr - focal", "'bpr - focal' in"),
         ("bpr + 2 focal", "' 2 focal' in"),
-        ("focal(2)", "'2' in 'focal(2)' is no option: write name=number"),
+        ("focal(2)", "'2' in 'focal(2)' is not an option: write name=number"),
         ("focal(gamma=high)", "'gamma=high' in"),
-        ("focal(gamma=1", "is no loss"),
+        ("focal(gamma=1", "'focal(gamma=1' in"),
+        ("bpr + focal)", "' focal)' in"),
+        ("bpr + -1*focal", "'-1*focal' in"),
+        ("0.5*(bpr + focal)", "'0.5*(bpr + focal)' in"),
+        ("bpr + 2", "'2' in"),
+        ("a.b:c:d", "'a.b:c:d' in"),
+        ("focal(gamma=1, gamma=2)", "'gamma=2' in"),
+        ("focal(gamma=True)", "'gamma=True' in"),
+        ("focal(**options)", "'**options' in"),
+    ],
+)
+def test_syntax_errors_are_refused_by_the_config(text, message):
+    with pytest.raises(ConfigError, match=f"RecommendationConfig.loss = .* cannot be: .*{re.escape(message)}"):
+        RecommendationConfig(train=TrainConfig(steps=1), loss=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         ("vocal", "there is no loss 'vocal'; there are cross_entropy, feedback_cross_entropy, "),
         ("bpr + vocal", "there is no loss 'vocal'"),
         ("focal(alpha=1)", "'focal' has no option 'alpha'; it has gamma"),
@@ -80,9 +103,15 @@ def test_parse():
         ("sampled_softmax(samples=2.5)", "samples = 2.5 of the loss 'sampled_softmax' must be a whole number"),
     ],
 )
-def test_what_cannot_be_is_refused_by_the_config(text, said):
-    with pytest.raises(ConfigError, match=f"RecommendationConfig.loss = .* cannot be: .*{re.escape(said)}"):
-        RecommendationConfig(train=TrainConfig(steps=1), loss=text)
+def test_unknown_names_and_options_are_refused(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check(text)
+
+
+def test_the_syntax_is_checked_without_jax():
+    code = "import sys; from ecr_jax.losses.expression import parse; parse('2*bpr + a.b:c(d=1)'); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "ecr_jax.losses.expression" in modules and "jax" not in modules and "numpy" not in modules
 
 
 def test_one_term():
@@ -132,20 +161,20 @@ def test_losses_of_other_packages(others):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nowhere:loss", "No module named 'nowhere'; install its package"),
         ("others:round", "others has no function 'round'"),
         ("others:number", "others has no function 'number'"),
         ("others:hungry", "asks for 'lunch'; there are logits, targets"),
-        ("others:grasping", "takes 'everything' by no name of its own"),
+        ("others:grasping", "takes 'everything' without a name"),
         ("others:squared(scales=3)", "has no option 'scales'; it has scale, power"),
         ("squares(power=1.5)", "must be a whole number"),
     ],
 )
-def test_losses_that_cannot_be_used(others, name, said):
+def test_losses_that_cannot_be_used(others, name, message):
     check(name)  # a config that names it can be read where its package is missing
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         Objective(name)
 
 

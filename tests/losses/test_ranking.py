@@ -13,9 +13,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
-from ecr_jax import losses
 from ecr_jax.emotion.labels import EMOTIONS
-from ecr_jax.losses import INPUTS, RANKING
+from ecr_jax.losses.next_token import next_token_cross_entropy
+from ecr_jax.losses.ranking import INPUTS, RANKING, emotion_cross_entropy, pairwise_batch
 from ecr_jax.training.sharding import make_mesh
 
 log = np.log
@@ -102,7 +102,7 @@ def test_by_hand(name, changes, values, counts):
 
 
 def test_options_are_named_as_the_emotions():
-    parameters = inspect.signature(losses.emotion_cross_entropy).parameters.values()
+    parameters = inspect.signature(emotion_cross_entropy).parameters.values()
     assert tuple(p.name for p in parameters if p.default is not p.empty) == EMOTIONS
 
 
@@ -129,7 +129,7 @@ def test_pairwise_losses_are_what_the_aucs_measure():
     logits = jax.random.normal(jax.random.key(4), (6, 5))
 
     def mean(logits):
-        values, counts = losses.pairwise_batch(logits=logits, **given)
+        values, counts = pairwise_batch(logits=logits, **given)
         return values.sum() / counts.sum()
 
     def auc(logits):
@@ -264,10 +264,10 @@ def scored(hidden, head, tokens, where):
 def test_language_model_is_shifted():
     hidden = jnp.log(jnp.array([[[1.0, 3.0], [1.0, 1.0], [5.0, 1.0]]]))
     given = dict(hidden=hidden, head=jnp.eye(2), tokens=jnp.array([[0, 1, 0]]))
-    everything, hits = losses.next_token_cross_entropy(**given, where=jnp.ones((1, 3), bool))
+    everything, hits = next_token_cross_entropy(**given, where=jnp.ones((1, 3), bool))
     np.testing.assert_allclose(everything, np.log(4 / 3) + np.log(2), rtol=1e-6)
     assert hits == 2
-    completion, hits = losses.next_token_cross_entropy(**given, where=jnp.array([[False, False, True]]))
+    completion, hits = next_token_cross_entropy(**given, where=jnp.array([[False, False, True]]))
     np.testing.assert_allclose(completion, np.log(2), rtol=1e-6)
     assert hits == 1
 
@@ -280,7 +280,7 @@ def test_chunks_of_the_vocabulary_loss_change_nothing(chunk):
     where = jax.random.uniform(keys[3], (2, 6)) * jnp.array([[1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 1]])
 
     def ours(hidden, head):
-        return losses.next_token_cross_entropy(hidden=hidden, head=head, tokens=tokens, where=where, chunk=chunk)
+        return next_token_cross_entropy(hidden=hidden, head=head, tokens=tokens, where=where, chunk=chunk)
 
     (value, hits), (to_hidden, to_head) = jax.value_and_grad(ours, (0, 1), has_aux=True)(hidden, head)
     plain, plain_hits = scored(hidden, head, tokens, where)
@@ -296,7 +296,7 @@ def test_chunks_of_the_vocabulary_loss_change_nothing(chunk):
 def test_the_vocabulary_loss_never_holds_all_scores():
     def total(hidden, head):
         tokens = jnp.zeros((4, 65), jnp.int32)
-        return losses.next_token_cross_entropy(hidden=hidden, head=head, tokens=tokens, where=tokens == 0, chunk=64)[0]
+        return next_token_cross_entropy(hidden=hidden, head=head, tokens=tokens, where=tokens == 0, chunk=64)[0]
 
     shapes = jax.ShapeDtypeStruct((4, 65, 8), jnp.float32), jax.ShapeDtypeStruct((5000, 8), jnp.float32)
     needed = jax.jit(jax.grad(total)).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
@@ -310,7 +310,7 @@ def test_padding_tokens_change_neither_value_nor_gradient():
     tokens = jax.random.randint(keys[2], (2, 4), 0, 5)
 
     def total(hidden, tokens):
-        return losses.next_token_cross_entropy(hidden=hidden, head=head, tokens=tokens, where=where)[0]
+        return next_token_cross_entropy(hidden=hidden, head=head, tokens=tokens, where=where)[0]
 
     value, gradient = jax.value_and_grad(total)(hidden, tokens)
     again, gradient_again = jax.value_and_grad(total)(hidden, jnp.where(where, tokens, 10**6))

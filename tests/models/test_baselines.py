@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from ecr_jax import losses
+from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.baselines.autorec import AutoRec
 from ecr_jax.models.baselines.ease import TIE_BREAK, Ease, interactions, solve
 from ecr_jax.models.baselines.kbrd import Kbrd, SelfAttention
@@ -119,7 +119,7 @@ def test_learns_a_rule(name):
 
     def loss(params):
         scores, sown = module.apply({"params": params}, batch, WORLD, mutable=["losses"])
-        ranking = losses.cross_entropy(logits=scores, targets=targets, where=np.ones((4, 1), bool)).mean()
+        ranking = cross_entropy(logits=scores, targets=targets, where=np.ones((4, 1), bool)).mean()
         return ranking + sum(leaf.mean() for leaf in jax.tree.leaves(sown)), ranking
 
     optimizer = optax.adam(0.03)

@@ -12,7 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from ecr_jax import losses
+from ecr_jax.losses.next_token import next_token_cross_entropy
+from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.lm import convert, language_model
 from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptEncoder
@@ -53,9 +54,7 @@ def published_conversation(published, mode, dtype):
     def run(params):
         prefix = encoder.apply({"params": params}, published.graph, batch, "conversation")
         hidden = module.apply({"params": gpt2}, tokens, mask, prefix[:2], prefix.mask).hidden
-        total, _ = losses.next_token_cross_entropy(
-            hidden=hidden, head=language_model.head(gpt2), tokens=tokens, where=mask
-        )
+        total, _ = next_token_cross_entropy(hidden=hidden, head=language_model.head(gpt2), tokens=tokens, where=mask)
         return total / mask[:, 1:].sum()
 
     return run, fill(shapes, published.arrays, f"{model}/", dtype)
@@ -94,7 +93,7 @@ def test_ranking(published, mode):
 
     def loss(params):
         logits = run(params)
-        plain = losses.cross_entropy(logits=logits, targets=targets, where=np.ones((4, 1), bool))
+        plain = cross_entropy(logits=logits, targets=targets, where=np.ones((4, 1), bool))
         return per_example(published, mode, logits).mean(), (logits, plain)
 
     targets = published["in/rec_labels"][:, None]

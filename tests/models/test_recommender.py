@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax import losses
+from ecr_jax.losses.ranking import cross_entropy, feedback_cross_entropy
 from ecr_jax.models.heads import facts_of, mention_kind, ranking_scores
 from ecr_jax.models.layers import candidate_columns, candidate_positions, last_state, recency, scatter_by_entity
 from ecr_jax.models.lm import convert
@@ -340,8 +340,8 @@ def per_example(published, mode, logits):
     targets, where = published["in/rec_labels"][:, None], np.ones((4, 1), bool)
     weights = {"rec": "in/rec_sentiment_loss", "rec_noglobal": "in/label_weight_batch"}
     if mode not in weights:
-        return losses.cross_entropy(logits=logits, targets=targets, where=where)
-    return losses.feedback_cross_entropy(
+        return cross_entropy(logits=logits, targets=targets, where=where)
+    return feedback_cross_entropy(
         logits=logits, targets=targets, where=where, weights=published[weights[mode]][:, None]
     )
 
@@ -352,9 +352,7 @@ def test_published_logits_and_losses(published, mode):
     logits = jax.jit(run)(params)
     np.testing.assert_allclose(logits, published[f"out/{mode}/rec_logits"], atol=2e-5, rtol=1e-5)
     if mode != "rec_copy":
-        plain = losses.cross_entropy(
-            logits=logits, targets=published["in/rec_labels"][:, None], where=np.ones((4, 1), bool)
-        )
+        plain = cross_entropy(logits=logits, targets=published["in/rec_labels"][:, None], where=np.ones((4, 1), bool))
         np.testing.assert_allclose(plain, published[f"out/{mode}/ce_per_instance"], rtol=1e-5)
         value = per_example(published, mode, logits).mean()
         np.testing.assert_allclose(value, published[f"out/{mode}/rec_loss"], rtol=1e-5)

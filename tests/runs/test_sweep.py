@@ -20,7 +20,7 @@ from ecr_jax.cli import main
 from ecr_jax.data.prepare import prepare
 from ecr_jax.data.schema import Split
 from ecr_jax.evaluation import ranking
-from ecr_jax.losses import feedback_cross_entropy
+from ecr_jax.losses.ranking import feedback_cross_entropy
 from ecr_jax.runs import sweep
 from ecr_jax.runs.sweep import Cell, cells, override
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from ecr_jax import losses
+from ecr_jax.losses.next_token import next_token_cross_entropy
 from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import bert, convert, gpt2, language_model, llama, lora
 from ecr_jax.models.lm.sharding_rules import language_model_rules
@@ -56,7 +56,7 @@ def loss_of(module):
             prefix = tuple(jnp.broadcast_to(params["prefix"][:, :, None], rows))
             given = {"prefix": prefix, "prefix_mask": batch["prefix_mask"]}
         hidden = module.apply(variables, batch["tokens"], batch["mask"], **given).hidden
-        total, _ = losses.next_token_cross_entropy(
+        total, _ = next_token_cross_entropy(
             hidden=hidden, head=language_model.head(variables["params"]), tokens=batch["tokens"], where=batch["mask"],
             chunk=24,
         )  # fmt: skip
@@ -288,9 +288,9 @@ def test_a_7b_with_adapters_trains_on_eight_devices(strategy):
 
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(base))
     assert 13.4e9 < whole < 13.6e9
-    held = sharding.bytes_on_a_device(frozen, frozen_placement)
+    held = sharding.bytes_per_device(frozen, frozen_placement)
     assert held <= whole / 8 * 1.001
-    trained = sharding.bytes_on_a_device(state, placement)
+    trained = sharding.bytes_per_device(state, placement)
     needs = compiled.memory_analysis()
     rows = 8 * 512 * 5 / (8 // MODEL[strategy])
     assert abs(needs.argument_size_in_bytes - held - trained - rows) < 1e5
