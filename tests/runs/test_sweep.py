@@ -17,18 +17,24 @@ from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax.cli import main
+from ecr_jax.config import registry
 from ecr_jax.data.prepare import prepare
 from ecr_jax.data.schema import Split
-from ecr_jax.evaluation import ranking
+from ecr_jax.evaluation.rows import ReportRow
 from ecr_jax.losses.ranking import feedback_cross_entropy
 from ecr_jax.runs import sweep
-from ecr_jax.runs.sweep import Cell, cells, override
+from ecr_jax.runs.sweep import Trial, override, trials
 
 DEMO = configs.load("demo")
+RECOMMENDATION = registry.find("recommendation")
 
 
-def test_cells():
-    made = cells(DEMO, ["bpr", "focal(gamma=1)", "bpr"], ["recommender.prompt.dropout=0.1,0.2"], [0, 5])
+def planned(losses=(), grid=(), seeds=(0,), stage=RECOMMENDATION, **named):
+    return trials(DEMO, stage, losses, grid, seeds, **named)
+
+
+def test_trials():
+    made = planned(["bpr", "focal(gamma=1)", "bpr"], ["recommender.prompt.dropout=0.1,0.2"], [0, 5])
     assert [(cell.label, cell.seed) for cell in made] == [
         (f"{loss}, recommender.prompt.dropout={dropout}", seed)
         for loss in ("bpr", "focal(gamma=1)")
@@ -46,30 +52,32 @@ def test_cells():
         )
         assert back == DEMO  # nothing else differs
         assert cell.config.recommendation.train == dataclasses.replace(DEMO.recommendation.train, seed=cell.seed)
-    assert cells(DEMO, [], [], [0]) == [Cell(DEMO.recommendation.loss, 0, DEMO)]
+    assert planned([], [], [0]) == [Trial(DEMO.recommendation.loss, 0, DEMO)]
 
 
 def test_changes_are_made_one_at_a_time():
-    changes = ["recommender.heads.walk=False", "recommendation.loss=bpr + focal(gamma=1)"]
-    made = cells(DEMO, [], [], [0], each=changes)
+    changes = ["recommender.heads.two_hop=False", "recommendation.loss=bpr + focal(gamma=1)"]
+    made = planned([], [], [0], each=changes)
     assert [cell.label for cell in made] == [DEMO.recommendation.loss, changes[0], "bpr + focal(gamma=1)"]
     assert made[0].config == DEMO
-    assert (made[1].config.recommender.heads.walk, made[2].config.recommender.heads.walk) == (False, None)
+    assert (made[1].config.recommender.heads.two_hop, made[2].config.recommender.heads.two_hop) == (False, True)
     assert [cell.config.recommendation.loss for cell in made[:2]] == [DEMO.recommendation.loss] * 2
-    assert [cell.label for cell in cells(DEMO, ["bpr"], [], [0], each=changes[:1])] == ["bpr", f"bpr, {changes[0]}"]
+    assert [cell.label for cell in planned(["bpr"], [], [0], each=changes[:1])] == ["bpr", f"bpr, {changes[0]}"]
     with pytest.raises(ValueError, match="--each 'recommender.layers' cannot be: write PATH=VALUE with a setting of"):
-        cells(DEMO, [], [], [0], each=["recommender.layers"])
+        planned([], [], [0], each=["recommender.layers"])
 
 
 @pytest.mark.parametrize(("first", "reached"), [("emotion", 3), ("fusion", 2), ("recommendation", 1)])
 def test_seeds_reach_the_stages_from_the_first_on(first, reached):
-    (cell,) = cells(DEMO, [], [], [7], first)
-    assert [getattr(cell.config, stage).train.seed for stage in sweep.CHAIN] == [0] * (3 - reached) + [7] * reached
+    (cell,) = planned(seeds=[7], seed_from=first)
+    assert [getattr(cell.config, stage).train.seed for stage in ("emotion", "fusion", "recommendation")] == [0] * (
+        3 - reached
+    ) + [7] * reached
 
 
 def test_override_is_typed_as_the_command_line():
     assert override(DEMO, "recommender.prompt.emotions", "False").recommender.prompt.emotions is False
-    assert override(DEMO, "recommender.heads.walk", "False").recommender.heads.walk is False
+    assert override(DEMO, "recommender.heads.two_hop", "False").recommender.heads.two_hop is False
     assert override(DEMO, "recommendation.weights.like", "3").recommendation.weights.like == 3.0
     assert override(DEMO, "recommender.layers", "None").recommender.layers is None
     assert override(DEMO, "fusion.train.optim.schedule", "cosine").fusion.train.optim.schedule == "cosine"
@@ -89,27 +97,46 @@ def test_override_that_cannot_be(path, value, capsys):
         (["vocal"], [], "there is no loss 'vocal'"),
         (["nowhere:loss"], [], "No module named 'nowhere'"),
         ([], ["recommender.layers"], "--grid 'recommender.layers' cannot be: write PATH=VALUE,VALUE"),
-        ([], ["corpus.dialogues=3"], "with a setting of emotion, fusion, recommendation, recommender, encoder"),
+        (
+            [],
+            ["corpus.dialogues=3"],
+            "with a setting of emotion, encoder, fusion, language_model, recommendation, recommender",
+        ),
         ([], ["recommendation.train.seed=1,2"], "seeds are given by --seeds"),
     ],
 )
 def test_grids_that_cannot_be(losses, grid, said):
     with pytest.raises(ValueError, match=said):
-        cells(DEMO, losses, grid, [0])
+        planned(losses, grid, [0])
 
 
-def test_a_number_is_the_same_however_it_is_written(tmp_path):
+def test_a_baseline_is_swept_by_its_own_settings():
+    kbrd = registry.find("kbrd")
+    widths = planned(grid=["baselines.kbrd.width=8,16"], seeds=[3], stage=kbrd)
+    assert [trial.config.baselines.kbrd.width for trial in widths] == [8, 16]
+    assert {trial.config.baselines.kbrd.train.seed for trial in widths} == {3}
+    assert planned(stage=kbrd)[0].label == "kbrd"
+    with pytest.raises(ValueError, match="--losses cannot be: 'kbrd' has a loss of its own"):
+        planned(["bpr"], stage=kbrd)
+    with pytest.raises(ValueError, match="--seed-from 'fusion' cannot be: 'kbrd' is trained after emotion, kbrd"):
+        planned(stage=kbrd, seed_from="fusion")
+    with pytest.raises(ValueError, match="--grid 'recommender.heads.prior=False' cannot be"):
+        planned(grid=["recommender.heads.prior=False"], stage=kbrd)
+
+
+def test_a_number_is_the_same_however_it_is_written(tmp_path, monkeypatch):
     """The command line makes floats of what configs write as whole numbers; a cell is the same, and its folder."""
-    trainer = sweep.Trainer(DEMO, tmp_path)
-    trainer.experiment = SimpleNamespace(prepared=SimpleNamespace(manifest={"corpus": {}, "inputs": {}}))
+    manifest = SimpleNamespace(corpus=SimpleNamespace(manifest={"corpus": {}, "inputs": {}}))
+    monkeypatch.setattr(sweep, "open_experiment", lambda config: manifest)
+    trainer = sweep.Trainer(DEMO, RECOMMENDATION, tmp_path)
     found = {
-        str(value): trainer.digest(override(DEMO, "recommendation.weights.like", str(value)), "recommendation")
+        str(value): trainer.digest(override(DEMO, "recommendation.weights.like", str(value)), RECOMMENDATION)
         for value in (3, 3.0, 3.5)
     }
     assert len(set(found.values())) == 2
     whole = dataclasses.replace(DEMO, recommendation=dataclasses.replace(
         DEMO.recommendation, weights=dataclasses.replace(DEMO.recommendation.weights, like=3)))  # fmt: skip
-    assert trainer.digest(whole, "recommendation") == found["3.0"]
+    assert trainer.digest(whole, RECOMMENDATION) == found["3.0"]
 
 
 def test_command_line(monkeypatch):
@@ -121,7 +148,7 @@ def test_command_line(monkeypatch):
     assert named.pop("console") and config.recommender.layers == 1 and config.name == "demo"
     assert named == {
         "losses": ("bpr", "focal(gamma=1) + 0.5*bpr"), "seeds": (3, 4), "grid": ("fusion.train.steps=1,2",),
-        "each": (), "seed_from": "fusion", "split": Split.VALID, "folder": "sweep",
+        "each": (), "seed_from": "fusion", "stage": "recommendation", "split": Split.VALID, "folder": "sweep",
     }  # fmt: skip
 
 
@@ -171,26 +198,26 @@ def made(base):
 def test_one_table(base, made):
     (table, said), root = made, base.runs / "sweep"
     written = json.loads((root / "report.json").read_text())
-    assert [ranking.Row.of(row) for row in written["rows"]] == list(table.rows)
+    assert [ReportRow.from_json(row) for row in written["rows"]] == list(table.rows)
     assert {row.model for row in table.rows} == {*LOSSES, f"{LOSSES[1]} - {LOSSES[0]}"}
     assert all(np.isfinite(row.value) for row in table.rows) and {row.split for row in table.rows} == {"valid"}
     assert all(loss in said for loss in LOSSES)
-    cells = written["provenance"]["cells"]
-    assert [(cell["model"], cell["seed"]) for cell in cells] == [(loss, seed) for loss in LOSSES for seed in (0, 1)]
+    described = written["provenance"]["trials"]
+    assert [(cell["model"], cell["seed"]) for cell in described] == [(loss, seed) for loss in LOSSES for seed in (0, 1)]
     found = table.value(LOSSES[0], "ndcg@10")
     assert len(found.seeds) == 2 and found.value == pytest.approx(np.mean(found.seeds))
 
 
 @pytest.mark.slow
-def test_what_cells_share_is_trained_once(base, made):
+def test_what_trials_share_is_trained_once(base, made):
     root = base.runs / "sweep"
-    assert sorted(path.name for path in (base.runs / "tiny").iterdir()) == ["emotion", "fusion"]
+    assert sorted(path.name for path in (base.runs / "tiny").iterdir()) == ["config.json", "emotion", "fusion"]
     folders = [path / "tiny" for path in root.iterdir() if path.is_dir()]
     assert len(folders) == 4
     for folder in folders:
         for stage in ("emotion", "fusion"):
             assert (folder / stage).is_symlink() and (folder / stage).samefile(base.runs / "tiny" / stage)
-        configs.read_recorded(folder, sweep.CHAIN, base)  # a run as any other
+        configs.read_run(folder, sweep.chain(RECOMMENDATION, base))  # a run as any other
     learned = [(folder / "recommendation" / "params.safetensors").read_bytes() for folder in folders]
     assert len(set(learned)) == 4  # losses and seeds end elsewhere
     log = next(root.glob("normalised*seed0*/tiny/recommendation/metrics.jsonl")).read_text().split("\n")[0]
@@ -214,13 +241,13 @@ def test_what_differs_before_is_trained_anew(base, made):
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_leaves_the_others(base, made):
-    with pytest.raises(FloatingPointError, match="1 of 2 cells are not in the table: .*broken, seed 0"):
+def test_a_trial_that_fails_leaves_the_others(base, made):
+    with pytest.raises(FloatingPointError, match="1 of 2 trials are not in the table: .*broken, seed 0"):
         swept(base, losses=(f"{__name__}:broken", LOSSES[0]), seeds=(0,))
     written = json.loads((base.runs / "sweep" / "report.json").read_text())
     assert {row["model"] for row in written["rows"]} == {LOSSES[0]}
     assert written["provenance"]["failed"] == [f"{__name__}:broken, seed 0"]
-    assert written["provenance"]["cells"] == made[0].provenance["cells"][:1]  # which was trained before
+    assert written["provenance"]["trials"] == made[0].provenance["trials"][:1]  # which was trained before
 
 
 @pytest.mark.slow
