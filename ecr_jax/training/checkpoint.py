@@ -1,12 +1,14 @@
-"""What a run leaves on disk to go on from: the state and the data iterator's place (Orbax), and parameters alone
-(safetensors). The only file that knows Orbax."""
+"""Checkpoints of a training run: state and data position (Orbax), and parameters alone (safetensors).
+
+This is the only module that imports Orbax.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -21,28 +23,29 @@ Tree = Any
 
 
 class Checkpoints:
-    """The checkpoints of one run. One is there when it is whole: half-written ones are ignored and swept away.
-
-    Args:
-        directory: of the checkpoints, one folder a step.
-        keep: how many of the latest stay.
-    """
+    """The checkpoints of one run. Only complete ones count: partly written ones are ignored and removed."""
 
     def __init__(self, directory: Path, keep: int = 2):
+        """Opens a folder of checkpoints.
+
+        Args:
+          directory: the folder, with one subfolder for each checkpointed step.
+          keep: how many of the latest checkpoints stay.
+        """
         self._checkpointer = ocp.training.Checkpointer(
-            Path(directory).resolve(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            str(Path(directory).resolve()),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
             cleanup_tmp_directories=True,
         )
 
     @property
     def latest(self) -> int | None:
-        """The step of the last whole checkpoint, or None."""
-        found = self._checkpointer.latest
-        return None if found is None else found.step
+        """The step of the latest complete checkpoint, or None."""
+        checkpoint = self._checkpointer.latest
+        return None if checkpoint is None else checkpoint.step
 
     def save(self, step: int, state: Tree, iterator: Any, extra: dict[str, Any]) -> None:
-        """Saves a state, a data iterator's place and a JSON value under a step; does nothing where it is there."""
+        """Saves a state, a data iterator's position and a JSON value; does nothing if the step is already saved."""
         if self.latest != step:
             self._checkpointer.save_checkpointables(
                 step, {"state": state, "data": iterator}, custom_metadata=extra, force=True
@@ -52,35 +55,36 @@ class Checkpoints:
         """Restores the latest checkpoint, on however many devices there are now.
 
         Args:
-            state: a tree of arrays or ShapeDtypeStructs: the structure, shapes and dtypes expected.
-            placement: shardings of the same structure.
-            iterator: a fresh iterator over the same data; it is moved to the place saved.
+          state: a tree of arrays or ShapeDtypeStructs: the structure, shapes and dtypes expected.
+          placement: shardings of the same structure.
+          iterator: a fresh iterator over the same data; it is moved to the saved position.
 
         Returns:
-            The state, placed, and the JSON value saved with it.
+          The state, placed on the devices, and the JSON value saved with it.
 
         Raises:
-            ValueError: the parameters saved have other names, shapes or dtypes than those expected.
+          ValueError: the saved parameters have other names, shapes or dtypes than expected.
         """
-        about = self._checkpointer.metadata(self.latest)
-        saved, expected = _described(about.metadata["params"]), _described(state["params"])
+        metadata = self._checkpointer.metadata(self.latest)
+        saved, expected = _shapes(metadata.metadata["params"]), _shapes(state["params"])
         if saved != expected:
-            changed = [
+            differences = [
                 f"{name}: saved {saved.get(name, 'not at all')}, expected {expected.get(name, 'not at all')}"
                 for name in sorted(saved.keys() | expected.keys())
                 if saved.get(name) != expected.get(name)
             ]
             raise ValueError(
-                f"{about.path} is of another model ({'; '.join(changed)}): train in another directory, or "
-                f"remove the run to begin anew"
+                f"{metadata.path} holds another model ({'; '.join(differences)}): train in another directory, or "
+                f"remove the run to start again"
             )
         abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, placement
         )
-        found = self._checkpointer.load_checkpointables(self.latest, {"state": abstract, "data": iterator})
-        return found["state"], dict(about.custom_metadata)
+        restored = self._checkpointer.load_checkpointables(self.latest, {"state": abstract, "data": iterator})
+        return restored["state"], cast(dict[str, Any], metadata.custom_metadata)
 
     def close(self) -> None:
+        """Waits for the last save and releases the folder."""
         self._checkpointer.close()
 
     def __enter__(self) -> Checkpoints:
@@ -90,54 +94,62 @@ class Checkpoints:
         self.close()
 
 
-def _described(params: Tree) -> dict[str, str]:
+def _shapes(params: Tree) -> dict[str, str]:
     """{path: "float32 (3, 4)"}."""
-    described = jax.tree.map(lambda leaf: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}", params)
-    return dict(zip(jax.tree.leaves(sharding.names(params)), jax.tree.leaves(described), strict=True))
+    shapes = jax.tree.map(lambda leaf: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}", params)
+    return dict(zip(jax.tree.leaves(sharding.leaf_paths(params)), jax.tree.leaves(shapes), strict=True))
 
 
 def write_params(path: Path, params: Tree, about: dict[str, Any] | None = None) -> None:
     """Writes nested dicts of arrays as one safetensors file, atomically.
 
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name) / "params.safetensors"
+    >>> write_params(path, {"dense": {"bias": np.zeros(2, np.float32)}}, {"step": 3})
+    >>> read_params(path)["dense"]["bias"].shape, read_about(path)
+    ((2,), {'step': 3})
+    >>> folder.cleanup()
+
     Args:
-        path: of the file.
-        params: dicts of dicts of arrays; the names of the file are the paths, joined by "/".
-        about: a JSON value kept in the file's header; `read_about` gives it back.
+      path: of the file.
+      params: dicts of dicts of arrays; a tensor's name in the file is its path, joined by "/".
+      about: a JSON value for the file's header; `read_about` returns it.
 
     Raises:
-        ValueError: a tree that is not nested dicts, or a key with "/" in it: it could not be read back.
+      ValueError: a tree that is not nested dicts, or a key that contains "/": it could not be read back.
     """
-    flat = {}
+    tensors: dict[str, np.ndarray] = {}
 
-    def walk(tree: Tree, path: tuple[str, ...]) -> None:
+    def collect(tree: Tree, path: tuple[str, ...]) -> None:
         if not isinstance(tree, dict):
             if not hasattr(tree, "dtype"):
                 raise ValueError(f"{'/'.join(path)} is a {type(tree).__name__}: only nested dicts of arrays are saved")
-            flat["/".join(path)] = np.ascontiguousarray(jax.device_get(tree)).reshape(tree.shape)
+            tensors["/".join(path)] = np.ascontiguousarray(jax.device_get(tree)).reshape(tree.shape)
             return
         for key, value in tree.items():
             if not isinstance(key, str) or not key or "/" in key:
                 raise ValueError(f"key {key!r} at {'/'.join(path) or 'the top'}: must be a name without '/'")
-            walk(value, (*path, key))
+            collect(value, (*path, key))
 
-    walk(params, ())
+    collect(params, ())
     with files.replacing(path) as temporary:
-        safetensors.numpy.save_file(flat, temporary, metadata={"about": json.dumps(about or {}, sort_keys=True)})
+        safetensors.numpy.save_file(tensors, temporary, metadata={"about": json.dumps(about or {}, sort_keys=True)})
 
 
-def read_params(path: Path) -> Tree:
-    """Reads what `write_params` wrote: nested dicts of numpy arrays."""
+def read_params(path: Path) -> dict[str, Any]:
+    """Reads a file of `write_params`: nested dicts of numpy arrays."""
     tree: dict[str, Any] = {}
     for name, array in safetensors.numpy.load_file(path).items():
         *parents, last = name.split("/")
-        place = tree
+        subtree = tree
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = array
+            subtree = subtree.setdefault(parent, {})
+        subtree[last] = array
     return tree
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The JSON value that `write_params` put in the file's header."""
+    """The JSON value that `write_params` put into the file's header."""
     with safetensors.safe_open(path, framework="numpy") as file:
         return json.loads((file.metadata() or {}).get("about", "{}"))

@@ -1,4 +1,4 @@
-"""The training loop that every stage goes through: go on or begin, step, look, evaluate, keep the best, save."""
+"""The training loop of every stage: start or resume, step, log, evaluate, keep the best parameters, checkpoint."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import numpy as np
 import rich
+import rich.console
 import rich.progress
 import tensorboardX
 from jax.sharding import Mesh
 
 from ecr_jax import files
+from ecr_jax.errors import ConfigError
 from ecr_jax.features.batches import Batches
 from ecr_jax.training import checkpoint, optim, sharding
 from ecr_jax.training.options import TrainConfig
@@ -29,13 +32,19 @@ from ecr_jax.training.step import Loss, init_state, make_step, state_shardings
 
 Tree = Any
 
-# Steps handed to the device before the metrics of one are looked at: a wait each step would leave the device idle.
-AHEAD = 2
+STEPS_AHEAD = 2
+"""Steps given to the device before the metrics of one are read: waiting at every step would leave the device idle."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What a run gives: the best parameters (numpy), the validation metrics that won, and `summary.json`."""
+    """The result of a training.
+
+    Attributes:
+      params: the best parameters (numpy).
+      metrics: their validation metrics.
+      summary: the content of `summary.json`.
+    """
 
     params: Tree
     metrics: dict[str, float]
@@ -43,7 +52,7 @@ class FitResult:
 
 
 class Interrupted(SystemExit):
-    """Ctrl-C or SIGTERM: a checkpoint is saved and the reader told; ends the program with status 130."""
+    """Ctrl-C or SIGTERM, after a checkpoint was saved and a message printed; exits with status 130."""
 
 
 def fit(
@@ -55,42 +64,39 @@ def fit(
     batches: Batches,
     evaluate: Callable[[Tree, Tree], Mapping[str, float]],
     select: str,
-    mode: str,
+    mode: Literal["max", "min"],
     config: TrainConfig,
     mesh: Mesh | None = None,
     rules: sharding.Rules = sharding.REPLICATED,
     describe: Callable[[Sequence[int]], Sequence[str]] | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> FitResult:
-    """Trains `params` on `batches` and keeps the best by a validation metric; goes on where an earlier call stopped.
+    """Trains `params` on `batches` and keeps the best by a validation metric; resumes where an earlier call stopped.
 
     Writes into `directory`: config.json (first), checkpoints/, metrics.jsonl, tensorboard/, params.safetensors (the
-    best so far) and summary.json (last: the run is complete when it is there).
+    best parameters so far) and summary.json (last: the training is complete when it exists).
 
     Args:
-        directory: of this run of this stage.
-        params: the trainable tree, nested dicts of arrays: where a new run begins. Left as it is.
-        frozen: the arrays the loss needs and does not train.
-        loss: `(params, frozen, batch, key) -> (total, count, metrics)`, scalar sums; the objective is total / count.
-        batches: endless (or long enough), of `config.batch_size` rows.
-        evaluate: (params, frozen) as they lie on the devices → validation metrics; never sees the test split.
-        select: the metric of `evaluate` that decides which parameters are best.
-        mode: "max" or "min": which way `select` is better.
-        config: see TrainConfig.
-        mesh: by default `config.sharding.model` devices on `model`, and as many on `data` as divide the rows of a
-            micro-batch.
-        rules: the logical axes of all arrays, trainable and frozen, for `config.sharding.strategy` to split.
-        describe: example numbers → names people know, for the message about a loss that is not a number.
-        record: JSON that config.json should hold too; going on demands the same one.
-
-    Returns:
-        The best parameters, their metrics and the summary.
+      directory: of this stage in this run.
+      params: the trainable parameters at the start, nested dicts of arrays. They are not changed.
+      frozen: the arrays that the loss needs and does not train.
+      loss: `(params, frozen, batch, key) -> (total, count, metrics)`, scalar sums; the objective is total / count.
+      batches: endless (or long enough), of `config.batch_size` rows.
+      evaluate: (params, frozen), as they lie on the devices -> validation metrics; never uses the test split.
+      select: the metric of `evaluate` that decides which parameters are best.
+      mode: "max" or "min": whether a higher or a lower `select` is better.
+      config: see TrainConfig.
+      mesh: by default `config.sharding.model` devices on `model`, and as many on `data` as divide the rows of a
+        micro-batch.
+      rules: the logical axes of all arrays, trainable and frozen, for `config.sharding.strategy` to split.
+      describe: example numbers -> names a person can look up, for the message about a loss that is not finite.
+      record: JSON that config.json should hold too; resuming requires the same one.
 
     Raises:
-        ValueError: the directory holds a run with another configuration; sizes that do not divide; an unknown metric;
-            a strategy that splits nothing here.
-        FloatingPointError: a loss or gradient that is not finite, naming the step and the examples.
-        Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
+      ConfigError: sizes that do not divide, or a strategy that splits nothing here.
+      ValueError: the directory holds a run with another configuration; an unknown metric; too few batches.
+      FloatingPointError: a loss or gradient that is not finite; names the step and the examples.
+      Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
     if mode not in ("max", "min"):
         raise ValueError(f"mode={mode!r}: must be 'max' or 'min'")
@@ -98,25 +104,26 @@ def fit(
     console = rich.get_console()
     best_file = directory / "params.safetensors"
     steps = config.total_steps(batches.per_epoch)
-    _same_config(directory, {"train": dataclasses.asdict(config), "select": select, "mode": mode} | dict(record or {}))
+    settings = {"train": dataclasses.asdict(config), "select": select, "mode": mode} | dict(record or {})
+    _write_or_check_config(directory, settings)
     if (directory / "summary.json").exists():
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
         console.print(f"{directory} is complete ({summary['steps']} steps); nothing to do")
         return FitResult(checkpoint.read_params(best_file), summary["best"]["metrics"], summary)
 
     if mesh is None:
-        mesh = _mesh(config)
+        mesh = _default_mesh(config)
     _check_sizes(batches, config, mesh, steps)
     eval_every = config.eval_every or batches.per_epoch
     key = jax.random.key(config.seed)
 
-    # Abstract first, then shardings, then the arrays: a run goes on from its checkpoint, or begins with `params`.
+    # First the shardings, from shapes alone, then the arrays: from a checkpoint, or `params` in a new run.
     optimizer = optim.make_optimizer(config.optim, steps, params)
     strategy = config.sharding.strategy
     placement = state_shardings(params, optimizer, rules, mesh, strategy)
     frozen_placement = sharding.shardings(frozen, rules, mesh, strategy)
     if strategy != "data":
-        console.print(_spread((params, frozen), (placement["params"], frozen_placement), mesh, strategy))
+        console.print(_memory_split((params, frozen), (placement["params"], frozen_placement), mesh, config))
     step = make_step(
         loss,
         optimizer,
@@ -127,7 +134,7 @@ def fit(
         accumulation=config.accumulation,
     )
     iterator = iter(batches)
-    progress = {"best": None, "stale": 0, "train_seconds": 0.0, "evaluate_seconds": 0.0, "examples": 0}
+    progress = _Progress()
     with checkpoint.Checkpoints(directory / "checkpoints", config.keep) as checkpoints:
         if checkpoints.latest is None:
             state = init_state(sharding.shard_tree(params, placement["params"]), optimizer)
@@ -135,73 +142,109 @@ def fit(
             done = 0
         else:
             expected = jax.eval_shape(lambda tree: init_state(tree, optimizer), params)
-            state, progress = checkpoints.restore(expected, placement, iterator)
+            state, saved_progress = checkpoints.restore(expected, placement, iterator)
+            progress = _Progress(**saved_progress)
             done = checkpoints.latest
-            console.print(f"going on from step {done} of {steps} in {directory}")
+            console.print(f"resuming from step {done} of {steps} in {directory}")
         frozen = jax.device_put(frozen, frozen_placement)
 
-        with _Log(directory, done) as log, _Signals() as signals, _bar(console) as bar:
+        with _Log(directory, done) as log, _StopSignals() as signals, _progress_bar(console) as bar:
             task = bar.add_task(directory.name, total=steps, completed=done, note="compiling")
-            watch = _Watch(log, describe, lambda note: bar.update(task, note=note))
-            saved = mark = time.monotonic()
+            reader = _MetricsReader(log, describe, lambda note: bar.update(task, note=note))
+            last_checkpoint = interval_start = time.monotonic()
 
             while done < steps and not _out_of_patience(progress, config):
                 batch = next(iterator)
                 state, metrics = step(state, frozen, batch, key)
                 done += 1
-                progress["examples"] += int(batch["example_mask"].sum())
-                watch.add(done, batch, metrics)
+                progress.examples += int(batch["example_mask"].sum())
+                reader.add(done, batch, metrics)
                 bar.update(task, completed=done)
 
-                evaluating = done % eval_every == 0 or done == steps
-                late = time.monotonic() - saved >= config.checkpoint_seconds
-                counted = config.checkpoint_every is not None and done % config.checkpoint_every == 0
-                if not (evaluating or late or counted or signals.asked):
+                evaluation_due = done % eval_every == 0 or done == steps
+                time_due = time.monotonic() - last_checkpoint >= config.checkpoint_seconds
+                steps_due = config.checkpoint_every is not None and done % config.checkpoint_every == 0
+                if not (evaluation_due or time_due or steps_due or signals.stop_requested):
                     continue
-                watch.settle()  # nothing that is not finite may reach a checkpoint
-                progress["train_seconds"] += time.monotonic() - mark
-                mark = time.monotonic()
-                if evaluating:
+                reader.read_all()  # nothing that is not finite may reach a checkpoint
+                progress.train_seconds += time.monotonic() - interval_start
+                interval_start = time.monotonic()
+                if evaluation_due:
                     bar.update(task, note="evaluating")
                     with jax.set_mesh(mesh):
-                        found = {name: float(value) for name, value in evaluate(state["params"], frozen).items()}
-                    better = _judge(progress, done, found, select, mode)
-                    if better:
-                        checkpoint.write_params(best_file, state["params"], {"step": done, "metrics": found})
-                    log.write(done, "valid", found)
-                    mark_best = "  best" if better else ""
-                    console.print(f"step {done}/{steps}  {watch.note}  {select} {found[select]:.4f}{mark_best}")
-                    bar.update(task, note=watch.note)
-                    progress["evaluate_seconds"] += time.monotonic() - mark
-                    mark = time.monotonic()
-                checkpoints.save(done, state, iterator, progress)
-                saved = time.monotonic()
-                if signals.asked and done < steps:
-                    console.print(f"stopped at step {done} of {steps}; the same command goes on from there")
+                        scores = {name: float(value) for name, value in evaluate(state["params"], frozen).items()}
+                    is_best = progress.update_best(done, scores, select, mode)
+                    if is_best:
+                        checkpoint.write_params(best_file, state["params"], {"step": done, "metrics": scores})
+                    log.write(done, "valid", scores)
+                    best_mark = "  best" if is_best else ""
+                    console.print(f"step {done}/{steps}  {reader.note}  {select} {scores[select]:.4f}{best_mark}")
+                    bar.update(task, note=reader.note)
+                    progress.evaluate_seconds += time.monotonic() - interval_start
+                    interval_start = time.monotonic()
+                checkpoints.save(done, state, iterator, dataclasses.asdict(progress))
+                last_checkpoint = time.monotonic()
+                if signals.stop_requested and done < steps:
+                    console.print(f"stopped at step {done} of {steps}; the same command resumes from there")
                     raise Interrupted(130)
 
-    seconds = progress["train_seconds"] + progress["evaluate_seconds"]
+    if progress.best is None:
+        raise ValueError(f"no evaluation in {done} steps of {directory}: nothing selects the parameters")
     summary = {
         "steps": done,
         "epochs": done / batches.per_epoch,
-        "best": progress["best"],
+        "best": progress.best,
         "select": select,
         "mode": mode,
         "stopped_early": done < steps,
-        "seconds": seconds,
-        "train_seconds": progress["train_seconds"],
-        "evaluate_seconds": progress["evaluate_seconds"],
-        "examples_per_second": progress["examples"] / max(progress["train_seconds"], 1e-9),
+        "seconds": progress.train_seconds + progress.evaluate_seconds,
+        "train_seconds": progress.train_seconds,
+        "evaluate_seconds": progress.evaluate_seconds,
+        "examples_per_second": progress.examples / max(progress.train_seconds, 1e-9),
         "peak_memory_mb": files.peak_memory_mb(),
         "devices": [device.device_kind for device in mesh.devices.flat],
         "trained_parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }
     files.write_json(directory / "summary.json", summary)
-    return FitResult(checkpoint.read_params(best_file), progress["best"]["metrics"], summary)
+    return FitResult(checkpoint.read_params(best_file), progress.best["metrics"], summary)
 
 
-def _same_config(directory: Path, config: dict[str, Any]) -> None:
-    """Writes config.json, or checks that the one there says the same."""
+@dataclasses.dataclass
+class _Progress:
+    """What a checkpoint saves beside the state.
+
+    Attributes:
+      best: {"step", "value", "metrics"} of the best evaluation so far.
+      stale: evaluations since the best one.
+      train_seconds, evaluate_seconds: time spent, over all processes that worked on the run.
+      examples: training examples seen, padding rows not counted.
+    """
+
+    best: dict[str, Any] | None = None
+    stale: int = 0
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    examples: int = 0
+
+    def update_best(self, step: int, metrics: dict[str, float], select: str, mode: str) -> bool:
+        """Takes the validation metrics of a step into account; returns whether they are the best so far."""
+        if select not in metrics:
+            raise ValueError(f"select={select!r}: the evaluation gives {', '.join(sorted(metrics))}")
+        value = metrics[select]
+        if math.isnan(value):
+            raise FloatingPointError(f"{select} is not a number at step {step}: no parameters can be selected by it")
+        if self.best is None:
+            is_best = True
+        else:
+            is_best = value > self.best["value"] if mode == "max" else value < self.best["value"]
+        self.stale = 0 if is_best else self.stale + 1
+        if is_best:
+            self.best = {"step": step, "value": value, "metrics": metrics}
+        return is_best
+
+
+def _write_or_check_config(directory: Path, config: dict[str, Any]) -> None:
+    """Writes config.json, or raises ValueError where the existing one differs."""
     path = directory / "config.json"
     config = json.loads(json.dumps(config))
     if not path.exists():
@@ -209,14 +252,14 @@ def _same_config(directory: Path, config: dict[str, Any]) -> None:
         return
     if changed := differences(json.loads(path.read_text(encoding="utf-8")), config):
         raise ValueError(
-            f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another "
-            f"directory, the same configuration, or remove the run to begin anew (--force)"
+            f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another directory or the "
+            f"same configuration, or remove the run to start again (--force)"
         )
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two records of settings, as "train.seed: 7 → 8"; on how many devices is left out."""
-    before, now = _flat(before), _flat(now)
+    """What differs between two records of settings, as "train.seed: 7 → 8"; how a run is sharded does not count."""
+    before, now = _flatten(before), _flatten(now)
     return [
         f"{name}: {before.get(name)!r} → {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
@@ -224,67 +267,63 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} → {"a.b": 1}."""
+def _flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
     if not isinstance(value, dict) or not value:
         return {name: value}
-    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}" if name else key).items()}
+    return {
+        path: leaf
+        for key, inner in value.items()
+        for path, leaf in _flatten(inner, f"{name}.{key}" if name else key).items()
+    }
 
 
-def _mesh(config: TrainConfig) -> Mesh:
+def _default_mesh(config: TrainConfig) -> Mesh:
     """As many devices as the strategy and the rows of a micro-batch can use."""
     model, rows = config.sharding.model, config.batch_size // config.accumulation
-    most = len(jax.devices()) // model
-    if not most:
-        raise ValueError(f"train.sharding.model={model}: there are {len(jax.devices())} devices")
-    used = max(n for n in range(1, most + 1) if rows % n == 0)
-    return sharding.make_mesh(model, jax.devices()[: used * model])
+    available = len(jax.devices())
+    if model > available:
+        devices = "is 1 device" if available == 1 else f"are {available} devices"
+        raise ConfigError(config.sharding, "model", f"there {devices}")
+    data = max(ways for ways in range(1, available // model + 1) if rows % ways == 0)
+    return sharding.make_mesh(model, jax.devices()[: data * model])
 
 
-def _spread(tree: Tree, placement: Tree, mesh: Mesh, strategy: str) -> str:
-    """What a strategy comes to, in words."""
-    held, whole = sharding.bytes_on_a_device(tree, placement), sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-    over = " x ".join(f"{size} {name}" for name, size in mesh.shape.items())
+def _memory_split(tree: Tree, placement: Tree, mesh: Mesh, config: TrainConfig) -> str:
+    """A sentence on how much of the parameters a device holds; raises ConfigError where it holds all of them."""
+    held, whole = sharding.bytes_per_device(tree, placement), sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    devices = " x ".join(f"{size} {name}" for name, size in mesh.shape.items())
     if held == whole:
-        raise ValueError(
-            f"train.sharding.strategy={strategy!r} splits nothing over {over} devices: this stage has no "
-            f"rules for its parameters, or none of their axes divides; take 'data'"
+        raise ConfigError(
+            config.sharding,
+            "strategy",
+            f"it splits nothing over {devices} devices: this stage has no rules for its parameters, or none of their "
+            f"axes divides; take 'data'",
         )
-    return f"{strategy} over {over} devices: each holds {held / 2**20:,.0f} of {whole / 2**20:,.0f} MB of parameters"
+    strategy = config.sharding.strategy
+    return f"{strategy} over {devices} devices: each holds {held / 2**20:,.0f} of {whole / 2**20:,.0f} MB of parameters"
 
 
 def _check_sizes(batches: Batches, config: TrainConfig, mesh: Mesh, steps: int) -> None:
     ways = mesh.shape["data"]
     if batches.batch_size != config.batch_size:
-        raise ValueError(f"the batches have {batches.batch_size} rows, train.batch_size={config.batch_size}")
+        raise ConfigError(config, "batch_size", f"the batches have {batches.batch_size} rows")
     if config.batch_size % (ways * config.accumulation):
-        raise ValueError(
-            f"train.batch_size={config.batch_size}: must be a multiple of devices x train.accumulation = "
-            f"{ways} x {config.accumulation}, or pass a mesh of fewer devices"
+        raise ConfigError(
+            config,
+            "batch_size",
+            f"must be a multiple of devices x accumulation = {ways} x {config.accumulation}; or pass a mesh of fewer "
+            f"devices",
         )
     if len(batches) < steps:
         raise ValueError(f"{len(batches)} batches are too few for {steps} steps: build them with epochs=None")
 
 
-def _out_of_patience(progress: Mapping[str, Any], config: TrainConfig) -> bool:
-    return config.patience is not None and progress["stale"] >= config.patience
+def _out_of_patience(progress: _Progress, config: TrainConfig) -> bool:
+    return config.patience is not None and progress.stale >= config.patience
 
 
-def _judge(progress: dict[str, Any], step: int, found: dict[str, float], select: str, mode: str) -> bool:
-    """Notes in `progress` whether these validation metrics are the best so far, and says so."""
-    if select not in found:
-        raise ValueError(f"select={select!r}: the evaluation gives {', '.join(sorted(found))}")
-    value, best = found[select], progress["best"]
-    if math.isnan(value):
-        raise FloatingPointError(f"{select} is not a number at step {step}: no parameters can be selected by it")
-    better = best is None or (value > best["value"] if mode == "max" else value < best["value"])
-    progress["stale"] = 0 if better else progress["stale"] + 1
-    if better:
-        progress["best"] = {"step": step, "value": value, "metrics": found}
-    return better
-
-
-def _bar(console: rich.console.Console) -> rich.progress.Progress:
+def _progress_bar(console: rich.console.Console) -> rich.progress.Progress:
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -297,56 +336,65 @@ def _bar(console: rich.console.Console) -> rich.progress.Progress:
     )
 
 
-class _Watch:
-    """Looks at the metrics a few steps late, so that the device never waits; finds what is not finite."""
+class _MetricsReader:
+    """Reads the metrics of steps a little late, so that the device never waits; stops at values that are not finite."""
 
-    def __init__(self, log: _Log, describe: Callable | None, show: Callable[[str], None]):
+    def __init__(
+        self,
+        log: _Log,
+        describe: Callable[[Sequence[int]], Sequence[str]] | None,
+        show: Callable[[str], None],
+    ):
+        """Reads into `log`; `describe` names examples for errors, `show` displays the line of the latest step."""
         self.log, self.describe, self.show = log, describe, show
         self.pending: collections.deque[tuple[int, list[int], Tree]] = collections.deque()
-        self.times: collections.deque[tuple[float, int]] = collections.deque(maxlen=20)
+        self.recent: collections.deque[tuple[float, int]] = collections.deque(maxlen=20)  # (time, examples) of steps
         self.note = ""
 
-    def add(self, step: int, batch: Mapping[str, Any], metrics: Tree) -> None:
+    def add(self, step: int, batch: Mapping[str, np.ndarray], metrics: Tree) -> None:
+        """Queues the metrics of a step, and reads those that are more than `STEPS_AHEAD` steps old."""
         self.pending.append((step, batch["example"][batch["example_mask"]].tolist(), metrics))
-        while len(self.pending) > AHEAD:
-            self._look()
+        while len(self.pending) > STEPS_AHEAD:
+            self._read_next()
 
-    def settle(self) -> None:
+    def read_all(self) -> None:
+        """Reads all queued metrics."""
         while self.pending:
-            self._look()
+            self._read_next()
 
-    def _look(self) -> None:
-        step, ids, metrics = self.pending.popleft()
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    def _read_next(self) -> None:
+        step, ids, device_metrics = self.pending.popleft()
+        metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
         for name in ("loss", "grad_norm"):
             if not math.isfinite(metrics[name]):
-                examples = list(self.describe(ids)) if self.describe else ids
+                examples = self.describe(ids) if self.describe else ids
                 raise FloatingPointError(
                     f"{name} is {metrics[name]} at step {step}; the batch's examples: {', '.join(map(str, examples))}. "
-                    f"Look at them, lower optim.learning_rate or optim.clip, and start again: the run goes on from its "
-                    f"last checkpoint, which is from before this step"
+                    f"Look at them, lower optim.learning_rate or optim.clip, and start again: training resumes from "
+                    f"its last checkpoint, which is from before this step"
                 )
         self.log.write(step, "train", metrics)
-        self.times.append((time.monotonic(), len(ids)))
-        seconds = self.times[-1][0] - self.times[0][0]
-        rate = sum(n for _, n in list(self.times)[1:]) / seconds if seconds > 0 else 0.0
+        self.recent.append((time.monotonic(), len(ids)))
+        seconds = self.recent[-1][0] - self.recent[0][0]
+        rate = sum(examples for _, examples in list(self.recent)[1:]) / seconds if seconds > 0 else 0.0
         self.note = f"loss {metrics['loss']:.4f}  {rate:.0f} examples/s"
         self.show(self.note)
 
 
 class _Log:
-    """metrics.jsonl and TensorBoard; what an earlier process wrote past the step it is restored to is removed."""
+    """metrics.jsonl and TensorBoard; rows that an earlier process wrote after the restored step are removed."""
 
     def __init__(self, directory: Path, step: int):
         path = directory / "metrics.jsonl"
         if path.exists():
-            # A killed process may have left half of its last line.
-            whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-            files.write_jsonl(path, [row for row in map(json.loads, whole) if row["step"] <= step])
+            # A killed process may have written only half of its last line.
+            complete_lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+            files.write_jsonl(path, [row for row in map(json.loads, complete_lines) if row["step"] <= step])
         self.file = path.open("a", encoding="utf-8")
         self.board = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Appends the metrics of a step."""
         self.file.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
         self.file.flush()
         for name, value in metrics.items():
@@ -360,26 +408,28 @@ class _Log:
         self.board.close()
 
 
-class _Signals:
+class _StopSignals:
     """Turns the first Ctrl-C or SIGTERM into a flag; a second one ends the program at once."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self.before: dict[int, Any] = {}
+        self.stop_requested = False
+        self.previous_handlers: dict[int, Any] = {}
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        self.stop_requested = True
         self._restore()
-        rich.get_console().print("stopping after this step and saving (once more to stop at once)")
+        rich.get_console().print("stopping after this step and saving (press again to stop at once)")
 
     def _restore(self) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
-        self.before = {}
+        self.previous_handlers = {}
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> _StopSignals:
         if threading.current_thread() is threading.main_thread():  # only there may Python set handlers
-            self.before = {n: signal.signal(n, self._ask) for n in (signal.SIGINT, signal.SIGTERM)}
+            self.previous_handlers = {
+                number: signal.signal(number, self._request_stop) for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

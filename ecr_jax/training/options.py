@@ -127,4 +127,7 @@ class TrainConfig:
 
     def total_steps(self, per_epoch: int) -> int:
         """Updates of the whole training, for so many batches an epoch."""
-        return self.steps if self.steps is not None else max(1, round(self.epochs * per_epoch))
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None  # one of the two is given
+        return max(1, round(self.epochs * per_epoch))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ecr_jax.features.batches import Batches, Field
+from ecr_jax.features.batch_spec import BatchSpec, Field
+from ecr_jax.features.batches import Batches, InMemoryExamples
 from ecr_jax.training import sharding
 from ecr_jax.training.checkpoint import Checkpoints, read_about, read_params, write_params
 from ecr_jax.training.optim import make_optimizer
@@ -23,7 +24,8 @@ OPTIMIZER = make_optimizer(OptimConfig(), 10, PARAMS)
 
 
 def data():
-    return iter(Batches([{"x": np.int32(i)} for i in range(10)], {"x": Field(0)}, [{}], 2))
+    spec = BatchSpec("numbers", (Field("x", np.int32),))
+    return iter(Batches(InMemoryExamples(spec, [{"x": np.int32(i)} for i in range(10)]), [{}], 2))
 
 
 RULES = (("kernel", ("width", "hidden")), (".*", ()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import re
@@ -25,11 +24,9 @@ from ecr_jax.training import sharding
 from ecr_jax.training.checkpoint import read_about, read_params
 from ecr_jax.training.loop import Interrupted
 from ecr_jax.training.options import ShardingConfig, TrainConfig
+from tests.training import toy
 
 TOY = Path(__file__).with_name("toy.py")
-_spec = importlib.util.spec_from_file_location("toy", TOY)
-toy = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(toy)
 
 
 def rows(directory, split="train"):
@@ -131,7 +128,7 @@ def test_a_run_that_died_goes_on_as_if_it_had_not(whole, tmp_path, after, capsys
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 29, "lo')  # what a kill may leave
     result = toy.run(tmp_path)
-    assert ("going on from step" in capsys.readouterr().out) == (after > 4)
+    assert ("resuming from step" in capsys.readouterr().out) == (after > 4)
     assert rows(tmp_path) == rows(whole[0]) and rows(tmp_path, "valid") == rows(whole[0], "valid")
     same(result.params, whole[1].params)
     assert result.summary["best"] == whole[1].summary["best"]
@@ -161,9 +158,12 @@ def test_goes_on_split_over_devices_as_the_config_says(whole, tmp_path, capsys):
     assert set(seen) == {(P(None, "model"), 4)} and len(result.summary["devices"]) == 8
     assert "tensor over 2 data x 4 model devices: each holds" in capsys.readouterr().out
     assert toy.run(tmp_path, loss=None).summary == result.summary  # whatever it was split over
-    with pytest.raises(ValueError, match="'tensor' splits nothing over 2 data x 4 model devices"):
+    with pytest.raises(
+        ValueError,
+        match="strategy = 'tensor' cannot be: it splits nothing over 2 data x 4 model devices",
+    ):
         toy.run(tmp_path / "other", mesh=None, config=split)
-    with pytest.raises(ValueError, match="train.sharding.model=16: there are 8 devices"):
+    with pytest.raises(ValueError, match="ShardingConfig.model = 16 cannot be: there are 8 devices"):
         toy.run(tmp_path / "many", mesh=None, config=dataclasses.replace(
             toy.CONFIG, sharding=ShardingConfig("tensor", 16)))  # fmt: skip
 
@@ -196,7 +196,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(whole, tmp_path, number, capsys):
         toy.run(tmp_path, batches=at_batch(9, lambda: signal.raise_signal(number)))
     assert stopped.value.code == 130
     assert signal.getsignal(number) is before
-    said = re.search(r"stopped at step (\d+) of 30; the same command goes on", capsys.readouterr().out)
+    said = re.search(r"stopped at step (\d+) of 30; the same command resumes", capsys.readouterr().out)
     assert (tmp_path / "checkpoints" / said[1]).is_dir()
     assert [row["step"] for row in rows(tmp_path)] == list(range(1, int(said[1]) + 1))
     result = toy.run(tmp_path)
@@ -266,22 +266,22 @@ def test_another_configuration_is_refused_by_field(whole):
 def test_bad_values_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="select='recall': the evaluation gives error"):
         toy.run(tmp_path / "a", select="recall")
-    with pytest.raises(ValueError, match="batch_size=4: must be a multiple of devices x train.accumulation = 8 x 1"):
+    with pytest.raises(ValueError, match="batch_size = 4 cannot be: must be a multiple of devices x accumulation"):
         toy.run(
             tmp_path / "b",
             batches=toy.make_batches(4),
             mesh=sharding.make_mesh(),
             config=dataclasses.replace(toy.CONFIG, batch_size=4),
         )
-    with pytest.raises(ValueError, match="the batches have 16 rows, train.batch_size=8"):
+    with pytest.raises(ValueError, match="TrainConfig.batch_size = 8 cannot be: the batches have 16 rows"):
         toy.run(tmp_path / "c", batches=toy.make_batches(16))
     with pytest.raises(ValueError, match="mode='best'"):
         toy.run(tmp_path / "d", mode="best")
     with pytest.raises(FloatingPointError, match="error is not a number at step 10"):
         toy.run(tmp_path / "e", evaluate=lambda params, _: {"error": float("nan")})
-    with pytest.raises(ValueError, match="give one of the two"):
+    with pytest.raises(ValueError, match="give either `steps` or `epochs`"):
         TrainConfig()
-    with pytest.raises(ValueError, match="train.eval_every=0: must be above 0"):
+    with pytest.raises(ValueError, match="TrainConfig.eval_every = 0 cannot be: give a number of at least 1"):
         TrainConfig(steps=1, eval_every=0)
-    with pytest.raises(ValueError, match="train.accumulation=3: must divide train.batch_size=64"):
+    with pytest.raises(ValueError, match="TrainConfig.accumulation = 3 cannot be: must divide batch_size = 64"):
         TrainConfig(steps=1, accumulation=3)

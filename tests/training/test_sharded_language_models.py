@@ -245,9 +245,9 @@ def test_quantised_kernels_are_split_as_whole_ones():
         "codes": jax.ShapeDtypeStruct((32, 5504, 4096), jnp.uint8),  # two inputs a byte
         "scales": jax.ShapeDtypeStruct((32, 172, 4096), jnp.bfloat16),  # one for 64 inputs
     }}}}  # fmt: skip
-    places = sharding.shardings(tree, language_model_rules(LLAMA_7B), sharding.make_mesh(4), "fsdp_tensor")[
-        "layers"
-    ]["mlp"]["down"]
+    places = sharding.shardings(tree, language_model_rules(LLAMA_7B), sharding.make_mesh(4), "fsdp_tensor")["layers"][
+        "mlp"
+    ]["down"]
     assert places["codes"].shard_shape((32, 5504, 4096)) == (32, 1376, 2048)
     assert places["scales"].shard_shape((32, 172, 4096)) == (32, 43, 2048)
     over = sharding.shardings(tree, language_model_rules(LLAMA_7B), sharding.make_mesh(8), "tensor")

@@ -33,7 +33,7 @@ def test_first_rule_counts_and_arrays_go_there(mesh):
     placed = sharding.shard_tree(TREE, placement)
     assert placed["a"]["kernel"].addressable_shards[0].data.shape == (4, 4)
     assert placed["a"]["bias"].sharding.is_fully_replicated
-    assert sharding.bytes_on_a_device(TREE, placement) == 4 * (4 * 4 + 8)
+    assert sharding.bytes_per_device(TREE, placement) == 4 * (4 * 4 + 8)
 
 
 @pytest.mark.parametrize(
@@ -101,16 +101,16 @@ def test_bad_rules_say_what_is_wrong(mesh, rules, message):
 
 def test_a_mesh_without_the_axis_is_refused():
     mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
-    with pytest.raises(ValueError, match=r"'tensor' needs the mesh axis 'model', but it has \('data',\)"):
+    with pytest.raises(ValueError, match=r"'tensor' needs the mesh axis 'model', but the mesh has \('data',\)"):
         sharding.shardings(TREE, ((".*", ("hidden",)),), mesh, "tensor")
 
 
 @pytest.mark.parametrize(
     ("strategy", "model", "message"),
     [
-        ("zero", 1, "sharding.strategy='zero': choose one of data, fsdp, tensor, fsdp_tensor"),
-        ("tensor", 1, "sharding.model=1: 'tensor' needs 2 or more"),
-        ("fsdp", 2, "sharding.model=2: 'fsdp' splits nothing over `model`"),
+        ("zero", 1, "ShardingConfig.strategy = 'zero' cannot be: choose one of data, fsdp, tensor, fsdp_tensor"),
+        ("tensor", 1, "ShardingConfig.model = 1 cannot be: 'tensor' needs 2 or more"),
+        ("fsdp", 2, "ShardingConfig.model = 2 cannot be: 'fsdp' splits nothing over `model`"),
     ],
 )
 def test_strategies_that_cannot_be_are_refused(strategy, model, message):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +12,7 @@ from ecr_jax.training import sharding
 from ecr_jax.training.optim import learning_rate, make_optimizer
 from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
-
-_spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
-toy = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(toy)
+from tests.training import toy
 
 RULES = (("first/kernel", ("width", "hidden")), ("first/bias", ("hidden",)), ("last/kernel", ("hidden",)), (".*", ()))
 

@@ -1,5 +1,5 @@
-"""A two-layer network on made-up rows of two lengths: what the tests of this folder train. Run as a program:
-`toy.py DIRECTORY`, it goes on until it is done or killed."""
+"""A two-layer network on random rows of two lengths, which the tests of this folder train. Run as a program,
+`toy.py DIRECTORY`, it trains until it is complete or killed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecr_jax.features.batches import Batches, Field
+from ecr_jax.features.batch_spec import BatchSpec, Field
+from ecr_jax.features.batches import Batches, InMemoryExamples
 from ecr_jax.training import sharding
 from ecr_jax.training.loop import fit
 from ecr_jax.training.options import OptimConfig, TrainConfig
 
-FIELDS = {"x": Field(0.0, ("T", None), mask="mask"), "y": Field(0.0)}
+SPEC = BatchSpec("toy", (Field("x", np.float32, ("T", 3), mask="mask"), Field("y", np.float32)))
 SHAPES = ({"T": 2}, {"T": 4})
 
 
@@ -26,7 +27,8 @@ def make_examples(count=60, seed=0):
 
 
 def make_batches(batch_size=8, examples=None, seed=0):
-    return Batches(make_examples() if examples is None else examples, FIELDS, SHAPES, batch_size, seed=seed)
+    examples = make_examples() if examples is None else examples
+    return Batches(InMemoryExamples(SPEC, examples), SHAPES, batch_size, seed=seed)
 
 
 def make_params(seed=0):
@@ -56,12 +58,12 @@ jitted_loss = jax.jit(loss)
 
 
 def noisy_loss(params, frozen, batch, key):
-    """The loss with noise on its input: a run goes on exactly only if its random numbers do."""
+    """The loss with noise on its input: a run resumes exactly only if its random numbers do."""
     return loss(params, frozen, batch | {"x": batch["x"] + 0.1 * jax.random.normal(key, batch["x"].shape)}, key)
 
 
 def evaluate(params, _=None):
-    batches = Batches(make_examples(20, seed=1), FIELDS, SHAPES, 8, shuffle=False, epochs=1)
+    batches = Batches.in_order(InMemoryExamples(SPEC, make_examples(20, seed=1)), SHAPES, 8)
     sums = [jitted_loss(params, make_frozen(), batch, None)[:2] for batch in batches]
     return {"error": float(sum(t for t, _ in sums) / sum(c for _, c in sums))}
 
