@@ -1,7 +1,8 @@
-"""Emotion-related co-occurrence of entities in training dialogues: which entities are felt about alike (ECR 4.2.1).
+"""Co-occurrence and emotion co-occurrence of entities in training dialogues (ECR 4.2.1).
 
-Counts are sparse and kept per dialogue as well, so that a training example can be shown the table of all *other*
-dialogues: with its own, the target it has to predict would stand in its input, as it never does at test time.
+Two mentions of a dialogue co-occur; they co-occur in emotion if they share an emotion of the seeker. Counts are sparse
+and stored per dialogue, so that a training instance can use the table of all *other* dialogues: its own dialogue would
+put the target into its input, which never happens at test time.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class EmotionLabelledMention(NamedTuple):
 
     Attributes:
       entity: graph id.
-      emotions: ids of the emotions felt about it, most probable first.
-      probabilities: theirs.
+      emotions: ids of the emotions that the seeker expresses about it, most probable first.
+      probabilities: one per emotion.
       turn: index of the turn that mentions it.
     """
 
@@ -36,14 +37,14 @@ class EmotionLabelledMention(NamedTuple):
 
 @dataclass(frozen=True)
 class Cooccurrence:
-    """Pair counts, per dialogue and in all. Made by `count`.
+    """Counts of entity pairs (x, y), per dialogue and in total. `count_cooccurrence` builds it.
 
     Attributes:
       n_entities: N; ids are 0..N-1.
-      starts: int64 [D+1], dialogue d's pairs are `starts[d]:starts[d+1]` of the next three.
-      heads: int32 [P], sorted within a dialogue (then by tail).
-      tails: int32 [P].
-      counts: int32 [P], how often the dialogue has the pair.
+      starts: int64 [D+1]; the pairs of dialogue d are `starts[d]:starts[d+1]` of the next three arrays.
+      heads: int32 [P], the x of each pair; sorted within a dialogue, then by tail.
+      tails: int32 [P], the y of each pair.
+      counts: int32 [P], how often the pair occurs in the dialogue.
     """
 
     n_entities: int
@@ -80,12 +81,12 @@ class Cooccurrence:
 
         Args:
           entities: int [E]; the pad id N has none.
-          k: how many; with at least as many as a row has entries nothing is cut.
-          exclude: index of the dialogue (in the order counted) whose own counts are taken away first.
+          k: number of neighbours; a row with fewer entries is returned whole.
+          exclude: index of the dialogue (in the order of counting) whose own counts are subtracted first.
 
         Returns:
           ids int32 [E, k], padded with N, and weights float32 [E, k] = P(y given x), padded with 0; they sum to 1 only
-          where nothing is cut. Equal counts are ordered by id.
+          where no neighbour is left out. Equal counts are ordered by id.
         """
         ids = np.full((len(entities), k), self.n_entities, np.int32)
         weights = np.zeros((len(entities), k), np.float32)
@@ -100,24 +101,24 @@ class Cooccurrence:
             low, high = np.searchsorted(heads, [entity, entity + 1])
             # Only high - low counts shrink, so the best k are among the first k + (high - low).
             window = slice(bounds[entity], min(bounds[entity + 1], bounds[entity] + k + high - low))
-            candidates, left = columns[window], row_counts[window]
+            candidates, remaining = columns[window], row_counts[window]
             total = totals[entity]
             if high > low:
-                place = np.minimum(low + np.searchsorted(tails[low:high], candidates), high - 1)
-                left = left - np.where(tails[place] == candidates, own_counts[place], 0)
+                position = np.minimum(low + np.searchsorted(tails[low:high], candidates), high - 1)
+                remaining = remaining - np.where(tails[position] == candidates, own_counts[position], 0)
                 total = total - own_counts[low:high].sum()
-                order = np.lexsort((candidates, -left))
-                candidates, left = candidates[order], left[order]
-            n = min(k, np.count_nonzero(left))
+                order = np.lexsort((candidates, -remaining))
+                candidates, remaining = candidates[order], remaining[order]
+            n = min(k, np.count_nonzero(remaining))
             ids[e, :n] = candidates[:n]
-            weights[e, :n] = left[:n] / max(total, 1)
+            weights[e, :n] = remaining[:n] / max(total, 1)
         return ids, weights
 
-    def towards(self, entities: np.ndarray) -> Cooccurrence:
-        """Only the pairs (x, y) whose y is one of `entities`: P(y given x) is then over these."""
-        kept = np.isin(self.tails, entities)
-        starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
-        return Cooccurrence(self.n_entities, starts, self.heads[kept], self.tails[kept], self.counts[kept])
+    def restricted_to(self, entities: np.ndarray) -> Cooccurrence:
+        """Only the pairs (x, y) whose y is one of `entities`, so that P(y given x) is a distribution over these."""
+        selected = np.isin(self.tails, entities)
+        starts = np.concatenate([[0], np.cumsum(selected)])[self.starts]
+        return Cooccurrence(self.n_entities, starts, self.heads[selected], self.tails[selected], self.counts[selected])
 
     def save(self, path: Path) -> None:
         """Writes the counts as .npz (temporary name, then renamed)."""
@@ -138,51 +139,51 @@ class Cooccurrence:
             return cls(int(arrays["n_entities"]), arrays["starts"], arrays["heads"], arrays["tails"], arrays["counts"])
 
 
-def count(
+def count_cooccurrence(
     dialogues: Iterable[Sequence[EmotionLabelledMention]],
     n_entities: int,
     *,
-    n_f: int = 3,
+    emotions_per_mention: int = 3,
     directional: bool = False,
     self_pairs: bool = False,
     require_emotion: bool = True,
 ) -> Cooccurrence:
-    """Counts ordered pairs of mentions (earlier, later) of each dialogue whose emotions meet.
+    """Counts the pairs (earlier mention, later mention) of each dialogue that share an emotion.
 
     The published code is `directional=True, self_pairs=True`; the paper's text is symmetric.
 
     Args:
-      dialogues: of the train split only; each the mentions in order.
+      dialogues: of the train split only; each is its mentions in order.
       n_entities: N.
-      n_f: how many emotions of a mention, most probable first, are looked at; two mentions meet if they share one.
-      directional: count earlier -> later only; else both ways.
-      self_pairs: whether an entity mentioned again is its own neighbour.
-      require_emotion: False counts every pair, felt or not.
+      emotions_per_mention: how many emotions of a mention, most probable first, are compared (n_f in the paper).
+      directional: count earlier -> later only; else in both directions.
+      self_pairs: whether an entity that is mentioned again is its own neighbour.
+      require_emotion: False counts every pair, whether or not they share an emotion.
 
     Returns:
-      The counts; dialogue d of `neighbours(exclude=d)` is the d-th given.
+      The counts; the d of `neighbours(exclude=d)` is the index in `dialogues`.
 
     Raises:
-      ValueError: if an entity id is not in 0..N-1.
+      ValueError: an entity id is not in 0..N-1.
 
     Reference: ECR 4.2.1 (Eq. before Eq. 4); reference/ecr.md B.
     """
     starts, keys, counts = [0], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for d, dialogue in enumerate(dialogues):
-        entity = np.array([felt.entity for felt in dialogue], np.int64)
+        entity = np.array([mention.entity for mention in dialogue], np.int64)
         if len(entity) and not 0 <= entity.min() <= entity.max() < n_entities:
             raise ValueError(
                 f"dialogue {d} has entity ids from {entity.min()} to {entity.max()}, but the graph has ids 0 to "
                 f"{n_entities - 1}; count with the graph that the ids come from, and leave padding out"
             )
         first, second = np.triu_indices(len(entity), 1)
-        keep = np.ones(len(first), bool)
+        selected = np.ones(len(first), bool)
         if require_emotion:
-            bits = np.array([sum(1 << e for e in set(felt.emotions[:n_f])) for felt in dialogue], np.int64)
-            keep &= (bits[first] & bits[second]) != 0
+            bits = np.array([sum(1 << e for e in set(m.emotions[:emotions_per_mention])) for m in dialogue], np.int64)
+            selected &= (bits[first] & bits[second]) != 0
         if not self_pairs:
-            keep &= entity[first] != entity[second]
-        x, y = entity[first[keep]], entity[second[keep]]
+            selected &= entity[first] != entity[second]
+        x, y = entity[first[selected]], entity[second[selected]]
         key = x * n_entities + y
         if not directional:
             key = np.concatenate([key, y * n_entities + x])

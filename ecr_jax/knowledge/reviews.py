@@ -1,7 +1,7 @@
-"""Top-rated reviews: what people say of a film with feeling, and what is known of a film when one speaks of it.
+"""Top-rated reviews of films, and the knowledge of a film that the response generator is prompted with (ECR 3.4, 4.3).
 
-A review keeps the entities it speaks of and those graph facts of its film that it voices. `prompt` writes both the same
-way for training on reviews and for answering, so what a generator has learned to read is what it is given.
+A review records the entities it mentions and the facts of the graph about its film that it states. `response_prompt`
+writes both in the same way for training on reviews and for generating a response.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from ecr_jax.knowledge.graph import REVIEW_RELATIONS, KnowledgeGraph
 from ecr_jax.knowledge.naming import canonical_name
 
 Triple = tuple[str, str]
-"""A fact of a film: (relation, name of the other entity)."""
+"""A fact about a film: (relation, name of the other entity)."""
 
 MIN_WORDS, MAX_WORDS = 20, 150
-_VALID_SHARE = 20
-"""One review in so many is kept for validation where a source has no split of its own."""
+"""Lengths of a cleaned review (`clean_review`)."""
+_VALIDATION_EVERY = 20
+"""One review in this many is for validation, where the source has no split of its own."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Review:
 
     Attributes:
       film: URI.
-      title: the film's title with year, as people are told it.
+      title: the film's title with year.
       text: the review.
-      entities: names of what it speaks of, without the film itself and without those in `triples`.
-      triples: facts of the film that it voices.
-      split: `train`, or `valid` to select a generator by.
+      entities: names of the entities it mentions, without the film itself and without those in `triples`.
+      triples: facts about the film that it states.
+      split: `train`, or `valid` for selecting the generator.
     """
 
     film: str
@@ -52,7 +53,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What may be said of a film: names of entities that its reviews speak of, most often first, and graph facts."""
+    """Knowledge about a film: names of entities that its reviews mention, most frequent first, and facts of the graph."""
 
     entities: tuple[str, ...]
     triples: tuple[Triple, ...]
@@ -62,11 +63,11 @@ class ReviewStore:
     """Reviews by film."""
 
     def __init__(self, reviews: Iterable[Review]):
-        """Keeps the first of reviews that are the same film and text."""
-        first: dict[tuple[str, str], Review] = {}
+        """Of several reviews with the same film and text, the first one counts."""
+        distinct: dict[tuple[str, str], Review] = {}
         for review in reviews:
-            first.setdefault((review.film, review.text), review)
-        self.reviews = tuple(first.values())
+            distinct.setdefault((review.film, review.text), review)
+        self.reviews = tuple(distinct.values())
 
     def __len__(self) -> int:
         return len(self.reviews)
@@ -76,35 +77,35 @@ class ReviewStore:
         return [review for review in self.reviews if review.split == split]
 
     @cached_property
-    def _told(self) -> Mapping[str, Counter[str | Triple]]:
-        """Film -> how many of its training reviews speak of each entity and voice each fact."""
+    def _counts(self) -> Mapping[str, Counter[str | Triple]]:
+        """Film -> how many of its training reviews mention each entity and state each fact."""
         counts: dict[str, Counter[str | Triple]] = {}
         for review in self.of_split(Split.TRAIN):
             counts.setdefault(review.film, Counter()).update({*review.entities, *review.triples})
         return counts
 
     def knowledge(self, film: str, graph: KnowledgeGraph) -> Knowledge:
-        """What is known of a film, from training reviews and the graph.
+        """The knowledge about a film, from training reviews and the graph.
 
         Args:
-          film: URI; an unreviewed film has no entities.
-          graph: where its facts are.
+          film: URI; a film without reviews has no entities.
+          graph: the source of its facts.
 
         Returns:
-          The entities that at least two reviews name (the most named one where none is), equal counts by name; the
-          triples of the five relations of reviews, those that reviews voice most first, then one of each relation in
-          turn (`facts`), so that the first few tell different things.
+          The entities that at least two reviews name (the most frequent one if there is none), ties ordered by name; and
+          the triples of the five relations of reviews: first those that most reviews state, then one of each relation
+          in turn (`film_facts`), so that the first few are of different kinds.
 
         Raises:
           KeyError: the graph has no such film.
 
         Reference: ECR 4.3.2; reference/ecr.md F.3, F.6.
         """
-        told = self._told.get(film, Counter())
-        named = {name: number for name, number in told.items() if isinstance(name, str)}
-        ranked = sorted(named, key=lambda name: (-named[name], name))
-        entities = [name for name in ranked if named[name] > 1] or ranked[:1]
-        triples = sorted(facts(film, graph).values(), key=lambda triple: -told[triple])
+        counts = self._counts.get(film, Counter())
+        names = {name: number for name, number in counts.items() if isinstance(name, str)}
+        ranked = sorted(names, key=lambda name: (-names[name], name))
+        entities = [name for name in ranked if names[name] > 1] or ranked[:1]
+        triples = sorted(film_facts(film, graph).values(), key=lambda triple: -counts[triple])
         return Knowledge(tuple(entities), tuple(triples))
 
     def save(self, path: Path) -> None:
@@ -147,7 +148,7 @@ class ReviewStore:
           titles: film title with year -> URI; reviews of other films are left out.
 
         Returns:
-          The reviews, `split` as the file says; a text that is in both splits is kept for validation only.
+          The reviews with the file's `split`; a text that is in both splits is for validation only.
 
         Raises:
           ValueError: a line is not of these shapes; names file and line.
@@ -166,73 +167,75 @@ class ReviewStore:
                 text, split = row["review"], Split(row["split"])
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"{path}:{number} is no review of ECR's ({error!r}); mend the line or take it out"
+                    f"{path}:{number} is not a review in ECR's format ({error!r}); correct the line or remove it"
                 ) from error
             if movie in titles:
-                names, facts_told = dict.fromkeys(entities), dict.fromkeys(triples)
-                reviews.append(Review(titles[movie], movie, text, tuple(names), tuple(facts_told), split))
+                distinct = tuple(dict.fromkeys(entities)), tuple(dict.fromkeys(triples))
+                reviews.append(Review(titles[movie], movie, text, *distinct, split))
         valid = {review.text for review in reviews if review.split == Split.VALID}
         return cls(review for review in reviews if review.split == Split.VALID or review.text not in valid)
 
     @classmethod
     def from_films(cls, reviews: Iterable[FilmReview], graph: KnowledgeGraph) -> ReviewStore:
-        """Takes linked reviews: the best-rated ones, cleaned, mentions parted into the film's facts and the rest."""
-        kept = []
+        """Selects the reviews with the highest rating, cleans them, and divides their mentions into facts and entities."""
+        selected = []
         for review in reviews:
-            text = clean(review.text, review.votes) if review.rating == 10 else None
+            text = clean_review(review.text, review.votes) if review.rating == 10 else None
             if text is None:
                 continue
-            known, entities, triples = facts(review.film, graph), {}, {}
+            facts = film_facts(review.film, graph)
+            entities: dict[str, None] = {}
+            triples: dict[Triple, None] = {}
             for mention in review.mentions:
                 if mention.entity is None or mention.entity == review.film or mention.name not in text:
                     continue
-                if mention.entity in known:
-                    triples[known[mention.entity]] = None
+                if mention.entity in facts:
+                    triples[facts[mention.entity]] = None
                 else:
                     entities[canonical_name(mention.entity)] = None
-            chosen = zlib.crc32(f"{review.film}\n{text}".encode()) % _VALID_SHARE == 0
-            split = Split.VALID if chosen else Split.TRAIN
-            kept.append(Review(review.film, review.title, text, tuple(entities), tuple(triples), split))
-        return cls(kept)
+            for_validation = zlib.crc32(f"{review.film}\n{text}".encode()) % _VALIDATION_EVERY == 0
+            split = Split.VALID if for_validation else Split.TRAIN
+            selected.append(Review(review.film, review.title, text, tuple(entities), tuple(triples), split))
+        return cls(selected)
 
 
-def facts(film: str, graph: KnowledgeGraph) -> dict[str, Triple]:
-    """The film's neighbours under the relations of reviews: URI -> its triple.
+def film_facts(film: str, graph: KnowledgeGraph) -> dict[str, Triple]:
+    """The film's neighbours under `REVIEW_RELATIONS`: URI -> its triple.
 
-    Neighbours are told apart by URI, so that "Tom" is not Tom Hanks. Where two relations join the same two, the one
-    that stands first in `REVIEW_RELATIONS` counts. First comes the best-connected neighbour of each relation, then the
-    next of each, and so on.
+    Neighbours are distinguished by URI, so that "Tom" is not Tom Hanks. Where two relations connect the same two
+    entities, the one that is first in `REVIEW_RELATIONS` counts. The order is: the neighbour of each relation with the
+    highest degree, then the second of each relation, and so on.
 
     Raises:
       KeyError: the graph has no such film.
     """
     entity = graph.id(film)
-    joined: dict[int, str] = {}
+    relation_of: dict[int, str] = {}
     for relation in REVIEW_RELATIONS:
         for head, _, tail in graph.triples_of(entity, [relation]).tolist():
             if head == entity != tail:
-                joined.setdefault(tail, relation)
-    turns = []
+                relation_of.setdefault(tail, relation)
+    ranked = []
     for order, relation in enumerate(REVIEW_RELATIONS):
-        tails = [tail for tail, name in joined.items() if name == relation]
+        tails = [tail for tail, name in relation_of.items() if name == relation]
         tails.sort(key=lambda tail: (-graph.degrees[tail], tail))
-        turns += [(place, order, tail) for place, tail in enumerate(tails)]
-    return {graph.uris[tail]: (joined[tail], graph.names[tail]) for _, _, tail in sorted(turns)}
+        ranked += [(rank, order, tail) for rank, tail in enumerate(tails)]
+    return {graph.uris[tail]: (relation_of[tail], graph.names[tail]) for _, _, tail in sorted(ranked)}
 
 
-def clean(text: str, votes: int, max_words: int = MAX_WORDS) -> str | None:
-    """Keeps what reads as a reply of a review, or nothing.
+def clean_review(text: str, votes: int, max_words: int = MAX_WORDS) -> str | None:
+    """Selects the part of a review that can serve as a reply.
 
     Args:
       text: a review.
-      votes: how many found it helpful.
-      max_words: a longer text keeps whole sentences of its beginning and end, half of this from each.
+      votes: how many people found it helpful.
+      max_words: of a longer text, whole sentences of its beginning and its end remain, half of this length from each.
 
     Returns:
-      The text without sentences that speak of reviews or of the rating 10; None if nobody found it helpful, it has
-      fewer than 20 words, or more than half of its words are said more than once.
+      The text without sentences that speak of reviews or of the rating 10; None if nobody found it helpful, if it has
+      fewer than 20 words, or if more than half of its words are repeated.
 
-    Reference: reference/ecr.md F.4 (which leaves the punctuation of the sentences it takes out behind).
+    Reference: reference/ecr.md F.4 (which leaves the punctuation of the removed sentences in the text).
     """
     words = text.split()
     number = Counter(words)
@@ -242,14 +245,14 @@ def clean(text: str, votes: int, max_words: int = MAX_WORDS) -> str | None:
     if votes < 1 or sum(len(s.split()) for s in sentences) < MIN_WORDS:
         return None
     if sum(len(s.split()) for s in sentences) > max_words:
-        front = _whole(sentences, max_words // 2)
-        back = _whole(sentences[front:][::-1], max_words // 2)
+        front = _sentences_within(sentences, max_words // 2)
+        back = _sentences_within(sentences[front:][::-1], max_words // 2)
         sentences = sentences[:front] + sentences[len(sentences) - back :]
     return " ".join("".join(sentences).split())
 
 
-def _whole(sentences: Sequence[str], budget: int) -> int:
-    """How many of the first sentences fit into `budget` words, at least one if there is one."""
+def _sentences_within(sentences: Sequence[str], budget: int) -> int:
+    """How many of the first sentences fit into `budget` words; at least one if there is one."""
     total = 0
     for index, sentence in enumerate(sentences):
         total += len(sentence.split())
@@ -258,23 +261,25 @@ def _whole(sentences: Sequence[str], budget: int) -> int:
     return len(sentences)
 
 
-def prompt(title: str, entities: Sequence[str], triples: Sequence[Triple], first_sentence: str, end: str = "\n") -> str:
-    """What the response generator reads, in training and in answering alike.
+def response_prompt(
+    title: str, entities: Sequence[str], triples: Sequence[Triple], first_sentence: str, end: str = "\n"
+) -> str:
+    """The prompt of the response generator, in training and in generation alike.
 
     Args:
       title: the film's title with year.
       entities: names.
-      triples: facts of the film.
+      triples: facts about the film.
       first_sentence: the recommendation response u^r with the title filled in.
       end: closes each of the four segments (DialoGPT: its end-of-text token).
 
-    Reference: ECR Eq. 8; reference/ecr.md F.5 (whose order of segments this is).
+    Reference: ECR Eq. 8; reference/ecr.md F.5 (the order of the segments).
     """
-    told = ", ".join(f"{title}'s {relation} is {name}" for relation, name in triples)
+    knowledge = ", ".join(f"{title}'s {relation} is {name}" for relation, name in triples)
     segments = (
         f"Movie Name: {title}",
         f"Related Entities: {', '.join(entities) or 'None'}",
-        f"Related Knowledge from KG: {told or 'None'}",
+        f"Related Knowledge from KG: {knowledge or 'None'}",
         f"First Sentence: {first_sentence}",
     )
     return "".join(segment + end for segment in segments)

@@ -1,12 +1,12 @@
-"""A graph of words that are said together, counted on training dialogues.
+"""A graph of words that occur together, counted on training dialogues.
 
-It stands in for ConceptNet where a model wants words to know of each other (KGSF): ConceptNet comes in no package that
-could be installed, and what it is used for there, "scary" beside "horror", is also seen in how people talk about films.
+It replaces ConceptNet in the baseline KGSF: no installable package contains ConceptNet, and what KGSF needs it for
+(that "scary" is close to "horror") can also be learnt from how people talk about films.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,23 +17,26 @@ from sklearn.feature_extraction.text import CountVectorizer
 from ecr_jax.data.schema import MOVIE
 
 
-def _vectorizer(**settings) -> CountVectorizer:
+def _vectorizer(min_texts: int = 1) -> CountVectorizer:
     """Lower-case words of two letters and more, without English function words and contractions."""
     words = r"(?<![\w'])[a-z]{2,}(?![\w'])"
-    return CountVectorizer(preprocessor=_plain, token_pattern=words, stop_words="english", binary=True, **settings)
+    return CountVectorizer(
+        preprocessor=_preprocess, token_pattern=words, stop_words="english", binary=True, min_df=min_texts
+    )
 
 
-def _plain(text: str) -> str:
+def _preprocess(text: str) -> str:
     return text.replace(MOVIE, " ").lower()
 
 
 @dataclass(frozen=True)
 class WordGraph:
-    """Words and which of them are used together. Made by `count`.
+    """Words, and edges between those that occur together. `build_word_graph` builds it.
 
     Attributes:
-      words: in alphabetical order; a word's id is its place, `len(words)` stands for none.
-      senders, receivers: int32 [M] edges both ways and a loop at each word, sorted by receiver, then sender.
+      words: in alphabetical order; a word's id is its index, and `len(words)` is the pad id.
+      senders, receivers: int32 [M], edges in both directions and a self-loop at each word, sorted by receiver, then
+        sender.
     """
 
     words: tuple[str, ...]
@@ -51,48 +54,50 @@ class WordGraph:
         return {word: number for number, word in enumerate(self.words)}
 
     @cached_property
-    def _split(self):
+    def _analyze(self) -> Callable[[str], list[str]]:
         return _vectorizer().build_analyzer()
 
     def ids(self, texts: Iterable[str], limit: int) -> np.ndarray:
         """The latest `limit` distinct known words of `texts`, latest last. int32 [<= limit]."""
-        said: dict[int, None] = {}
+        ids: dict[int, None] = {}  # in the order of their last occurrence
         for text in texts:
-            for word in self._split(text):
+            for word in self._analyze(text):
                 if word in self._ids:
-                    said.pop(self._ids[word], None)
-                    said[self._ids[word]] = None
-        return np.asarray(list(said)[-limit:], np.int32)
+                    ids.pop(self._ids[word], None)
+                    ids[self._ids[word]] = None
+        return np.asarray(list(ids)[-limit:], np.int32)
 
 
-def count(texts: Sequence[str], *, least: int = 5, together: int = 3, neighbours: int = 10) -> WordGraph:
-    """Joins each word to those with which it has the highest positive pointwise mutual information.
+def build_word_graph(
+    texts: Sequence[str], *, min_texts: int = 5, min_shared_texts: int = 3, neighbours: int = 10
+) -> WordGraph:
+    """Connects each word to the words with which it has the highest positive pointwise mutual information.
 
-    PMI(x, y) = log(p(x, y) / (p(x) p(y))), p being the share of texts that hold the words.
+    PMI(x, y) = log(p(x, y) / (p(x) p(y))), where p is the share of texts that contain the words.
 
     Args:
-      texts: turns of the train split, films masked, so that no title takes part.
-      least: texts that a word must be in.
-      together: texts that two words must be in together.
-      neighbours: edges a word chooses (it may be chosen by more); equal ones are ordered by id.
+      texts: turns of the train split, with films masked so that titles do not count as words.
+      min_texts: fewest texts that contain a word.
+      min_shared_texts: fewest texts that contain both words of an edge.
+      neighbours: edges that each word selects (other words may select it too); ties are ordered by id.
 
     Raises:
-      ValueError: no word is in `least` texts.
+      ValueError: no word is in `min_texts` texts.
 
     Reference: Yao, Mao and Luo 2019, "Graph Convolutional Networks for Text Classification", Eqs. 2-5.
     """
-    vectorizer = _vectorizer(min_df=min(least, max(len(texts), 1)))
+    vectorizer = _vectorizer(min(min_texts, max(len(texts), 1)))
     try:
-        said = scipy.sparse.csr_array(vectorizer.fit_transform(texts)).astype(np.int64)  # [texts, V]
+        occurrence = scipy.sparse.csr_array(vectorizer.fit_transform(texts)).astype(np.int64)  # [texts, V]
     except ValueError as error:
-        raise ValueError(f"no word is said in {least} of the {len(texts)} training turns: {error}") from error
+        raise ValueError(f"no word is in {min_texts} of the {len(texts)} training turns: {error}") from error
     words = tuple(vectorizer.get_feature_names_out().tolist())
-    pairs = scipy.sparse.coo_array(said.T @ said)
-    single = said.sum(axis=0)
+    pairs = scipy.sparse.coo_array(occurrence.T @ occurrence)
+    single = occurrence.sum(axis=0)
     x, y, number = pairs.row, pairs.col, pairs.data
     information = np.log(number * len(texts) / (single[x] * single[y]))
-    kept = (x != y) & (number >= together) & (information > 0)
-    x, y, information = x[kept], y[kept], information[kept]
+    selected = (x != y) & (number >= min_shared_texts) & (information > 0)
+    x, y, information = x[selected], y[selected], information[selected]
     order = np.lexsort((y, -information, x))
     x, y = x[order], y[order]
     chosen = np.arange(len(x)) - np.searchsorted(x, x) < neighbours

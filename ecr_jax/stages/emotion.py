@@ -20,7 +20,7 @@ from ecr_jax.features.batches import Batches, Field
 from ecr_jax.features.examples import dialogues, emotion_labelled_mentions
 from ecr_jax.features.tokenizer import ROLE_WORDS
 from ecr_jax.files import write_json, write_parquet
-from ecr_jax.knowledge.cooccurrence import count
+from ecr_jax.knowledge.cooccurrence import count_cooccurrence
 from ecr_jax.models.classifier import Classifier
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training.loop import fit
@@ -147,8 +147,12 @@ def _label(experiment: ExperimentContext, forward) -> None:
     mentions = [emotion_labelled_mentions(dialogue.turns) for dialogue in spoken]
     settings = experiment.config.recommender
     directional = settings.chosen("directional")
-    count(mentions, len(prepared.graph), n_f=settings.emotions, directional=directional, self_pairs=directional).save(
-        folder / "emotion_cooccurrence.npz"
-    )
-    said = count(mentions, len(prepared.graph), require_emotion=False)
-    said.towards(prepared.graph.items).save(folder / "cooccurrence.npz")
+    count_cooccurrence(
+        mentions,
+        len(prepared.graph),
+        emotions_per_mention=settings.emotions,
+        directional=directional,
+        self_pairs=directional,
+    ).save(folder / "emotion_cooccurrence.npz")
+    said = count_cooccurrence(mentions, len(prepared.graph), require_emotion=False)
+    said.restricted_to(prepared.graph.items).save(folder / "cooccurrence.npz")

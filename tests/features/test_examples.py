@@ -30,7 +30,7 @@ from ecr_jax.features.examples import (
 )
 from ecr_jax.features.text_states import States
 from ecr_jax.features.tokenizer import DialogueTokenizer
-from ecr_jax.knowledge.cooccurrence import EmotionLabelledMention, count
+from ecr_jax.knowledge.cooccurrence import EmotionLabelledMention, count_cooccurrence
 from tests import tiny
 
 LIKE, DISLIKE, UNSAID = Feedback.LIKE, Feedback.DISLIKE, Feedback.UNSAID
@@ -170,9 +170,12 @@ def featurizer(words):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.arange(offsets[-1], dtype=np.float16)[:, None]
     mentions = [emotion_labelled_mentions(dialogue.turns) for dialogue in SPOKEN]
-    related, together = count(mentions, N, n_f=1), count(mentions, N, require_emotion=False)
+    related, together = (
+        count_cooccurrence(mentions, N, emotions_per_mention=1),
+        count_cooccurrence(mentions, N, require_emotion=False),
+    )
     states = States(tokens, offsets, {unit: i for i, unit in enumerate(units)})
-    return ContextFeaturizer(words, states, related, together.towards(np.array([0, 2, 4, 5])), SIZES)
+    return ContextFeaturizer(words, states, related, together.restricted_to(np.array([0, 2, 4, 5])), SIZES)
 
 
 def test_context_arrays(words, featurizer):

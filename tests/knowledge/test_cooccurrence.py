@@ -7,7 +7,7 @@ import pytest
 
 from ecr_jax.data.schema import Role
 from ecr_jax.features.dialogues import Utterance, emotion_labelled_mentions
-from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count_cooccurrence
 
 A = [
     EmotionLabelledMention(0, (1, 2)),
@@ -21,18 +21,23 @@ B = [EmotionLabelledMention(0, (5,)), EmotionLabelledMention(2, (5,))]
 
 def test_by_hand():
     # pairs of A that share an emotion: 0-1 (2), 0-0 (2), 1-0 (2), 2-0 (3); of B: 0-2
-    forward = count([A, B], 4, directional=True, self_pairs=True)
+    forward = count_cooccurrence([A, B], 4, directional=True, self_pairs=True)
     assert forward.matrix.toarray().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    both = count([A, B], 4)
+    both = count_cooccurrence([A, B], 4)
     assert both.matrix.toarray().tolist() == [[0, 2, 2, 0], [2, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(both.probabilities.toarray()[0], [0, 0.5, 0.5, 0])
-    assert count([A], 4, n_f=1).matrix.toarray().tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    plain = count([A], 4, require_emotion=False, directional=True)
+    assert count_cooccurrence([A], 4, emotions_per_mention=1).matrix.toarray().tolist() == [
+        [0, 0, 1, 0],
+        [0, 0, 0, 0],
+        [1, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+    plain = count_cooccurrence([A], 4, require_emotion=False, directional=True)
     assert plain.matrix.toarray().tolist() == [[0, 1, 1, 2], [1, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]
 
 
 def test_own_dialogue_is_left_out():
-    table = count([A, B], 4)
+    table = count_cooccurrence([A, B], 4)
     ids, weights = table.neighbours([0, 2, 4], 2)
     assert ids.tolist() == [[1, 2], [0, 4], [4, 4]]
     np.testing.assert_allclose(weights, [[0.5, 0.5], [1, 0], [0, 0]])
@@ -60,8 +65,8 @@ def random_dialogues(seed, n=25, n_entities=12):
 def test_against_brute_force(directional, self_pairs, k):
     n = 12
     dialogues = random_dialogues(k)
-    options = {"n_f": 2, "directional": directional, "self_pairs": self_pairs}
-    table = count(dialogues, n, **options)
+    options = {"emotions_per_mention": 2, "directional": directional, "self_pairs": self_pairs}
+    table = count_cooccurrence(dialogues, n, **options)
     expected = np.zeros((n, n), int)
     for dialogue in dialogues:
         for i, a in enumerate(dialogue):
@@ -72,7 +77,7 @@ def test_against_brute_force(directional, self_pairs, k):
     np.testing.assert_array_equal(table.matrix.toarray(), expected)
     for d in [None, *range(len(dialogues))]:
         rest = dialogues if d is None else dialogues[:d] + dialogues[d + 1 :]
-        left = count(rest, n, **options).matrix.toarray()
+        left = count_cooccurrence(rest, n, **options).matrix.toarray()
         ids, weights = table.neighbours(np.arange(n), k, exclude=d)
         for x in range(n):
             order = [y for y in sorted(range(n), key=lambda y: (-left[x, y], y)) if left[x, y]][:k]
@@ -82,7 +87,7 @@ def test_against_brute_force(directional, self_pairs, k):
 
 
 def test_saved_and_loaded(tmp_path):
-    table = count([A, B, []], 4)
+    table = count_cooccurrence([A, B, []], 4)
     table.save(tmp_path / "cooccurrence.npz")
     loaded = Cooccurrence.load(tmp_path / "cooccurrence.npz")
     np.testing.assert_array_equal(loaded.matrix.toarray(), table.matrix.toarray())
@@ -90,13 +95,13 @@ def test_saved_and_loaded(tmp_path):
 
 
 def test_nothing_to_count():
-    ids, weights = count([], 3).neighbours([0, 3], 2)
+    ids, weights = count_cooccurrence([], 3).neighbours([0, 3], 2)
     assert (ids == 3).all() and not weights.any()
 
 
 def test_unknown_entity_is_refused():
     with pytest.raises(ValueError, match="dialogue 1 has entity ids from 0 to 9.*0 to 3"):
-        count([A, [EmotionLabelledMention(0, ()), EmotionLabelledMention(9, ())]], 4)
+        count_cooccurrence([A, [EmotionLabelledMention(0, ()), EmotionLabelledMention(9, ())]], 4)
 
 
 def published_dialogue(raw, ids, order):
@@ -121,6 +126,6 @@ def test_published_table(golden):
     ids = {f"e{i}": i for i in range(9)}
     lines = (golden / "cooccurrence_dialogues.jsonl").read_text().splitlines()
     dialogues = [emotion_labelled_mentions(published_dialogue(json.loads(line), ids, order)) for line in lines]
-    table = count(dialogues, 9, directional=True, self_pairs=True)
+    table = count_cooccurrence(dialogues, 9, directional=True, self_pairs=True)
     with np.load(golden / "model.npz") as arrays:
         np.testing.assert_allclose(table.probabilities.toarray()[:8], arrays["cooc/matrix"], rtol=1e-6)

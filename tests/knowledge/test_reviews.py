@@ -26,14 +26,14 @@ def graph():
 
 
 def test_facts(graph):
-    assert reviews.facts(HEAT, graph) == {
+    assert reviews.film_facts(HEAT, graph) == {
         AL: ("starring", "Al Pacino"),
         TOM: ("starring", "Tom Noonan"),
         MANN: ("writer", "Michael Mann"),
     }
-    assert list(reviews.facts(HEAT, graph)) == [AL, MANN, TOM]  # one of each relation in turn
+    assert list(reviews.film_facts(HEAT, graph)) == [AL, MANN, TOM]  # one of each relation in turn
     with pytest.raises(KeyError, match="no entity"):
-        reviews.facts("<nothing>", graph)
+        reviews.film_facts("<nothing>", graph)
 
 
 def test_knowledge_ranks_by_reviews(graph):
@@ -117,25 +117,27 @@ def words(n, start=0):
 
 
 def test_clean():
-    assert reviews.clean(f"{words(20)}. My Review is this! 10 of 10? Fine by me 2010.", 1) == (
+    assert reviews.clean_review(f"{words(20)}. My Review is this! 10 of 10? Fine by me 2010.", 1) == (
         f"{words(20)}. Fine by me 2010."
     )
-    assert reviews.clean(words(20), 0) is None
-    assert reviews.clean(words(19), 1) is None
-    assert reviews.clean(f"{words(20)} {words(11)}", 1) is None
-    assert reviews.clean(f"{words(30)} w0", 1) == f"{words(30)} w0"
+    assert reviews.clean_review(words(20), 0) is None
+    assert reviews.clean_review(words(19), 1) is None
+    assert reviews.clean_review(f"{words(20)} {words(11)}", 1) is None
+    assert reviews.clean_review(f"{words(30)} w0", 1) == f"{words(30)} w0"
     long = [f"{words(8, 10 * i)}." for i in range(9)]
-    assert reviews.clean(" ".join(long), 1, max_words=40) == " ".join([*long[:2], *long[-2:]])
-    assert reviews.clean(f"{words(50)}. {words(50, 50)}.", 1, max_words=40) == f"{words(50)}. {words(50, 50)}."
+    assert reviews.clean_review(" ".join(long), 1, max_words=40) == " ".join([*long[:2], *long[-2:]])
+    assert reviews.clean_review(f"{words(50)}. {words(50, 50)}.", 1, max_words=40) == f"{words(50)}. {words(50, 50)}."
 
 
 def test_prompt():
     triples = [("starring", "Al Pacino"), ("director", "Michael Mann")]
-    assert reviews.prompt("Heat (1995)", ["Heist", "Rain"], triples, "You should see Heat (1995)!") == (
+    assert reviews.response_prompt("Heat (1995)", ["Heist", "Rain"], triples, "You should see Heat (1995)!") == (
         "Movie Name: Heat (1995)\nRelated Entities: Heist, Rain\nRelated Knowledge from KG: Heat (1995)'s starring is "
         "Al Pacino, Heat (1995)'s director is Michael Mann\nFirst Sentence: You should see Heat (1995)!\n"
     )
-    assert "Entities: None<e>Related Knowledge from KG: None<e>" in reviews.prompt("Heat", [], [], "So.", end="<e>")
+    assert "Entities: None<e>Related Knowledge from KG: None<e>" in reviews.response_prompt(
+        "Heat", [], [], "So.", end="<e>"
+    )
 
 
 def test_real_reviews(real_data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecr_jax.knowledge.word_graph import count
+from ecr_jax.knowledge.word_graph import build_word_graph
 
 TURNS = [
     "Something SCARY with ghosts",
@@ -23,7 +23,7 @@ def joined(graph):
 
 
 def test_words_said_together_by_hand():
-    graph = count(TURNS, least=2, together=2)
+    graph = build_word_graph(TURNS, min_texts=2, min_shared_texts=2)
     assert graph.words == ("ghosts", "horror", "laughs", "romance", "scary")  # no "movie", no "something", no "with"
     # scary-ghosts 3 of 6 turns against 1/2 * 1/2: yes. horror-scary, horror-ghosts 2/6 against 1/2 * 1/2: yes.
     # romance-laughs: yes. horror-romance: one turn only.
@@ -34,7 +34,7 @@ def test_words_said_together_by_hand():
 
 
 def test_weights_are_those_of_a_normalised_adjacency():
-    graph = count(TURNS, least=2, together=2)
+    graph = build_word_graph(TURNS, min_texts=2, min_shared_texts=2)
     dense = np.zeros((5, 5))
     dense[graph.receivers, graph.senders] = 1
     degree = dense.sum(axis=1)
@@ -44,15 +44,15 @@ def test_weights_are_those_of_a_normalised_adjacency():
 
 def test_strongest_neighbours_are_kept():
     # romance-laughs: 2/6 against 1/2 * 1/3, PMI log 2, as scary-ghosts; horror's two are equal, the lower id wins
-    pairs, _ = joined(count(TURNS, least=2, together=2, neighbours=1))
+    pairs, _ = joined(build_word_graph(TURNS, min_texts=2, min_shared_texts=2, neighbours=1))
     assert pairs == {("ghosts", "scary"), ("ghosts", "horror"), ("laughs", "romance")}
     # seldom together for how often each is said: no edge, however often that is
     independent = ["alien brother"] * 4 + ["alien"] * 4 + ["brother"] * 8
-    assert joined(count(independent, least=1, together=1))[0] == set()
+    assert joined(build_word_graph(independent, min_texts=1, min_shared_texts=1))[0] == set()
 
 
 def test_ids_are_the_latest_distinct_words():
-    graph = count(TURNS, least=2, together=2)
+    graph = build_word_graph(TURNS, min_texts=2, min_shared_texts=2)
     ids = graph.ids(["Scary romance <movie> zebra", "laughs", "scary"], 10)
     assert [graph.words[i] for i in ids] == ["romance", "laughs", "scary"] and ids.dtype == np.int32
     assert [graph.words[i] for i in graph.ids(["Scary romance", "laughs"], 2)] == ["romance", "laughs"]
@@ -60,5 +60,5 @@ def test_ids_are_the_latest_distinct_words():
 
 
 def test_no_words():
-    with pytest.raises(ValueError, match="no word is said in 5 of the 2 training turns"):
-        count(["<movie>", "the and of"])
+    with pytest.raises(ValueError, match="no word is in 5 of the 2 training turns"):
+        build_word_graph(["<movie>", "the and of"])

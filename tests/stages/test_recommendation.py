@@ -15,7 +15,7 @@ from ecr_jax.data.schema import Role, Split
 from ecr_jax.features.examples import emotion_labelled_mentions, fusion_rows, recommendation_rows
 from ecr_jax.files import link, read_jsonl_rows
 from ecr_jax.inference.agent import Agent
-from ecr_jax.knowledge.cooccurrence import count
+from ecr_jax.knowledge.cooccurrence import count_cooccurrence
 from ecr_jax.models.lm.convert import flatten
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, fusion, recommendation, recommender, train
@@ -34,9 +34,9 @@ def base(tmp_path_factory):
     experiment = hearing(config)
     folder = config.stage_folder("emotion")
     mentions = [emotion_labelled_mentions(dialogue.turns) for dialogue in experiment.dialogues(Split.TRAIN)]
-    count(mentions, len(experiment.prepared.graph)).save(folder / "emotion_cooccurrence.npz")
-    together = count(mentions, len(experiment.prepared.graph), require_emotion=False)
-    together.towards(experiment.prepared.graph.items).save(folder / "cooccurrence.npz")
+    count_cooccurrence(mentions, len(experiment.prepared.graph)).save(folder / "emotion_cooccurrence.npz")
+    together = count_cooccurrence(mentions, len(experiment.prepared.graph), require_emotion=False)
+    together.restricted_to(experiment.prepared.graph.items).save(folder / "cooccurrence.npz")
     return config
 
 
