@@ -13,24 +13,31 @@ def next_token_cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     r"""Next-token cross-entropy from hidden states, shifted: position t predicts token t + 1.
 
-    The vocabulary's scores exist for about `chunk` tokens at a time, never as [B, T, V], and their gradient is taken
-    while they are there, so that a backward pass computes none of them again.
+    The scores of the vocabulary exist for about `chunk` tokens at a time, never as [B, T, V]. Their gradient is
+    computed in the same pass, so that the backward pass computes no scores again.
 
     .. math:: \sum_{b,t} w_{b,t+1} \left(\log \sum_v e^{h_{bt} \cdot W_v} - h_{bt} \cdot W_{x_{b,t+1}}\right)
 
     Args:
       hidden: [B, T, D] states after the final norm.
-      head: [V, D] rows that score the tokens (`language_model.head`); a frozen one costs no gradient.
-      tokens: int [B, T] the very tokens that were read.
+      head: [V, D] output embeddings (`language_model.head`); a frozen head costs no gradient.
+      tokens: int [B, T] the input tokens.
       where: bool [B, T], True for a token to be predicted: all real tokens (UniCRS's conversation), or those of the
         completion only (ECR Eqs. 8-9). The first token is never predicted. Numbers weigh tokens.
       chunk: about how many tokens are scored at once, over all rows.
 
     Returns:
-      The sum over all predicted tokens, a scalar of float32 or more (divide by `where[:, 1:].sum()` for the token
+      The sum over all predicted tokens, a scalar of at least float32 (divide by `where[:, 1:].sum()` for the token
       mean), and how many of them had the highest score, int32 scalar.
 
     Reference: ECR Eqs. 1, 9.
+
+    >>> tokens = jnp.array([[3, 1, 2]])
+    >>> loss, hits = next_token_cross_entropy(
+    ...     hidden=jnp.zeros((1, 3, 2)), head=jnp.ones((4, 2)), tokens=tokens, where=jnp.ones((1, 3), bool)
+    ... )
+    >>> round(float(loss), 4)  # two predicted tokens, log 4 each
+    2.7726
     """
     batch, length = tokens.shape
     weights = where[:, 1:].astype(jnp.promote_types(hidden.dtype, jnp.float32))
@@ -46,7 +53,9 @@ def next_token_cross_entropy(
     return _scored(split(hidden[:, :-1]), head, split(labels), split(weights))
 
 
-def _score(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple:
+def _score(
+    hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Scores [n, V] of one chunk, their log-sum-exp, the weighted loss and the number of hits."""
     scores = jnp.einsum("nd,vd->nv", hidden, head.astype(hidden.dtype), preferred_element_type=weights.dtype)
     mass = jax.nn.logsumexp(scores, axis=-1)
@@ -59,29 +68,30 @@ def _score(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.A
 def _scored(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Loss and hits of chunks: hidden [C, n, D], labels and weights [C, n]."""
 
-    def add(sofar: tuple, part: tuple) -> tuple[tuple, None]:
-        _, _, loss, hits = _score(part[0], head, *part[1:])
-        return (sofar[0] + loss, sofar[1] + hits), None
+    def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
+        states, labels, weights = part
+        _, _, loss, hits = _score(states, head, labels, weights)
+        return (sums[0] + loss, sums[1] + hits), None
 
     start = jnp.zeros((), weights.dtype), jnp.zeros((), jnp.int32)
     return jax.lax.scan(add, start, (hidden, labels, weights))[0]
 
 
 def _scored_forward(hidden: Any, head: Any, labels: Any, weights: Any) -> tuple:
-    """The same with the gradients of the loss, which are linear in what comes from above: one number."""
+    """The same with the gradients of the loss, which the backward pass multiplies by a scalar."""
     table, trained, exact = head.value, head.perturbed, weights.value.dtype
 
-    def add(sofar: tuple, part: tuple) -> tuple[tuple, jax.Array]:
+    def add(sums: tuple, part: tuple) -> tuple[tuple, jax.Array]:
         states, labels, weights = part
         scores, mass, loss, hits = _score(states, table, labels, weights)
         change = jnp.exp(scores - mass[..., None])
         change = change - (labels[..., None] == jnp.arange(table.shape[0]))  # softmax less the label
         change = (change * weights[..., None]).astype(states.dtype)  # [n, V]
         to_states = jnp.einsum("nv,vd->nd", change, table.astype(states.dtype))
-        to_table = sofar[2]
+        to_table = sums[2]
         if trained:
             to_table += jnp.einsum("nv,nd->vd", change, states, preferred_element_type=exact)
-        return (sofar[0] + loss, sofar[1] + hits, to_table), to_states
+        return (sums[0] + loss, sums[1] + hits, to_table), to_states
 
     to_table = jnp.zeros(table.shape if trained else (), exact)
     start = (jnp.zeros((), exact), jnp.zeros((), jnp.int32), to_table)
@@ -89,11 +99,11 @@ def _scored_forward(hidden: Any, head: Any, labels: Any, weights: Any) -> tuple:
     return (loss, hits), (to_states, to_table.astype(table.dtype) if trained else None)
 
 
-def _scored_backward(kept: tuple, above: tuple) -> tuple:
-    to_states, to_table = kept
-    if isinstance(above[0], jax.custom_derivatives.SymbolicZero):  # only the hits were asked for
+def _scored_backward(residuals: tuple, incoming: tuple) -> tuple:
+    to_states, to_table = residuals
+    if isinstance(incoming[0], jax.custom_derivatives.SymbolicZero):  # only the number of hits is used
         return None, None, None, None
-    factor = jnp.asarray(above[0])
+    factor = jnp.asarray(incoming[0])
     return factor.astype(to_states.dtype) * to_states, None if to_table is None else factor * to_table, None, None
 
 

@@ -161,7 +161,7 @@ def _find(name: str) -> RankingLoss:
         raise ValueError(f"the loss {name!r}: {error}; install its package or name its folder in PYTHONPATH") from error
     if not callable(loss):
         raise ValueError(f"the loss {name!r} does not exist: {module} has no function {function!r}")
-    return loss
+    return cast(RankingLoss, loss)
 
 
 def _registered(name: str) -> EntryPoint:

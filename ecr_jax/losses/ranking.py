@@ -1,11 +1,11 @@
-"""Pure per-example losses, chosen by name: the place for loss research.
+"""Pure per-example ranking losses, chosen by name.
 
-A ranking loss is a function of keyword arguments. Those without a default are arrays that it reads, by the names of
+A ranking loss is a function of keyword arguments. Those without a default are the arrays that it reads, with names from
 `INPUTS`; those with a default are its options. It returns one value a row, [B]: the sum over the row's targets. The
-batch's sum is divided once, by the number of targets; a loss with another denominator returns (values [B], counts [B]),
-and the sum of the batch's values is divided by the sum of its counts, so that micro-batches and devices change nothing.
-Where a value takes rows together (pairs across the batch, negatives out of it), those of one micro-batch meet, on
-whatever devices. Padding (masked targets, masked tokens) never changes a value. `objective.py` finds losses by name.
+batch's sum is divided once, by the number of targets. A loss with another denominator returns (values [B], counts [B]):
+the sum of the batch's values is divided by the sum of its counts, so that micro-batches and devices change nothing.
+Losses that compare rows with each other (pairs across the batch, in-batch negatives) use all rows of a micro-batch, on
+whatever devices they are. Padding (masked targets) never changes a value. `losses.objective` finds losses by name.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import jax
 import jax.numpy as jnp
 
 RankingLoss = Callable[..., jax.Array | tuple[jax.Array, jax.Array]]
+"""Keyword arguments -> values [B], or values [B] and counts [B]."""
 
 INPUTS = {
     "logits": "float [B, I], scores of I candidates",
     "targets": "int [B, M], positions of a turn's targets among the candidates; anything where masked",
     "where": "bool [B, M], True for a real target",
-    "weights": "float [B, M], a target's weight by the seeker's answer (ECR: like 2, dislike 1, unsaid 0.5)",
-    "feedback": "int [B, M], the seeker's answer: 1 like, -1 dislike, 0 unsaid",
-    "rated_items": "int [B, F], positions of all films the dialogue's seeker said like or dislike of, whenever named",
-    "ratings": "int [B, F], these ratings: 1 like, -1 dislike, 0 where there is none",
-    "like_logits": "float [B], logits of the seeker's like_logits what is recommended, of a recommender that says so",
-    "reaction": "float [B, 9], the seeker's emotions in answer to the turn, in the order of `emotion.labels.EMOTIONS`",
+    "weights": "float [B, M], a target's weight by the seeker's feedback (ECR: like 2, dislike 1, unsaid 0.5)",
+    "feedback": "int [B, M], the seeker's feedback: 1 like, -1 dislike, 0 unsaid",
+    "rated_items": "int [B, F], positions of all films that the seeker likes or dislikes anywhere in the dialogue",
+    "ratings": "int [B, F], the ratings of these films: 1 like, -1 dislike, 0 for padding",
+    "like_logits": "float [B], logits of the seeker liking what is recommended, from the like-probability head",
+    "reaction": "float [B, 9], the seeker's emotions in reply to the turn, in the order of `emotion.labels.EMOTIONS`",
     "counts": "float [I], how often training recommends each candidate, above 0",
     "key": "a random key, another one each step",
 }
-"""What the recommendation stage gives to a loss that asks for it by name."""
+"""The inputs that the recommendation stage offers to its losses, by the names of their arguments."""
 
 
 def _floats(logits: jax.Array) -> jax.Array:
@@ -56,7 +57,7 @@ def _log_complement(logits: jax.Array, targets: jax.Array, where: jax.Array) -> 
 
 
 _LOWEST = -1e30
-"""A score that never counts; finite, so that a gradient through it is 0 and no NaN."""
+"""A score that never counts; finite, so that the gradient through it is 0 and not NaN."""
 
 
 def _sum(values: jax.Array, where: jax.Array) -> jax.Array:
@@ -65,27 +66,36 @@ def _sum(values: jax.Array, where: jax.Array) -> jax.Array:
 
 def _require(holds: bool, option: str, remedy: str) -> None:
     if not holds:
-        raise ValueError(f"the option {option} of the loss cannot be: {remedy}")
+        raise ValueError(f"the option {option} of the loss is impossible: {remedy}")
 
 
 def cross_entropy(*, logits: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:
-    r"""Cross-entropy of every target of a row, added up: one forward serves all films of a turn.
+    r"""Cross-entropy, summed over the targets of a row: one forward pass serves all films of a turn.
 
     .. math:: \sum_m \left(\log \sum_i e^{s_i} - s_{y_m}\right)
 
     Reference: ECR 3.2 (fusion), UniCRS Eq. 6.
+
+    >>> logits, targets = jnp.log(jnp.array([[1.0, 2.0, 5.0]])), jnp.array([[1]])  # probabilities 1/8, 2/8, 5/8
+    >>> print(cross_entropy(logits=logits, targets=targets, where=targets >= 0).round(3))
+    [1.386]
     """
     return _sum(_negative_log_likelihood(logits, targets, where), where)
 
 
 def feedback_cross_entropy(*, logits: jax.Array, targets: jax.Array, where: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Cross-entropy weighted by what the seeker said of the film afterwards.
+    r"""Cross-entropy weighted by the seeker's feedback on the film.
 
     .. math:: \sum_m w_m \left(\log \sum_i e^{s_i} - s_{y_m}\right)
 
-    The batch mean of these is not divided by the sum of the weights, as published.
+    As published, the batch mean is not divided by the sum of the weights.
 
     Reference: ECR Eq. 7.
+
+    >>> logits, targets = jnp.log(jnp.array([[1.0, 2.0, 5.0]])), jnp.array([[1]])  # probabilities 1/8, 2/8, 5/8
+    >>> where, weights = jnp.array([[True]]), jnp.array([[2.0]])
+    >>> print(feedback_cross_entropy(logits=logits, targets=targets, where=where, weights=weights).round(3))
+    [2.773]
     """
     return _sum(weights * _negative_log_likelihood(logits, targets, where), where)
 
@@ -93,9 +103,10 @@ def feedback_cross_entropy(*, logits: jax.Array, targets: jax.Array, where: jax.
 def normalised_cross_entropy(
     *, logits: jax.Array, targets: jax.Array, where: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """`feedback_cross_entropy` divided by the sum of the weights of the batch where the published mean is not.
+    """`feedback_cross_entropy`, divided by the sum of the batch's weights, which the published mean is not.
 
-    So the learning rate means the same whatever the weights, and a batch of unanswered targets counts as one of liked.
+    The learning rate then does not depend on the scale of the weights, and a batch of unrated targets counts as much as
+    a batch of liked ones.
 
     Returns:
       The weighted sums, and the sums of the weights.
@@ -121,12 +132,12 @@ def emotion_cross_entropy(
     agreement: float = 1.5,
     surprise: float = 1.5,
 ) -> jax.Array:
-    r"""Cross-entropy weighted by what the seeker feels in feedback_bce, where no form was filled in.
+    r"""Cross-entropy weighted by the seeker's emotions in reply, for corpora without explicit feedback.
 
     .. math:: \left(\sum_k p_k c_k\right) \sum_m \left(\log \sum_i e^{s_i} - s_{y_m}\right)
 
     Args:
-      like, curious, happy, grateful, negative, neutral, nostalgia, agreement, surprise: c_k, what each emotion weighs.
+      like, curious, happy, grateful, negative, neutral, nostalgia, agreement, surprise: c_k, each emotion's weight.
 
     Reference: the label weights of ECR's released code, which its published command does not use; not in the paper.
     """
@@ -143,16 +154,16 @@ def signed_cross_entropy(
     feedback: jax.Array,
     floor: float = 1.0,
 ) -> jax.Array:
-    r"""Eq. 7 with the sign of the answer: a disliked target's cross-entropy counts as negative.
+    r"""Eq. 7 with the sign of the feedback: a disliked target's cross-entropy counts as negative.
 
     .. math:: \sum_m \begin{cases} -w_m \min(\ell_m, \log (I / f)) & \text{disliked} \\ w_m \ell_m & \text{else}
        \end{cases} \qquad \ell_m = -\log p_{y_m}
 
-    Without the bound there is no minimum: every step would push the disliked films further away, for ever. With it
-    they are pushed until they are as unlikely as chance.
+    Without the bound there is no minimum: every step would push the disliked films further down. With it they are
+    pushed down until they are as unlikely as chance.
 
     Args:
-      floor: f, the probability at which pushing stops, in multiples of chance 1 / I.
+      floor: f, the probability at which that stops, in multiples of chance 1 / I.
 
     Reference: ECR Eq. 7, signed; why plain ascent on a likelihood diverges: Zhang et al. 2024 (arXiv 2404.05868).
     """
@@ -165,7 +176,7 @@ def signed_cross_entropy(
 def listwise_cross_entropy(
     *, logits: jax.Array, targets: jax.Array, where: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Cross-entropy against the distribution over all targets of a turn: a turn counts once, however many its targets.
+    r"""Cross-entropy against the distribution over all targets of a turn, so that every turn counts once.
 
     .. math:: -\sum_m \frac{w_m}{\sum_n w_n} \log p_{y_m}
 
@@ -191,6 +202,11 @@ def smoothed_cross_entropy(
       smoothing: epsilon, in [0, 1).
 
     Reference: Szegedy et al. 2016, section 7.
+
+    >>> logits, targets = jnp.log(jnp.array([[1.0, 2.0, 5.0]])), jnp.array([[1]])  # probabilities 1/8, 2/8, 5/8
+    >>> where, weights = jnp.array([[True]]), jnp.array([[1.0]])
+    >>> print(smoothed_cross_entropy(logits=logits, targets=targets, where=where, weights=weights).round(3))
+    [1.379]
     """
     _require(0 <= smoothing < 1, f"smoothing = {smoothing}", "a share of the probability lies in [0, 1)")
     scores = _floats(logits)
@@ -202,7 +218,7 @@ def smoothed_cross_entropy(
 def focal(
     *, logits: jax.Array, targets: jax.Array, where: jax.Array, weights: jax.Array, gamma: float = 2.0
 ) -> jax.Array:
-    r"""Eq. 7 that turns from what is already ranked well (popular films) to what is not.
+    r"""Eq. 7 with less weight on targets that are already ranked well (popular films).
 
     .. math:: -\sum_m w_m (1 - p_{y_m})^\gamma \log p_{y_m}
 
@@ -210,6 +226,10 @@ def focal(
       gamma: 0 gives `feedback_cross_entropy`.
 
     Reference: Lin et al. 2017, Eq. 4.
+
+    >>> logits, targets = jnp.log(jnp.array([[1.0, 2.0, 5.0]])), jnp.array([[1]])  # probabilities 1/8, 2/8, 5/8
+    >>> print(focal(logits=logits, targets=targets, where=targets >= 0, weights=jnp.array([[1.0]])).round(3))
+    [0.78]
     """
     _require(gamma >= 0, f"gamma = {gamma}", "give a number of at least 0")
     missing = jnp.exp(gamma * _log_complement(logits, targets, where))
@@ -232,12 +252,12 @@ def sampled_softmax(
     .. math:: \sum_m w_m \log\left(1 + \sum_{j \in S, j \ne y_m} e^{s_j - \log(|S| q_j) - s_{y_m}}\right), \quad
        S \sim q \propto \text{counts}^{\text{power}}
 
-    The correction by log q makes the sum under the logarithm an unbiased estimate of the whole one; a sample that hits
+    The correction by log q makes the sum under the logarithm an unbiased estimate of the full sum; a sample that hits
     the target is left out.
 
     Args:
       samples: how many candidates are drawn, with replacement.
-      power: 1 draws by popularity, 0 evenly.
+      power: 1 draws by popularity, 0 uniformly.
 
     Reference: Bengio and Senécal 2008; Jean et al. 2015, section 3.
     """
@@ -253,12 +273,12 @@ def sampled_softmax(
 def in_batch_softmax(
     *, logits: jax.Array, targets: jax.Array, where: jax.Array, weights: jax.Array, counts: jax.Array
 ) -> jax.Array:
-    r"""Eq. 7 over the (micro-)batch's targets as the only candidates, corrected for how often each is among them.
+    r"""Eq. 7 with the targets of the (micro-)batch as the only candidates, corrected for their popularity.
 
     .. math:: \sum_m w_m \log\left(1 + \sum_{j : y_j \ne y_m} e^{(s_{y_j} - \log q_{y_j}) - (s_{y_m} - \log q_{y_m})}
        \right), \quad q \propto \text{counts}
 
-    Without the correction popular films would be pushed down for being in many batches. The ratings' weights are the
+    Without the correction popular films would be pushed down for being in many batches. The feedback weights are the
     rewards r_i of the reference.
 
     Reference: Yi et al. 2019, section 3.
@@ -289,8 +309,8 @@ def inverse_propensity(
     Self-normalised: sums and denominators are both over the batch.
 
     Args:
-      power: of the popularity; 0 gives `feedback_cross_entropy`.
-      clip: c, the most an item counts; bounds the variance.
+      power: exponent of the popularity; 0 gives `feedback_cross_entropy`.
+      clip: c, the largest weight of an item; bounds the variance.
 
     Returns:
       The weighted sums, and the sums of v.
@@ -305,18 +325,22 @@ def inverse_propensity(
 
 
 def bpr(*, logits: jax.Array, targets: jax.Array, where: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Each target against every candidate that is no target of the turn, pair by pair.
+    r"""Each target against every candidate that is not a target of the turn, pair by pair.
 
     .. math:: \sum_m \frac{w_m}{|N|} \sum_{j \in N} \log(1 + e^{s_j - s_{y_m}})
 
-    This is what drawing one negative evenly gives on average: all scores are at hand, so nothing is drawn.
+    This is the expectation over uniformly drawn negatives: all scores are known, so that nothing is drawn.
 
     Reference: Rendle et al. 2009, section 4.1 (BPR-Opt; its regulariser is the optimiser's weight decay).
+
+    >>> logits, targets = jnp.log(jnp.array([[1.0, 2.0, 5.0]])), jnp.array([[1]])  # probabilities 1/8, 2/8, 5/8
+    >>> print(bpr(logits=logits, targets=targets, where=targets >= 0, weights=jnp.array([[1.0]])).round(3))
+    [0.829]
     """
     candidates = logits.shape[-1]
     rows = jnp.arange(logits.shape[0])[:, None]
-    places = jnp.where(where, targets, candidates)  # masked ones are dropped
-    negative = jnp.ones(logits.shape, bool).at[rows, places].set(False, mode="drop")  # [B, I]
+    columns = jnp.where(where, targets, candidates)  # masked ones are dropped
+    negative = jnp.ones(logits.shape, bool).at[rows, columns].set(False, mode="drop")  # [B, I]
     behind = jax.nn.softplus(_floats(logits)[:, None, :] - _scores(logits, targets, where)[..., None])  # [B, M, I]
     number = jnp.maximum(jnp.sum(negative, axis=-1, keepdims=True), 1)
     return _sum(weights * _sum(behind, negative[:, None, :]) / number, where)
@@ -332,20 +356,20 @@ def pairwise_dialogue(
     ratings: jax.Array,
     margin: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Liked over disliked in the eyes of one seeker.
+    r"""Films that a seeker likes over films that the same seeker dislikes.
 
     .. math:: \sum_{(l, d)} \log(1 + e^{\mu - (s_l - s_d)})
 
-    over the pairs of a liked and a disliked film of the dialogue of which one is a target of the turn, both scored
-    where that turn stands. It says nothing of other films: add it to a loss that ranks them.
+    over the pairs of a liked and a disliked film of the dialogue of which one is a target of the turn, both scored in
+    the context of that turn. Other films do not enter: add it to a loss that ranks them.
 
     Args:
-      margin: mu, how far apart they should be.
+      margin: mu, the wanted difference of the scores.
 
     Returns:
       Sums over pairs, and numbers of pairs: the mean is over pairs.
 
-    Reference: Burges et al. 2005 (RankNet), Eq. 3; what is measured: `metrics.auc_dialogue`.
+    Reference: Burges et al. 2005 (RankNet), Eq. 3; the matching metric is `metrics.auc_dialogue`.
     """
     own = _scores(logits, targets, where)[..., None]  # [B, M, 1]
     others = jnp.take_along_axis(_floats(logits), rated_items, axis=-1)[:, None, :]  # [B, 1, F]
@@ -358,21 +382,21 @@ def pairwise_dialogue(
 def pairwise_batch(
     *, logits: jax.Array, targets: jax.Array, where: jax.Array, feedback: jax.Array, margin: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Liked over disliked targets of all rows: a smooth bound of what the pooled AUC counts.
+    r"""Liked over disliked targets of all rows: a smooth bound of the pooled AUC's errors.
 
     .. math:: \sum_{(l, d)} \log(1 + e^{\mu - (\log p_l - \log p_d)})
 
-    over all pairs of a liked and a disliked target of the (micro-)batch, each by its probability in its own context, as
-    the AUC takes it. It says nothing of other films: add it to a loss that ranks them.
+    over all pairs of a liked and a disliked target of the (micro-)batch, each with its probability in its own context,
+    as in the AUC. Other films do not enter: add it to a loss that ranks them.
 
     Args:
-      margin: mu, how far apart they should be.
+      margin: mu, the wanted difference of the log probabilities.
 
     Returns:
       Sums over the pairs of a row's liked targets, and their numbers: the mean is over pairs.
 
     Reference: Yan et al. 2003 (a smooth Wilcoxon-Mann-Whitney statistic); Gao and Zhou 2015 (the logistic loss is
-    consistent with AUC); what is measured: `metrics.auc_pooled`.
+    consistent with AUC); the matching metric is `metrics.auc_pooled`.
     """
     likelihood = -_negative_log_likelihood(logits, targets, where)  # [B, M]
     liked, disliked = where & (feedback > 0), (where & (feedback < 0)).reshape(-1)
@@ -382,18 +406,24 @@ def pairwise_batch(
 
 
 def feedback_bce(*, like_logits: jax.Array, where: jax.Array, feedback: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""How well the seeker's ratings were foreseen: the likelihood of like or dislike, given what was recommended.
+    r"""Binary cross-entropy of the seeker's feedback: like or dislike, given that the film was recommended.
 
     .. math:: -\sum_m \log \sigma(f_m l), \quad f_m = 1 \text{ liked}, -1 \text{ disliked}
 
-    over the targets that were rated_items. Added to a cross-entropy it makes the likelihood of film and answer together.
+    over the targets that were rated. Added to a cross-entropy it gives the joint likelihood of film and feedback.
 
     Returns:
-      Sums over rated_items targets, and their numbers.
+      Sums over rated targets, and their numbers.
+
+    >>> values, counts = feedback_bce(
+    ...     like_logits=jnp.array([0.0]), where=jnp.array([[True, True]]), feedback=jnp.array([[1, 0]])
+    ... )
+    >>> print(values.round(3), counts)  # log 2, of one rated target
+    [0.693] [1.]
     """
-    rated_items = where & (feedback != 0)
+    rated = where & (feedback != 0)
     values = jax.nn.softplus(-feedback * _floats(like_logits)[:, None])
-    return _sum(values, rated_items), jnp.sum(rated_items, axis=-1).astype(values.dtype)
+    return _sum(values, rated), jnp.sum(rated, axis=-1).astype(values.dtype)
 
 
 def unlikelihood(
@@ -405,7 +435,7 @@ def unlikelihood(
     feedback: jax.Array,
     strength: float = 1.0,
 ) -> jax.Array:
-    r"""Eq. 7 with disliked films as what not to say.
+    r"""Eq. 7 with an unlikelihood term for disliked films.
 
     .. math:: \sum_m \begin{cases} -\alpha w_m \log(1 - p_{y_m}) & \text{disliked} \\ -w_m \log p_{y_m} & \text{else}
        \end{cases}

@@ -1,10 +1,12 @@
-"""Relational graph convolution over a `jraph.GraphsTuple`: what a node's neighbours say, by relation (ECR 3.2).
+"""Relational graph convolution (RGCN) over a `jraph.GraphsTuple` (ECR 3.2).
 
 Edges are grouped by relation and sorted by receiver, so that a relation is one gather, one sorted segment sum over its
 (receiver, relation) pairs, one matrix product and one scatter without collisions. Nothing is ever N x R or E x W x W.
 """
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -14,33 +16,37 @@ import numpy as np
 
 
 def graphs_tuple(
-    senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, nodes: int, wanted: np.ndarray | None = None
+    senders: np.ndarray, receivers: np.ndarray, types: np.ndarray, nodes: int, encoded_nodes: np.ndarray | None = None
 ) -> jraph.GraphsTuple:
-    """Puts message edges into the order and form that `RGCN` reads.
+    """Puts message edges into the order and form that `RGCN` needs.
 
     Args:
-      senders: int [E] node ids that speak.
-      receivers: int [E] node ids that listen.
+      senders: int [E] ids of the nodes whose features are passed.
+      receivers: int [E] ids of the nodes that they are passed to.
       types: int [E] relation ids from 0.
       nodes: number of nodes, the padding node included.
-      wanted: int [M] rising ids of the nodes that are to be encoded: edges into others are left out. None: all.
+      encoded_nodes: int [M] ids, in rising order, of the nodes to encode: edges into others are left out. None: all.
 
     Returns:
       A `GraphsTuple` without node features. Edges are sorted by relation, then receiver, then sender;
-      `edges = {"type", "weight"}` with weight 1 / |N_r(i)|, so that a weighted sum is the mean over a relation's
+      `edges = {"type", "weight"}` with weight `1 / |N_r(i)|`, so that a weighted sum is the mean over a relation's
       neighbours. `globals = {"pairs", "receivers"}` describe the E_r edges of each relation r: `pairs[r]` int32 [E_r]
-      is the position in `receivers[r]` int32 [P_r], the relation's distinct receivers in rising order, as rows of what
-      `RGCN` gives. Relations without edges have empty arrays. With `wanted`, `nodes` holds it, and `rows` int32 [nodes]
-      the row of each node, that of the last one for those that are not wanted.
+      is the position in `receivers[r]` int32 [P_r], the relation's distinct receivers in rising order, as rows of the
+      output of `RGCN`. Relations without edges have empty arrays. With `encoded_nodes`, `globals` also has "nodes",
+      which are these, and "rows" int32 [nodes], the output row of each node, the last row for nodes not encoded.
 
     Raises:
-      ValueError: arrays of different length, an id outside its range, an edge given twice, `wanted` not rising.
+      ValueError: arrays of different length, an id outside its range, a duplicate edge, `encoded_nodes` not rising.
+
+    >>> graph = graphs_tuple(np.array([0, 1, 2]), np.array([2, 2, 0]), np.array([0, 0, 1]), nodes=3)
+    >>> graph.edges["weight"].tolist()  # two senders share node 2's mean
+    [0.5, 0.5, 1.0]
     """
     senders, receivers, types = (np.asarray(a) for a in (senders, receivers, types))
     if not senders.shape == receivers.shape == types.shape or senders.ndim != 1:
         raise ValueError(
             f"senders, receivers and types have the shapes {senders.shape}, {receivers.shape}, {types.shape}; "
-            "give one value an edge in each"
+            "each needs one value an edge"
         )
     for name, ids in (("senders", senders), ("receivers", receivers)):
         if ids.size and not 0 <= ids.min() <= ids.max() < nodes:
@@ -49,15 +55,16 @@ def graphs_tuple(
             )
     if types.size and types.min() < 0:
         raise ValueError(f"types hold {types.min()}; relations are numbered from 0")
-    where = {}
-    if wanted is not None:
-        if not len(wanted) or wanted[0] < 0 or wanted[-1] >= nodes or np.any(np.diff(wanted) <= 0):
-            raise ValueError(f"wanted is {wanted}; give at least one of the rising ids from 0 to {nodes - 1}")
-        rows = np.full(nodes, len(wanted) - 1, np.int32)
-        rows[wanted] = np.arange(len(wanted))
-        where = {"nodes": np.asarray(wanted, np.int32), "rows": rows}
-        kept = np.isin(receivers, wanted)
-        senders, receivers, types = senders[kept], receivers[kept], types[kept]
+    rows, output = np.arange(nodes, dtype=np.int32), {}
+    if encoded_nodes is not None:
+        ids = np.asarray(encoded_nodes)
+        if not len(ids) or ids[0] < 0 or ids[-1] >= nodes or np.any(np.diff(ids) <= 0):
+            raise ValueError(f"encoded_nodes is {ids}; give at least one of the rising ids from 0 to {nodes - 1}")
+        rows = np.full(nodes, len(ids) - 1, np.int32)
+        rows[ids] = np.arange(len(ids))
+        output = {"nodes": ids.astype(np.int32), "rows": rows}
+        encoded_edges = np.isin(receivers, ids)
+        senders, receivers, types = senders[encoded_edges], receivers[encoded_edges], types[encoded_edges]
     order = np.lexsort((senders, receivers, types))
     senders, receivers, types = (a[order].astype(np.int32) for a in (senders, receivers, types))
     same = np.diff(types) == 0
@@ -65,7 +72,7 @@ def graphs_tuple(
     if np.any(same & (np.diff(senders) == 0)):
         edge = int(np.flatnonzero(same & (np.diff(senders) == 0))[0])
         raise ValueError(
-            f"the edge {senders[edge]} -> {receivers[edge]} of relation {types[edge]} is given twice; "
+            f"the edge {senders[edge]} -> {receivers[edge]} of relation {types[edge]} appears twice; "
             "remove duplicates first (np.unique over the triples)"
         )
     pair = np.concatenate([[0], np.cumsum(~same)]).astype(np.int32)[: len(types)]  # [E] (relation, receiver) runs
@@ -74,16 +81,21 @@ def graphs_tuple(
     pairs, distinct = [], []
     for start, end in zip(bounds[:-1], bounds[1:], strict=True):
         pairs.append(pair[start:end] - (pair[start] if end > start else 0))
-        distinct.append(np.unique(receivers[start:end] if wanted is None else rows[receivers[start:end]]))
-    return jraph.GraphsTuple(
-        nodes=None,
+        distinct.append(np.unique(rows[receivers[start:end]]))
+    arrays: dict[str, Any] = dict(  # of numpy, where jraph's annotations expect jax
         edges={"type": types, "weight": weight},
         senders=senders,
         receivers=receivers,
         n_node=np.array([nodes], np.int32),
         n_edge=np.array([len(types)], np.int32),
-        globals={"pairs": tuple(pairs), "receivers": tuple(distinct), **where},
+        globals={"pairs": tuple(pairs), "receivers": tuple(distinct), **output},
     )
+    return jraph.GraphsTuple(nodes=None, **arrays)
+
+
+def globals_of(graph: jraph.GraphsTuple) -> dict[str, Any]:
+    """The `globals` of a graph from `graphs_tuple`."""
+    return cast(dict[str, Any], graph.globals)
 
 
 def _rows(x: jax.Array, ids: jax.Array) -> jax.Array:
@@ -92,7 +104,8 @@ def _rows(x: jax.Array, ids: jax.Array) -> jax.Array:
 
 def encoded(x: jax.Array, graph: jraph.GraphsTuple) -> jax.Array:
     """The rows of x [N, W] whose nodes the graph encodes: x itself, or [M, W]."""
-    return _rows(x, graph.globals["nodes"]) if "nodes" in graph.globals else x
+    nodes = globals_of(graph).get("nodes")
+    return x if nodes is None else _rows(x, nodes)
 
 
 class RGCN(nn.Module):
@@ -110,10 +123,11 @@ class RGCN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, graph: jraph.GraphsTuple) -> jax.Array:
-        """Args: x [N, W] node features; graph from `graphs_tuple`. Returns [N, W], or [M, W] of the nodes wanted."""
+        """Args: x [N, W] node features; graph from `graphs_tuple`. Returns [N, W], or [M, W] for `encoded_nodes`."""
         x = jnp.asarray(x)
         width = x.shape[-1]
-        pairs, receivers = graph.globals["pairs"], graph.globals["receivers"]
+        pairs, receivers = globals_of(graph)["pairs"], globals_of(graph)["receivers"]
+        senders, edge_weights = cast(jax.Array, graph.senders), cast(dict[str, jax.Array], graph.edges)["weight"]
         if len(pairs) > self.relations:
             raise ValueError(f"the graph has {len(pairs)} relations, the layer {self.relations}; raise `relations`")
         glorot = nn.initializers.glorot_uniform()
@@ -128,7 +142,7 @@ class RGCN(nn.Module):
         start = 0
         for weight, pair, receiver in zip(weights, pairs, receivers, strict=True):
             edges = slice(start, start := start + pair.shape[0])
-            mean = _rows(x, graph.senders[edges]) * graph.edges["weight"][edges, None].astype(x.dtype)  # [E_r, W]
+            mean = _rows(x, senders[edges]) * edge_weights[edges, None].astype(x.dtype)  # [E_r, W]
             if receiver.shape[0] < pair.shape[0]:  # else every receiver has one neighbour: nothing to add up
                 mean = jax.ops.segment_sum(
                     mean, pair, receiver.shape[0], indices_are_sorted=True, mode="promise_in_bounds"

@@ -16,10 +16,10 @@ def naive(params, x, senders, receivers, types):
     y = x @ params["root"] + params["bias"]
     for node in range(len(x)):
         for relation in range(len(params["comp"])):
-            said = [x[s] for s, r, t in zip(senders, receivers, types, strict=True) if (r, t) == (node, relation)]
-            if said:
+            neighbours = [x[s] for s, r, t in zip(senders, receivers, types, strict=True) if (r, t) == (node, relation)]
+            if neighbours:
                 weight = np.tensordot(params["comp"][relation], params["bases"], axes=1)
-                y[node] = y[node] + np.mean(said, axis=0) @ weight
+                y[node] = y[node] + np.mean(neighbours, axis=0) @ weight
     return y
 
 
@@ -30,7 +30,7 @@ def random_graph(seed, nodes=13, relations=4, edges=60):
 
 
 def test_by_hand():
-    # 0 and 1 speak to 2 by relation 0; 2 speaks to 0 by relation 1; W_0 = 2, W_1 = 3, root = 10, bias = 1.
+    # 0 and 1 send to 2 by relation 0; 2 sends to 0 by relation 1; W_0 = 2, W_1 = 3, root = 10, bias = 1.
     graph = graphs_tuple([0, 1, 2], [2, 2, 0], [0, 0, 1], 3)
     params = {"bases": [[[1.0]]], "comp": [[2.0], [3.0]], "root": [[10.0]], "bias": [1.0]}
     params = jax.tree.map(jnp.asarray, params, is_leaf=lambda leaf: isinstance(leaf, list))
@@ -61,7 +61,7 @@ def test_gradients():
         check_grads(apply, (params, x), order=1, modes=["rev"])
 
 
-def test_order_of_edges_is_of_no_account():
+def test_order_of_edges_changes_nothing():
     senders, receivers, types = random_graph(4)
     shuffled = np.random.default_rng(0).permutation(len(types))
     first, second = (
@@ -79,22 +79,22 @@ def test_weights_are_means():
     np.testing.assert_allclose(total[total > 0], 1, rtol=1e-6)
 
 
-def test_only_wanted_nodes():
-    edges, wanted = random_graph(6), np.array([2, 3, 9, 12])
+def test_only_some_nodes_are_encoded():
+    edges, nodes = random_graph(6), np.array([2, 3, 9, 12])
     x = jax.random.normal(jax.random.key(0), (13, 5))
     layer = RGCN(relations=4, bases=2)
-    whole, some = graphs_tuple(*edges, 13), graphs_tuple(*edges, 13, wanted)
+    whole, some = graphs_tuple(*edges, 13), graphs_tuple(*edges, 13, nodes)
     params = jax.jit(layer.init)(jax.random.key(1), x, whole)["params"]
     apply = jax.jit(lambda graph: layer.apply({"params": params}, x, graph))
-    np.testing.assert_allclose(apply(some), apply(whole)[wanted], atol=1e-6)
+    np.testing.assert_allclose(apply(some), apply(whole)[nodes], atol=1e-6)
     assert some.n_edge < whole.n_edge
     np.testing.assert_array_equal(some.globals["rows"], [3, 3, 0, 1, 3, 3, 3, 3, 3, 2, 3, 3, 3])
 
 
-@pytest.mark.parametrize("wanted", [[], [2, 1], [1, 1], [0, 3], [-1, 0]])
-def test_bad_wanted(wanted):
+@pytest.mark.parametrize("nodes", [[], [2, 1], [1, 1], [0, 3], [-1, 0]])
+def test_bad_encoded_nodes(nodes):
     with pytest.raises(ValueError, match="rising ids from 0 to 2"):
-        graphs_tuple([0], [1], [0], 3, np.array(wanted, int))
+        graphs_tuple([0], [1], [0], 3, np.array(nodes, int))
 
 
 def test_graph_without_edges():
@@ -113,7 +113,7 @@ def test_graph_without_edges():
         ([0, 3], [1, 1], [0, 0], "0 to 2"),
         ([0, 1], [1, -1], [0, 0], "0 to 2"),
         ([0, 1], [1, 1], [0, -1], "numbered from 0"),
-        ([0, 0], [1, 1], [2, 2], "given twice"),
+        ([0, 0], [1, 1], [2, 2], "appears twice"),
     ],
 )
 def test_bad_graphs(senders, receivers, types, message):
