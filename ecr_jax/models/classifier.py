@@ -1,4 +1,4 @@
-"""A classifier over pooled text states: the emotion stage's only trained part."""
+"""A classifier over pooled text states, the only part that the emotion stage trains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, state: jax.Array) -> jax.Array:
-        """State [B, D] -> logits [B, classes]."""
+        """Pooled states [B, D] -> logits [B, classes]."""
         x = nn.LayerNorm(name="norm")(state)
         x = nn.gelu(nn.Dense(self.hidden, name="hidden")(x))
         return nn.Dense(self.classes, name="out")(x)

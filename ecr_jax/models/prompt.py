@@ -19,7 +19,7 @@ from flax import struct
 
 from ecr_jax.models.hyperparameters import PromptConfig
 from ecr_jax.models.layers import Linear, Tower, masked_softmax
-from ecr_jax.models.rgcn import RGCN, encoded
+from ecr_jax.models.rgcn import RGCN, encoded, globals_of
 
 EMOTIONS = 9
 """Number of emotions; the padding emotion is the id after the last."""
@@ -137,6 +137,23 @@ class PromptEncoder(nn.Module):
       sizes: sizes that follow from the data and the language model.
 
     Reference: ECR 3.2, Eqs. 2-6; UniCRS 3.2.
+
+    >>> import numpy as np
+    >>> from ecr_jax.models.rgcn import graphs_tuple
+    >>> sizes = PromptSizes(entities=3, relations=1, width=8, layers=2, kv_heads=1, head_dim=4, token_width=6)
+    >>> config = PromptConfig(entity_width=4, emotion_width=2, conversation_prefix=5)
+    >>> graph = graphs_tuple(np.array([0, 1]), np.array([1, 2]), np.array([0, 0]), nodes=4)  # with the padding entity
+    >>> batch = {
+    ...     "text_states": jnp.ones((1, 2, 6)),  # the states of two words
+    ...     "text_mask": jnp.ones((1, 2), bool),
+    ...     "entities": jnp.array([[1]]),
+    ...     "entity_mask": jnp.ones((1, 1), bool),
+    ... }
+    >>> encoder = PromptEncoder(config, sizes)
+    >>> initialise = lambda key: encoder.init_with_output(key, graph, batch, "conversation")
+    >>> prefix, variables = jax.eval_shape(initialise, jax.random.key(0))  # shapes only; call it for numbers
+    >>> prefix.keys.shape  # [L, B, Hkv, 5 learned positions + 2 words, Dh]
+    (2, 1, 1, 7, 4)
     """
 
     config: PromptConfig
@@ -184,7 +201,7 @@ class PromptEncoder(nn.Module):
         rows = self.entity_out(self.entity_tower(self.rgcn(nodes, graph) + encoded(nodes, graph)))  # [M, D]
         if self.config.normalise:
             rows = self.entity_norm(rows)
-        return EntityTable(rows.at[-1].set(0) if self.config.masked else rows, graph.globals.get("rows"))
+        return EntityTable(rows.at[-1].set(0) if self.config.masked else rows, globals_of(graph).get("rows"))
 
     def emotion_table(self) -> jax.Array:
         """The emotion embeddings M [10, emotion_width], the padding emotion last."""

@@ -34,6 +34,24 @@ class Recommender(nn.Module):
       heads: which scoring heads there are; their parameters are the subtree "head".
 
     Reference: ECR 3.2, Eqs. 2-7.
+
+    >>> import numpy as np
+    >>> from ecr_jax.models.rgcn import graphs_tuple
+    >>> prompt = PromptConfig(entity_width=4, emotion_width=2, emotions=False, global_entities=False)
+    >>> sizes = PromptSizes(entities=3, relations=1, width=8, layers=2, kv_heads=1, head_dim=4, token_width=6)
+    >>> heads = HeadsConfig(cooccurrence="none", two_hop=False, mentions=False, prior=False, like_probability=False)
+    >>> graph = graphs_tuple(np.array([0, 1]), np.array([1, 2]), np.array([0, 0]), nodes=4)  # with the padding entity
+    >>> batch = {
+    ...     "text_states": jnp.ones((1, 2, 6)),  # the states of two words
+    ...     "text_mask": jnp.ones((1, 2), bool),
+    ...     "entities": jnp.array([[1]]),
+    ...     "entity_mask": jnp.ones((1, 1), bool),
+    ... }
+    >>> model, items = Recommender(prompt, sizes, heads), jnp.array([0, 2])
+    >>> initialise = lambda key: model.init_with_output(key, graph, batch, items)  # no language model: its state is 0
+    >>> scores, variables = jax.eval_shape(initialise, jax.random.key(0))  # shapes only; call it for numbers
+    >>> scores.logits.shape, sorted(variables["params"])
+    ((1, 2), ['encoder', 'head'])
     """
 
     prompt: PromptConfig
