@@ -35,8 +35,16 @@ def _section(name: str, summary: str, specs: tuple[StageSpec, ...]) -> type:
 
 
 if TYPE_CHECKING:
-    BaselinesConfig = Any
-    ExtensionsConfig = Any
+
+    class BaselinesConfig:
+        """A section whose fields follow from the registry."""
+
+        def __init__(self, **settings: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    class ExtensionsConfig(BaselinesConfig):
+        """A section whose fields follow from the registry."""
+
 else:
     BaselinesConfig = _section(
         "BaselinesConfig", "The baselines by name; `ecr train NAME` trains one.", registry.baselines()

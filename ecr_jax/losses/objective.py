@@ -10,6 +10,7 @@ import functools
 import importlib
 import inspect
 from importlib.metadata import EntryPoint, entry_points
+from typing import cast
 
 import jax
 import jax.numpy as jnp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -61,7 +62,7 @@ class Kbrd(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, jax.Array], frozen: Mapping[str, jax.Array]) -> jax.Array:
+    def __call__(self, batch: Mapping[str, jax.Array], frozen: Mapping[str, Any]) -> jax.Array:
         graph = EntityGraph(self.entities, self.relations, self.width, self.bases, self.dropout, name="graph")
         table = graph(frozen["graph"])  # [N + 1, W]
         user = SelfAttention(name="attention")(table[batch["entities"]], batch["entity_mask"])

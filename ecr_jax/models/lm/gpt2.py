@@ -105,7 +105,8 @@ class Layer(nn.Module):
     def __call__(self, x, shared, prefix, cached, start):
         c = self.config
         attention = Attention(c, self.dense, name="attention")
-        change, cached = attention(_norm(c, self.dtype, "attention_norm")(x), *shared, prefix, cached, start)
+        (visible,) = shared
+        change, cached = attention(_norm(c, self.dtype, "attention_norm")(x), visible, prefix, cached, start)
         x = x + change
         x = x + Mlp(c, self.dense, name="mlp")(_norm(c, self.dtype, "mlp_norm")(x))
         return x, cached
@@ -146,6 +147,6 @@ class Gpt2(nn.Module):
         dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
         x, cached = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible,), prefix, cache)
         x = _norm(c, self.dtype, "norm")(x)
-        if cache is not None:
+        if cache is not None and cached is not None:
             cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])
         return Output(x, cache)

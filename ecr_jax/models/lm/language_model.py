@@ -7,7 +7,7 @@ cache (it is passed again with every step), so that a cache holds tokens only.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import flax.linen as nn
 import jax
@@ -96,8 +96,8 @@ def apply_layers(
     if model.remat != "none":
         layer = nn.remat(layer, prevent_cse=False, policy=_REMAT_POLICIES[model.remat])
     cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
-    # Utterance before and after, or XLA lets the split of the embedding's columns run through all layers, and every device
-    # computes all rows.
+    # Before and after the layers: otherwise XLA lets the split of the embedding's columns run through all of them,
+    # and every device computes all rows.
     x = by_row(x)
     if not model.has_variable("params", "layers_0"):
         shares, each = nn.broadcast, 0
@@ -105,7 +105,7 @@ def apply_layers(
             layer,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(shares, each, each, shares),
+            in_axes=cast(Any, (shares, each, each, shares)),  # flax annotates one axis alone
             length=length,
         )
         x, written = scanned(*settings, name="layers")(x, shared, prefix, cached, start)
@@ -115,7 +115,10 @@ def apply_layers(
         own = [None if parts is None else tuple(part[index] for part in parts) for parts in (prefix, cached)]
         x, kept = layer(*settings, name=f"layers_{index}")(x, shared, *own, start)
         written.append(kept)
-    return by_row(x), None if cached is None else tuple(zip(*written, strict=True))
+    if cached is None:
+        return by_row(x), None
+    keys, values = zip(*written, strict=True)
+    return by_row(x), (keys, values)
 
 
 def unstack(variables: Params) -> Params:

@@ -144,7 +144,8 @@ class Layer(nn.Module):
         c = self.config
         attention = Attention(c, self.dense, name="attention")
         normed = nn.RMSNorm(c.eps, dtype=self.dtype, name="attention_norm")(x)
-        change, cached = attention(normed, *shared, prefix, cached, start)
+        visible, turn = shared
+        change, cached = attention(normed, visible, turn, prefix, cached, start)
         x = x + change
         x = x + Mlp(c, self.dense, name="mlp")(nn.RMSNorm(c.eps, dtype=self.dtype, name="mlp_norm")(x))
         return x, cached
@@ -199,6 +200,6 @@ class Llama(nn.Module):
         dense = partial(Dense, use_bias=False, dtype=self.dtype, dropout=self.adapter_dropout)
         x, cached = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible, turn), prefix, cache)
         x = nn.RMSNorm(c.eps, dtype=self.dtype, name="norm")(x)
-        if cache is not None:
+        if cache is not None and cached is not None:
             cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])
         return Output(x, cache)

@@ -162,7 +162,8 @@ def select(stacked: Adapter, rows: jax.Array) -> Adapter:
 
 def flat(adapter: Adapter) -> dict[str, dict[str, jax.Array]]:
     """The adapter by the paths of its projections: {"layers/attention/q": {"a", "b"}}."""
-    return flatten_dict(adapter, is_leaf=lambda _, value: "a" in value or "b" in value, sep="/")
+    parts: dict[str, Any] = flatten_dict(adapter, is_leaf=lambda _, value: "a" in value or "b" in value, sep="/")
+    return parts
 
 
 def unflat(parts: Mapping[str, dict[str, jax.Array]]) -> Adapter:
@@ -212,7 +213,7 @@ def _scaled(params: Mapping[str, Any], adapter: Adapter, config: LoraConfig) -> 
 
 
 def _added(params: Mapping[str, Any], adapter: Adapter, config: LoraConfig, sign: int, dtype: Any) -> dict[str, Any]:
-    leaves = flatten_dict(dict(params), sep="/")
+    leaves: dict[str, Any] = flatten_dict(dict(params), sep="/")
     for path, part in flat(_scaled(params, adapter, config)).items():
         if f"{path}/kernel" not in leaves:
             raise ValueError(

@@ -107,7 +107,7 @@ def quantize(params: Mapping[str, Any], patterns: Sequence[str], format: Quantiz
     Raises:
         ValueError: an unknown format, a pattern that matches nothing or no kernel, or inputs that do not fit.
     """
-    flat = flatten_dict(dict(params), sep="/")
+    flat: dict[str, Any] = flatten_dict(dict(params), sep="/")
     for pattern in patterns:
         matched = [path for path in flat if re.fullmatch(pattern, path)]
         if not matched or not all(path.endswith("/kernel") for path in matched):
@@ -130,7 +130,7 @@ def quantize(params: Mapping[str, Any], patterns: Sequence[str], format: Quantiz
 
 def dequantize(params: Mapping[str, Any], dtype: Any = jnp.float32) -> dict[str, Any]:
     """The parameters with whole kernels [..., in, out] again, those that the codes stand for."""
-    flat = flatten_dict(dict(params), sep="/")
+    flat: dict[str, Any] = flatten_dict(dict(params), sep="/")
     made = {}
     for path, leaf in flat.items():
         if path.endswith("/codes"):
