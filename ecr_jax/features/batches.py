@@ -1,4 +1,4 @@
-"""Examples of different lengths → batches of a handful of static shapes, shuffled by a seed and resumable.
+"""Examples of different lengths -> batches of a handful of static shapes, shuffled by a seed and resumable.
 
 Which examples a batch holds is a pure function of the seed, the epoch and the lengths, so the n-th batch of a run is
 the same whatever happened before it; grain counts the batches, reads ahead in a thread and saves where it was.
@@ -6,52 +6,70 @@ the same whatever happened before it; grain counts the batches, reads ahead in a
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
 
-Example = Mapping[str, np.ndarray]
-Batch = dict[str, np.ndarray]
+from ecr_jax.features.batch_spec import Batch, BatchSpec, Example
 
 
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """How one array of an example is padded.
+class Examples(Protocol):
+    """A sequence of examples of one kind, whose lengths are known without building them."""
 
-    Attributes:
-        pad: the value of padded places.
-        axes: a name for each axis of the example's array: a letter such as "T" is padded to the batch's length of
-            that name; None is an axis of fixed size.
-        mask: where given, the batch also holds a boolean array of this name, [B, first axis], True = real.
-    """
+    @property
+    def spec(self) -> BatchSpec:
+        """The arrays of an example and how they are padded."""
+        ...
 
-    pad: float | int | bool
-    axes: tuple[str | None, ...] = ()
-    mask: str | None = None
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def lengths(self) -> dict[str, np.ndarray]:
+        """The length each example needs on each axis of the spec: {axis: int64 [N]}."""
+        ...
+
+
+class InMemoryExamples(Sequence):
+    """Examples that are in memory already."""
+
+    def __init__(self, spec: BatchSpec, examples: Sequence[Example]):
+        """Raises ValueError where an example does not fit the spec."""
+        self.spec, self.examples = spec, examples
+        needs = [spec.lengths(example, f"example {index}") for index, example in enumerate(examples)]
+        self._lengths = {axis: np.asarray([need[axis] for need in needs], np.int64) for axis in spec.axes}
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+    def lengths(self) -> dict[str, np.ndarray]:
+        """See `Examples.lengths`."""
+        return self._lengths
 
 
 class Batches:
     """Batches of static shapes over a sequence of examples; `iter()` gives a fresh, resumable grain iterator.
 
-    A batch has the fields' arrays, [batch_size, ...], their masks, `example` int32 [batch_size] (the index into
+    A batch has the spec's arrays, [batch_size, ...], their masks, `example` int32 [batch_size] (the index into
     `examples`; 0 in padding rows) and `example_mask` bool [batch_size] (False = a padding row, whose fields are all
-    padding). Examples of one batch share a length bucket. Every example comes exactly once an epoch; a bucket's last
+    padding). Examples of one batch share a length bucket. Every example occurs exactly once an epoch; a bucket's last
     batch may have padding rows.
 
     Args:
-        examples: dicts of arrays; only a length and an index are needed, so they may be read from disk when asked for.
-        fields: how each array is padded; arrays of an example that are not named here are left out.
-        shapes: the buckets, smallest first, each a length for every axis name, e.g. `({"T": 64, "E": 8}, {"T": 128,
-            "E": 16})`. An example goes to the first bucket it fits in. As many programs are compiled as there are.
+        examples: their spec says how arrays are padded; arrays that it does not name are left out.
+        shapes: the buckets, smallest first, each a length for every axis of the spec, e.g. `({"T": 64, "E": 8},
+            {"T": 128, "E": 16})`. An example goes to the first bucket it fits in. Each bucket is one compiled program.
         batch_size: rows of a batch, over all devices and micro-batches.
         seed: with the epoch's number, decides the order.
         shuffle: a new order each epoch; otherwise the examples' own order, bucket by bucket.
-        epochs: how many times over the examples; None for ever.
+        epochs: passes over the examples; None for endless.
 
     Raises:
         ValueError: no examples, an example longer than the largest bucket, or an axis without a length.
@@ -59,8 +77,7 @@ class Batches:
 
     def __init__(
         self,
-        examples: Sequence[Example],
-        fields: Mapping[str, Field],
+        examples: Examples,
         shapes: Sequence[Mapping[str, int]],
         batch_size: int,
         *,
@@ -72,20 +89,25 @@ class Batches:
             raise ValueError("no examples to batch: check the split's file and the filters before this stage")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: must be at least 1")
-        axes = {axis for field in fields.values() for axis in field.axes if axis is not None}
+        axes = set(examples.spec.axes)
         for shape in shapes:
             if axes - shape.keys():
                 raise ValueError(f"bucket {dict(shape)} has no length for the axes {sorted(axes - shape.keys())}")
-        self.examples, self.fields, self.shapes, self.batch_size = examples, dict(fields), tuple(shapes), batch_size
+        self.examples, self.spec, self.shapes, self.batch_size = examples, examples.spec, tuple(shapes), batch_size
         self.seed, self.shuffle = seed, shuffle
-        self.buckets = _buckets(lengths(examples, fields), self.shapes, len(examples))
+        self.buckets = _buckets(examples.lengths(), self.shapes, len(examples))
         counts = np.bincount(self.buckets, minlength=len(self.shapes))
         self.per_epoch = int(np.sum(-(-counts // batch_size)))
-        # grain wants a length: for ever is as many whole epochs as an index can count.
+        # grain needs a length: endless is as many whole epochs as an index can count.
         self.batches = self.per_epoch * (sys.maxsize // self.per_epoch if epochs is None else epochs)
         self._plan = functools.lru_cache(maxsize=2)(
             lambda epoch: plan_epoch(self.buckets, batch_size, seed=seed if shuffle else None, epoch=epoch)
         )
+
+    @classmethod
+    def in_order(cls, examples: Examples, shapes: Sequence[Mapping[str, int]], batch_size: int) -> Batches:
+        """Each example once, in the examples' own order, bucket by bucket: for evaluation."""
+        return cls(examples, shapes, batch_size, shuffle=False, epochs=1)
 
     def __len__(self) -> int:
         return self.batches
@@ -94,9 +116,8 @@ class Batches:
         """The batch at a place in the run, counted over all epochs."""
         epoch, position = divmod(int(index), self.per_epoch)
         bucket, rows = self._plan(epoch)[position]
-        return pad_batch(
-            [self.examples[int(row)] for row in rows], rows, self.fields, self.shapes[bucket], self.batch_size
-        )
+        examples = [self.examples[int(row)] for row in rows]
+        return pad_batch(self.spec, examples, rows, self.shapes[bucket], self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """A grain DatasetIterator: `next`, `get_state`, `set_state`; Orbax saves it as it is."""
@@ -128,75 +149,57 @@ def plan_epoch(buckets: np.ndarray, batch_size: int, *, seed: int | None, epoch:
 
 
 def pad_batch(
+    spec: BatchSpec,
     examples: Sequence[Example],
     indices: Sequence[int] | np.ndarray,
-    fields: Mapping[str, Field],
     shape: Mapping[str, int],
     batch_size: int,
 ) -> Batch:
     """Stacks examples into arrays of one static shape; the rows after the last example are padding.
 
     Args:
+        spec: how each array is padded.
         examples: at most `batch_size` dicts of arrays.
         indices: the examples' numbers, for the batch's `example`.
-        fields: how each array is padded.
-        shape: a length for each axis name.
+        shape: a length for each axis of the spec.
         batch_size: rows of the result.
 
     Returns:
         The batch, as `Batches` describes it.
     """
-    batch: Batch = {"example": np.zeros(batch_size, np.int32), "example_mask": np.zeros(batch_size, bool)}
+    batch = spec.zeros(batch_size, shape)
     batch["example"][: len(examples)] = np.asarray(indices)
     batch["example_mask"][: len(examples)] = True
-    for name, field in fields.items():
-        arrays = [np.asarray(example[name]) for example in examples]
-        sizes = [size if axis is None else shape[axis] for axis, size in zip(field.axes, arrays[0].shape, strict=True)]
-        out = np.full([batch_size, *sizes], field.pad, arrays[0].dtype)
-        for row, array in enumerate(arrays):
-            out[(row, *(slice(n) for n in array.shape))] = array
-        batch[name] = out
-        if field.mask is not None:
-            real = np.zeros(batch_size, np.int64)
-            real[: len(arrays)] = [array.shape[0] for array in arrays]
-            batch[field.mask] = np.arange(sizes[0]) < real[:, None]  # [B, L]
+    for row, example in enumerate(examples):
+        where = f"example {int(indices[row])}"
+        for field in spec.fields:
+            array = np.asarray(example[field.name])
+            field.check(array, where)
+            batch[field.name][(row, *(slice(size) for size in array.shape))] = array
+            if field.mask is not None:
+                batch[field.mask][row, : array.shape[0]] = True
     return batch
 
 
-def lengths(examples: Sequence[Example], fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
-    """The length each example needs on each named axis: {axis: int64 [N]}, the longest of the fields that have it."""
-    need = {axis: np.zeros(len(examples), np.int64) for f in fields.values() for axis in f.axes if axis is not None}
-    for i, example in enumerate(examples):
-        for name, field in fields.items():
-            if name not in example:
-                raise ValueError(f"example {i} has no field {name!r}; it has {sorted(example)}")
-            shape = np.shape(example[name])
-            if len(shape) != len(field.axes):
-                raise ValueError(f"example {i}: {name} has shape {shape}, its Field names the axes {field.axes}")
-            for axis, size in zip(field.axes, shape, strict=True):
-                if axis is not None:
-                    need[axis][i] = max(need[axis][i], size)
-    return need
-
-
 def bucket_shapes(
-    examples: Sequence[Example], fields: Mapping[str, Field], sizes: Mapping[str, Sequence[int]], multiple: int = 4
+    sets: Sequence[Examples], sizes: Mapping[str, Sequence[int]], multiple: int = 4
 ) -> tuple[dict[str, int], ...]:
     """Buckets by the length of one axis; the other axes get what the examples of each bucket need.
 
     Args:
-        examples: what will be batched (for the same programs in training and evaluation: all of it).
-        fields: how each array is padded.
+        sets: the examples that will be batched, of one spec (all that should share compiled programs: training and
+            validation).
         sizes: the one axis to bucket by, e.g. `{"T": (64, 96, 128)}`; a bucket no example falls into is left out.
         multiple: the other axes' lengths are rounded up to a multiple of this.
 
     Returns:
         `shapes` for `Batches`, smallest first; each at least as large as the one before on every axis.
     """
-    if len(examples) == 0:
+    if sum(map(len, sets)) == 0:
         raise ValueError("no examples to batch: does any turn of these splits name what this stage learns?")
     ((axis, steps),) = sizes.items()
-    need = lengths(examples, fields)
+    lengths = [examples.lengths() for examples in sets]
+    need = {name: np.concatenate([each[name] for each in lengths]) for name in sets[0].spec.axes}
     shapes: list[dict[str, int]] = []
     floor = 0
     for size in sorted(steps):

@@ -1,155 +1,306 @@
-"""What the stages stand on: prepared corpus, pretrained models, felt dialogues; each made when asked for."""
+"""The experiment context: what the stages, the evaluation and the chat share of one experiment.
+
+`open_experiment` gives the context of a config. Its parts are given explicitly and never reassigned; another config is
+another context (`ExperimentContext.with_config`), which shares the parts that stay the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+import dataclasses
+import hashlib
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import pyarrow.parquet as pq
 
-from ecr_jax.config import Config
+from ecr_jax.config import Config, records, registry
+from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.data.schema import Role, Split
-from ecr_jax.features import text_states
-from ecr_jax.features.examples import ContextFeaturizer, Dialogue, Emotions, Sizes, dialogues
-from ecr_jax.features.text_states import States
-from ecr_jax.features.tokenizer import ROLE_WORDS, DialogueTokenizer
+from ecr_jax.features.batch_spec import BatchSpec
+from ecr_jax.features.dialogues import Dialogue, Emotions, dialogues_of
+from ecr_jax.features.featurizer import (
+    ContextFeaturizer,
+    ContextLimits,
+    recommender_featurizer,
+    recommender_spec,
+)
+from ecr_jax.features.instances import recommendation_instances
+from ecr_jax.features.language_models import LanguageModels
+from ecr_jax.features.text_states import TextEncoder, TextStates
+from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
+from ecr_jax.files import read_parquet
 from ecr_jax.knowledge.cooccurrence import Cooccurrence
 from ecr_jax.models.hyperparameters import QuantizationFormat
-from ecr_jax.pretrained import hub
-from ecr_jax.pretrained.language_models import Pretrained, check_tokenizer, extend, load, load_tokenizer
+from ecr_jax.pretrained.language_models import Pretrained
+from ecr_jax.runs.caches import BoundedCache
 from ecr_jax.training.checkpoint import read_params
 
+Value = TypeVar("Value")
 
-class ExperimentContext:
-    """Lazily made parts that the stages, the evaluation and the chat share.
+_CACHED_VALUES = 12
+"""Splits, text states and entity features that contexts of one experiment keep in memory."""
 
-    `config` may be set to another that differs only in what comes after the emotion stage: what is made stays.
+
+@dataclass(frozen=True, eq=False)
+class EmotionLabels:
+    """The emotions of the seekers' turns, as the emotion stage labelled them. Read when they are first needed.
+
+    Attributes:
+      path: the stage's emotions.parquet.
     """
 
-    def __init__(self, config: Config):
-        self.config = config
+    path: Path
 
     @cached_property
-    def prepared(self) -> PreparedCorpus:
-        """The prepared corpus."""
-        return PreparedCorpus.open(self.config.prepared_folder)
+    def by_turn(self) -> Mapping[tuple[str, int], Emotions]:
+        """(conversation id, turn) -> emotions with probabilities, most probable first.
 
-    def recorded(self, stage: str) -> dict:
-        """What a stage's folder keeps of what it rests on: its settings, and the corpus as it was prepared."""
-        made = {name: self.prepared.manifest[name] for name in ("corpus", "inputs")}
-        return self.config.recorded(stage) | made
+        Raises:
+          ValueError: the emotion stage is not trained.
+        """
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} is missing; run `ecr train emotion` with this config first")
+        table = read_parquet(self.path)
+        columns = (table[name] for name in ("conversation", "turn", "labels", "probabilities"))
+        return {
+            (conversation, turn): tuple(zip(labels, probabilities, strict=True))
+            for conversation, turn, labels, probabilities in zip(*columns, strict=True)
+        }
 
-    @cached_property
-    def encoder(self) -> tuple[Pretrained, object]:
-        """The frozen text encoder and its tokenizer."""
-        path = hub.resolve(self.config.encoder.name)
-        model, tokenizer = load(path), load_tokenizer(path)
-        check_tokenizer(tokenizer, model.config, path)
-        return model, tokenizer
 
-    def encode(self, texts: Sequence[str], max_tokens: int, label: str, *, keep: bool = True) -> States:
-        """States of texts, kept on disk beside the prepared corpora unless `keep` is off."""
-        cache = self.config.prepared / "states" if keep else None
-        model, tokenizer = self.encoder
-        return text_states.encode(texts, model, tokenizer, self.config.encoder.name, cache, max_tokens, label)
+@dataclass(frozen=True, eq=False)
+class GivenEmotionLabels:
+    """Emotions of turns that are in memory, in the place of `EmotionLabels`."""
 
-    @cached_property
-    def turn_states(self) -> States:
-        """States of every turn of the corpus and of every utterance that the emotion classifier learns from."""
-        units = [ROLE_WORDS[turn.role] + turn.text for c in self.prepared.conversations for turn in c.turns]
-        units += [ROLE_WORDS[Role.SEEKER] + text for split in Split for text, _ in self.utterances(split)]
-        return self.encode(units, self.config.encoder.turn_tokens, "encode turns")
+    by_turn: Mapping[tuple[str, int], Emotions]
+
+
+@dataclass(frozen=True, eq=False)
+class ExperimentContext:
+    """What the stages, the evaluation and the chat share.
+
+    Attributes:
+      config: the experiment's settings.
+      corpus: the prepared corpus.
+      encoder: the frozen text encoder.
+      language_models: language models by name.
+      emotions: the emotion labels of the corpus.
+      cache: values that follow from the parts, shared by the contexts of `with_config`.
+      context_cache: keys and values that frozen language models computed of contexts, by model and token ids; see
+        `stages.recommender.with_cached_contexts`. Bounded by `recommendation.context_cache_gib`.
+    """
+
+    config: Config
+    corpus: PreparedCorpus
+    encoder: TextEncoder
+    language_models: LanguageModels
+    emotions: EmotionLabels | GivenEmotionLabels
+    cache: BoundedCache[Any]
+    context_cache: BoundedCache[np.ndarray]
+
+    def with_config(self, config: Config) -> ExperimentContext:
+        """The context of another config; parts that the change does not concern are the same objects."""
+        emotions, path = self.emotions, _emotions_path(config)
+        if isinstance(emotions, EmotionLabels) and path.resolve() != emotions.path.resolve():
+            emotions = EmotionLabels(path)
+        limit = _context_cache_bytes(config)
+        return dataclasses.replace(
+            self,
+            config=config,
+            corpus=self.corpus if config.prepared_folder == self.corpus.folder else _open_corpus(config),
+            encoder=self.encoder if _encoder_key(config) == _encoder_key(self.config) else _open_encoder(config),
+            emotions=emotions,
+            context_cache=self.context_cache if limit == self.context_cache.limit else _open_context_cache(config),
+        )
+
+    # ---------------------------------------------------------------------------------------------- stages' folders
+
+    def folder(self, stage: StageSpec | str) -> Path:
+        """The folder of a stage or baseline."""
+        return self.config.stage_folder(stage)
+
+    def record(self, stage: StageSpec | str) -> dict[str, Any]:
+        """What config.json of a stage's folder records: settings that its outcome follows from, and the corpus."""
+        spec = registry.find(stage) if isinstance(stage, str) else stage
+        manifest = self.corpus.manifest
+        return records.record(self.config, spec) | {name: manifest[name] for name in ("corpus", "inputs")}
+
+    def key(self, stage: StageSpec | str) -> jax.Array:
+        """A random key for a stage's initial parameters: from the experiment's seed, the stage's own, and its name."""
+        spec = registry.find(stage) if isinstance(stage, str) else stage
+        train = getattr(self.config.stage_settings(spec), "train", None)  # EASE has nothing random
+        digest = int.from_bytes(hashlib.sha256(spec.name.encode()).digest()[:4], "big")
+        key = jax.random.key(self.config.seed)
+        for number in (0 if train is None else train.seed, digest):
+            key = jax.random.fold_in(key, number)
+        return key
+
+    def params(self, stage: StageSpec | str) -> dict[str, Any]:
+        """The parameters that a stage learned, as numpy arrays.
+
+        Raises:
+          ValueError: the stage is not trained.
+        """
+        spec = registry.find(stage) if isinstance(stage, str) else stage
+        path = self.folder(spec) / "params.safetensors"
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; run `ecr train {spec.name}` with this config first")
+        return read_params(path)
+
+    # -------------------------------------------------------------------------------------------- dialogues and text
+
+    def _cached(self, key: tuple[Hashable, ...], compute: Callable[[], Value]) -> Value:
+        return self.cache.get_or_compute(key, compute)
+
+    def dialogues(self, split: Split) -> list[Dialogue]:
+        """The dialogues of a split in ids, with their emotion labels."""
+        graph = self.corpus.graph
+        return self._cached(
+            ("dialogues", self.corpus.folder, self.emotions, split),
+            lambda: dialogues_of(self.corpus.split(split), graph.ids, graph.items, self.emotions.by_turn),
+        )
+
+    @property
+    def recommended(self) -> list[int]:
+        """The targets of the train split: the items of every recommender turn, as often as they are recommended."""
+        instances = recommendation_instances(self.dialogues(Split.TRAIN))
+        return [item for instance in instances for item, _, _ in instance.targets]
 
     def utterances(self, split: Split) -> list[tuple[str, tuple[int, ...]]]:
         """Utterances with their emotion ids; of the training split at most `emotion.limit`."""
-        found = self.prepared.utterances(split)
-        return found[: self.config.emotion.limit] if split == Split.TRAIN else found
-
-    @cached_property
-    def entity_text(self) -> np.ndarray:
-        """The mean state of each entity's description, unit length, zero where there is none. float32 [N + 1, Dt]."""
-        texts = self.prepared.descriptions
-        told = [entity for entity, text in enumerate(texts) if text]
-        mean = self.encode([texts[entity] for entity in told], self.config.encoder.entity_tokens, "encode films").mean(
-            [texts[entity] for entity in told]
-        )
-        out = np.zeros((len(texts) + 1, mean.shape[1]), np.float32)
-        out[told] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-        return out
-
-    def language_model(
-        self, name: str, layers: int | None, *, dtype: str = "float32", quantize: QuantizationFormat | None = None
-    ) -> tuple[Pretrained, DialogueTokenizer]:
-        """A language model with the `<movie>` slot, which begins as what its tokenizer says of "movie"."""
-        return self._language_model(name, layers, dtype, quantize)
-
-    @lru_cache(maxsize=4)  # noqa: B019 - a ExperimentContext lives as long as its command
-    def _language_model(
-        self, name: str, layers: int | None, dtype: str, quantize: QuantizationFormat | None
-    ) -> tuple[Pretrained, DialogueTokenizer]:
-        path = hub.resolve(name)
-        model, tokenizer = load(path, layers=layers, dtype=jnp.dtype(dtype), quantize=quantize), load_tokenizer(path)
-        check_tokenizer(tokenizer, model.config, path)
-        pieces = tokenizer(" movie", add_special_tokens=False)["input_ids"]
-        words = DialogueTokenizer.of(tokenizer)
-        if words.movie >= model.config.vocab_size:
-            row = model.params["embed"]["embedding"][jnp.asarray(pieces)].mean(axis=0, keepdims=True)
-            model = extend(model, jnp.repeat(row, words.movie + 1 - model.config.vocab_size, axis=0))
-        return model, words
-
-    @lru_cache(maxsize=1)  # noqa: B019
-    def read_contexts(self, name: str, layers: int | None) -> dict[bytes, np.ndarray]:
-        """What a language model made of contexts, by their tokens: those that `stages.recommender.Read` read so far."""
-        return {}
-
-    @cached_property
-    def emotions(self) -> dict[tuple[str, int], Emotions]:
-        """(conversation id, turn) -> what the seeker feels, as the emotion stage labelled it."""
-        path = self.config.stage_folder("emotion") / "emotions.parquet"
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; run `ecr train emotion` with this config first")
-        return {
-            (row["conversation"], row["turn"]): tuple(zip(row["labels"], row["probabilities"], strict=True))
-            for row in pq.read_table(path).to_pylist()
-        }
+        utterances = self.corpus.utterances(split)
+        return utterances[: self.config.emotion.limit] if split == Split.TRAIN else utterances
 
     @property
-    def fused(self) -> dict:
-        """What the fusion stage learned: where conversation and recommendation begin."""
-        path = self.config.stage_folder("fusion") / "params.safetensors"
+    def turn_states(self) -> TextStates:
+        """Text-encoder states of every turn of the corpus and of every utterance of the emotion classifier."""
+
+        def encode() -> TextStates:
+            texts = [with_role(turn.role, turn.text) for c in self.corpus.conversations for turn in c.turns]
+            texts += [with_role(Role.SEEKER, text) for split in Split for text, _ in self.utterances(split)]
+            return self.encode_turns(texts)
+
+        key = ("turn states", self.corpus.folder, self.encoder, self.config.encoder, self.config.emotion.limit)
+        return self._cached(key, encode)
+
+    def encode_turns(self, texts: list[str], *, label: str = "encode turns", cached: bool = True) -> TextStates:
+        """Text-encoder states of turns with their role words; `label` and `cached` as of `TextEncoder.encode`."""
+        return self.encoder.encode(texts, self.config.encoder.turn_tokens, label, cached=cached)
+
+    @property
+    def entity_text(self) -> np.ndarray:
+        """The mean state of each entity's description, unit length, zero where there is none. float32 [N + 1, Dt]."""
+
+        def encode() -> np.ndarray:
+            descriptions = self.corpus.descriptions
+            described = [entity for entity, text in enumerate(descriptions) if text]
+            texts = [descriptions[entity] for entity in described]
+            mean = self.encoder.encode(texts, self.config.encoder.entity_tokens, "encode films").mean(texts)
+            features = np.zeros((len(descriptions) + 1, mean.shape[1]), np.float32)
+            features[described] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+            return features
+
+        key = ("entity text", self.corpus.folder, self.encoder, self.config.encoder)
+        return self._cached(key, encode)
+
+    # ----------------------------------------------------------------------------------------- models and featurisers
+
+    def language_model(
+        self,
+        name: str,
+        layers: int | None = None,
+        *,
+        dtype: str = "float32",
+        quantize: QuantizationFormat | None = None,
+    ) -> tuple[Pretrained, DialogueTokenizer]:
+        """A language model with the `<movie>` slot and its tokenizer, see `features.language_models`."""
+        return self.language_models.get(name, layers, dtype=dtype, quantize=quantize)
+
+    def featurizer(self, tokenizer: DialogueTokenizer, states: TextStates | None = None) -> ContextFeaturizer:
+        """The featurizer of the recommender and of the conversation stage.
+
+        Args:
+          tokenizer: of the language model.
+          states: of all turns that will be read, where they are not those of the corpus alone.
+
+        Raises:
+          ValueError: the emotion stage is not trained.
+        """
+        folder = self.folder("emotion")
+        return recommender_featurizer(
+            tokenizer,
+            self.turn_states if states is None else states,
+            self._cooccurrence(folder / "emotion_cooccurrence.npz"),
+            self._cooccurrence(folder / "cooccurrence.npz"),
+            self._limits,
+        )
+
+    def _cooccurrence(self, path: Path) -> Cooccurrence:
         if not path.is_file():
-            raise ValueError(f"{path} is missing; run `ecr train fusion` with this config first")
-        return read_params(path)
+            raise ValueError(f"{path} is missing; run `ecr train emotion` with this config first")
+        key = ("co-occurrence", path.resolve(), path.stat().st_mtime_ns)
+        return self._cached(key, lambda: Cooccurrence.load(path))
 
-    @lru_cache(maxsize=3)  # noqa: B019
-    def dialogues(self, split: Split) -> list[Dialogue]:
-        """The felt dialogues of a split, in ids."""
-        graph = self.prepared.graph
-        return dialogues(self.prepared.split(split), graph.ids, graph.items, self.emotions)
+    @property
+    def context_spec(self) -> BatchSpec:
+        """The arrays of a context as the recommender and the conversation stage read them."""
+        return recommender_spec(len(self.corpus.graph), self.encoder.width, self._limits)
 
-    def featurizer(self, words: DialogueTokenizer, states: States | None = None) -> ContextFeaturizer:
-        """How contexts become arrays for the recommender; `states` where they are not the corpus's own."""
-        settings, folder = self.config.recommender, self.config.stage_folder("emotion")
-        sizes = Sizes(
-            settings.max_tokens,
-            settings.max_states,
-            settings.max_entities,
-            settings.emotions,
-            settings.neighbours,
-            settings.cooccurring_items,
+    @property
+    def _limits(self) -> ContextLimits:
+        settings = self.config.recommender
+        return ContextLimits(
+            tokens=settings.max_tokens,
+            states=settings.max_states,
+            entities=settings.max_entities,
+            emotions=settings.emotions_per_entity,
+            neighbours=settings.neighbours,
+            cooccurring_items=settings.cooccurring_items,
         )
-        related, together = (
-            Cooccurrence.load(folder / "emotion_cooccurrence.npz"),
-            Cooccurrence.load(folder / "cooccurrence.npz"),
-        )
-        return ContextFeaturizer(words, self.turn_states if states is None else states, related, together, sizes)
 
-    def key(self, purpose: str) -> jax.Array:
-        """A random key for a purpose, from the experiment's seed and, if the purpose is a stage, its own."""
-        stage = getattr(self.config, purpose, None)
-        seed = self.config.seed + (stage.train.seed if stage else 0)
-        return jax.random.fold_in(jax.random.key(seed), sum(purpose.encode()))
+
+def open_experiment(config: Config) -> ExperimentContext:
+    """The context of a config. Models and files are read when they are first needed.
+
+    Raises:
+      ValueError: the corpus is not prepared.
+    """
+    return ExperimentContext(
+        config,
+        corpus=_open_corpus(config),
+        encoder=_open_encoder(config),
+        language_models=LanguageModels(),
+        emotions=EmotionLabels(_emotions_path(config)),
+        cache=BoundedCache(_CACHED_VALUES),
+        context_cache=_open_context_cache(config),
+    )
+
+
+def _open_corpus(config: Config) -> PreparedCorpus:
+    return PreparedCorpus.open(config.prepared_folder)
+
+
+def _encoder_key(config: Config) -> tuple[str, Path]:
+    """The text encoder's name and the folder in which its states are cached, beside the prepared corpora."""
+    return config.encoder.name, config.prepared / "states"
+
+
+def _open_encoder(config: Config) -> TextEncoder:
+    return TextEncoder(*_encoder_key(config))
+
+
+def _emotions_path(config: Config) -> Path:
+    return config.stage_folder("emotion") / "emotions.parquet"
+
+
+def _context_cache_bytes(config: Config) -> float:
+    return config.recommendation.context_cache_gib * 2**30
+
+
+def _open_context_cache(config: Config) -> BoundedCache[np.ndarray]:
+    return BoundedCache(_context_cache_bytes(config), size=lambda array: array.nbytes)

@@ -1,55 +1,62 @@
-"""Stage `fusion`: words meet entities (ECR 3.2, UniCRS pre-training).
+"""Stage `fusion`: pre-trains the knowledge prompt, in which words and entities are fused (ECR 3.2, UniCRS).
 
-Reads every turn of either role that names entities. Trains the prompt encoder, without a task prefix, to predict these
-entities from what was said before, or with `reads_turn` from what the turn says itself as well; the language model is
-frozen. Loss: cross-entropy over all entities of the graph.
-Selects by Recall@10 over them on validation.
+Data: every turn of either role that names entities. Trains the prompt encoder, without a task prefix, to predict these
+entities from the turns before, or with `include_turn` from the turn itself as well; the language model is frozen. Loss:
+cross-entropy over all entities of the graph. Selects by Recall@10 over them on validation.
 """
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
+from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.features.examples import TargetExamples, fusion_rows
+from ecr_jax.features.batches import Batches
+from ecr_jax.features.instances import RecommenderExamples, fusion_instances
 from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import recommender
+from ecr_jax.training.evaluation import ranking_metrics
 from ecr_jax.training.loop import fit
 
 
-def train(experiment: ExperimentContext) -> None:
+def examples(
+    experiment: ExperimentContext, setup: recommender.RecommenderSetup, split: Split, limit: int | None = None
+) -> RecommenderExamples:
+    """The examples of a split, of at most `limit` dialogues."""
+    dialogues = experiment.dialogues(split)[:limit]
+    include_turn = experiment.config.fusion.include_turn
+    reply = (lambda dialogue, turn: dialogue.turns[turn]) if include_turn else None
+    instances = fusion_instances(dialogues)
+    return recommender.recommender_examples(experiment, setup.tokenizer, split, dialogues, instances, reply)
+
+
+def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Pre-trains the knowledge prompt."""
     config = experiment.config.fusion
-    made = recommender.parts(experiment)
-
-    def examples(split: Split, limit: int | None = None) -> TargetExamples:
-        spoken = experiment.dialogues(split)[:limit]
-        answer = (lambda dialogue, turn: dialogue.turns[turn]) if config.reads_turn else None
-        return recommender.examples(experiment, made.words, split, spoken, fusion_rows(spoken), answer)
-
-    training, validation = examples(Split.TRAIN), examples(Split.VALID, config.valid_dialogues)
-    buckets = recommender.shapes(experiment, training, validation)
-    over = recommender.batches(experiment, training, buckets, config.train.batch_size, seed=config.train.seed)
-    looked_at = recommender.batches(experiment, validation, buckets, config.train.batch_size, seed=None)
-    everything = recommender.all_entities(made)
-    scorer = recommender.Scorer(made, everything, "fusion")
+    setup = recommender.build_recommender(experiment, config.heads)
+    training = examples(experiment, setup, Split.TRAIN)
+    validation = examples(experiment, setup, Split.VALID, config.valid_dialogues)
+    shapes, size = recommender.recommender_shapes(experiment, training, validation), config.train.batch_size
+    validation_batches = Batches.in_order(validation, shapes, size)
+    entities = setup.all_entities
+    scorer = recommender.scorer(setup, entities, "fusion")
 
     def loss(params, frozen, batch, key):
-        scores = recommender.scores(made, params, frozen, batch, jnp.asarray(everything), "fusion", key).logits
-        values = cross_entropy(logits=scores, targets=batch["targets"], where=batch["target_mask"])
+        predicted = recommender.scores(setup, params, frozen, batch, jnp.asarray(entities), "fusion", key)
+        values = cross_entropy(logits=predicted.logits, targets=batch["targets"], where=batch["target_mask"])
         return jnp.sum(values), jnp.sum(batch["target_mask"]), {}
 
     fit(
-        experiment.config.stage_folder("fusion"),
-        params=recommender.init(made, experiment.key("fusion"), looked_at[0], everything, "fusion"),
-        frozen=made.frozen,
+        experiment.folder(spec),
+        params=recommender.init(setup, experiment.key(spec), training.spec.zeros(1), entities, "fusion"),
+        frozen=setup.frozen,
         loss=loss,
-        batches=over,
-        evaluate=lambda params, _: recommender.ranking_metrics(scorer.of(params), looked_at, everything),
+        batches=Batches(training, shapes, size, seed=config.train.seed),
+        evaluate=lambda params, _: ranking_metrics(scorer.with_params(params), validation_batches, entities),
         select="recall@10",
         mode="max",
         config=config.train,
-        describe=lambda ids: [training.name(index) for index in ids],
-        record=experiment.recorded("fusion"),
+        describe=training.names,
+        record=experiment.record(spec),
     )

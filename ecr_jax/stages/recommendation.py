@@ -1,124 +1,118 @@
-"""Stage `recommendation`: which films fit what was said and felt (ECR Eqs. 3-7).
+"""Stage `recommendation`: which items to recommend, given the entities and emotions of the context (ECR Eqs. 3-7).
 
-Reads recommender turns that name items. Trains the prompt encoder with its recommendation prefix and the scoring heads,
-beginning with what `fusion` learned; the language model is frozen. Loss: the one that the config names, by default
-cross-entropy over the items weighted by the seeker's feedback. Selects by Recall@10 among the items on validation.
+Data: recommender turns that name items. Trains the prompt encoder with its recommendation prefix and the scoring heads,
+initialised from `fusion`; the language model is frozen. Loss: the one that the config names, by default cross-entropy
+over the items weighted by the seeker's feedback. Selects by Recall@10 among the items on validation.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-
 import jax
 import jax.numpy as jnp
 
+from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.features.examples import Dialogue, Row, TargetExamples, recommendation_rows
+from ecr_jax.features.batch_spec import Batch, BatchSpec
+from ecr_jax.features.batches import Batches
+from ecr_jax.features.instances import InstancesOf, RecommenderExamples, recommendation_instances
+from ecr_jax.inference.responses import response_utterance
 from ecr_jax.losses.objective import Objective
 from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.layers import candidate_positions
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
+from ecr_jax.training.evaluation import ranking_metrics
 from ecr_jax.training.loop import fit
 
 
 def examples(
     experiment: ExperimentContext,
     split: Split,
-    rows_of: Callable[[Sequence[Dialogue]], list[Row]] = recommendation_rows,
+    instances_of: InstancesOf = recommendation_instances,
     limit: int | None = None,
-) -> TargetExamples:
-    """The examples of a split, with what `conversation` replies if the recommender reads it.
+) -> RecommenderExamples:
+    """The examples of a split, with the responses of the stage `conversation` if the recommender reads them.
 
     Args:
       experiment: the experiment.
-      split: which.
-      rows_of: dialogues -> what is to be predicted of them.
+      split: the split.
+      instances_of: chooses the turns to be predicted.
       limit: most dialogues.
     """
-    settings = experiment.config.recommender
-    _, words = experiment.language_model(settings.language_model, settings.layers)
-    spoken = experiment.dialogues(split)[:limit]
-    rows = rows_of(spoken)
+    _, tokenizer = experiment.language_model(experiment.config.language_model, experiment.config.recommender.layers)
+    dialogues = experiment.dialogues(split)[:limit]
+    instances = instances_of(dialogues)
     if not experiment.config.recommendation.use_resp:
-        return recommender.examples(experiment, words, split, spoken, rows)
-    replies = conversation.replies(experiment, split, spoken, rows)
-    said = sorted({turn.unit for turn in replies.values()})
-    more = experiment.encode(said, experiment.config.encoder.turn_tokens, "encode replies")
-    states = dataclasses.replace(experiment.turn_states, more=more)
-    answer = lambda dialogue, turn: replies[dialogue.id, turn]  # noqa: E731
-    return recommender.examples(experiment, words, split, spoken, rows, answer, states)
+        return recommender.recommender_examples(experiment, tokenizer, split, dialogues, instances)
+    texts = conversation.responder(experiment).of_turns(split, dialogues, instances)
+    responses = {place: response_utterance(text) for place, text in texts.items()}
+    distinct = sorted({response.text_with_role for response in responses.values()})
+    states = experiment.turn_states.with_fallback(experiment.encode_turns(distinct, label="encode replies"))
+    return recommender.recommender_examples(
+        experiment, tokenizer, split, dialogues, instances, lambda dialogue, turn: responses[dialogue.id, turn], states
+    )
 
 
-def train(experiment: ExperimentContext) -> None:
+def loss_inputs(spec: BatchSpec, batch: Batch, candidates: jax.Array) -> dict[str, jax.Array]:
+    """The arrays of a batch that the losses read, with entity ids as positions among the candidates.
+
+    A target that is not a candidate is masked; a rating of an item that is not a candidate is 0.
+    """
+    inputs = spec.loss_inputs(batch)
+    targets, is_candidate = candidate_positions(inputs["targets"], candidates)
+    rated_items, is_rated_candidate = candidate_positions(inputs["rated_items"], candidates)
+    return inputs | {
+        "targets": targets,
+        "where": inputs["where"] & is_candidate,
+        "rated_items": rated_items,
+        "ratings": inputs["ratings"] * is_rated_candidate,
+    }
+
+
+def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains the recommender."""
     config = experiment.config.recommendation
     objective = Objective(config.loss)
-    made = recommender.parts(experiment)
-    training, validation = (
-        examples(experiment, Split.TRAIN),
-        examples(experiment, Split.VALID, limit=config.valid_dialogues),
-    )
-    buckets, name = recommender.shapes(experiment, training, validation), training.name
-    size = config.train.batch_size
-    needed = recommender.read_bytes(made, len(training) + len(validation), experiment.config.recommender.max_tokens)
-    if made.prefix_visibility == "last" and needed <= recommender.READ_LIMIT:
-        settings = experiment.config.recommender
-        known = experiment.read_contexts(settings.language_model, settings.layers)
-        training, validation = (
-            recommender.CachedContexts(
-                found, recommender.batches(experiment, found, buckets, size, seed=None), made, known
-            )
-            for found in (training, validation)
-        )
-    over = recommender.batches(experiment, training, buckets, size, seed=config.train.seed)
-    looked_at = recommender.batches(experiment, validation, buckets, size, seed=None)
-    scorer = recommender.Scorer(made, made.items, "recommendation")
-    scored = made.items if config.candidates == "items" else recommender.all_entities(made)
-    candidates = jnp.asarray(scored)
-    # Of the graph, training encodes no more than it can ask for.
-    asked = (
-        recommender.graph_arrays(experiment, recommender.training_entities(experiment))
-        if config.candidates == "items"
-        else {}
-    )
-    counts = jnp.asarray(recommender.item_counts(experiment)[scored], jnp.float32)
+    setup = recommender.build_recommender(experiment)
+    training = examples(experiment, Split.TRAIN)
+    validation = examples(experiment, Split.VALID, limit=config.valid_dialogues)
+    shapes, size = recommender.recommender_shapes(experiment, training, validation), config.train.batch_size
+    sets = recommender.with_cached_contexts(experiment, setup, (training, validation), shapes, size)
+    training_batches = Batches(sets[0], shapes, size, seed=config.train.seed)
+    validation_batches = Batches.in_order(sets[1], shapes, size)
+    frozen, candidates = setup.frozen, setup.all_entities
+    if config.candidates == "items":  # training needs the encoding of these entities only
+        frozen = frozen | recommender.graph_arrays(experiment, recommender.training_entities(experiment))
+        candidates = setup.items
+    counts = jnp.asarray(recommender.item_counts(experiment)[candidates], jnp.float32)
+    scorer = recommender.scorer(setup, setup.items)
 
     def loss(params, frozen, batch, key):
-        scores = recommender.scores(made, params, frozen, batch, candidates, "recommendation", key)
-        targets, known = candidate_positions(batch["targets"], candidates)
-        rated_items, candidate = candidate_positions(batch["rated_items"], candidates)
-        where = batch["target_mask"] & known
-        total, count, parts = objective(
-            logits=scores.logits,
-            like_logits=scores.like_logits,
-            targets=targets,
-            where=where,
-            weights=batch["target_weight"],
-            feedback=batch["feedback"],
-            rated_items=rated_items,
-            ratings=batch["ratings"] * candidate,
-            reaction=batch["reaction"],
+        predicted = recommender.scores(setup, params, frozen, batch, jnp.asarray(candidates), "recommendation", key)
+        inputs = loss_inputs(training.spec, batch, jnp.asarray(candidates))
+        total, count, metrics = objective(
+            logits=predicted.logits,
+            like_logits=predicted.like_logits,
             counts=counts,
-            key=jax.random.fold_in(key, 1),  # the dropout's is the key itself
+            key=jax.random.fold_in(key, 1),  # the key itself is the dropout's
+            **inputs,
         )
-        plain = cross_entropy(logits=scores.logits, targets=targets, where=where)
-        # Whatever the loss is divided by, this one is a mean over targets.
-        parts["cross_entropy"] = jnp.sum(plain) / jnp.maximum(jnp.sum(where), 1) * count
-        return total, count, parts
+        values = cross_entropy(logits=predicted.logits, targets=inputs["targets"], where=inputs["where"])
+        # A mean over targets, whatever the loss is divided by.
+        mean = jnp.sum(values) / jnp.maximum(jnp.sum(inputs["where"]), 1)
+        return total, count, metrics | {"cross_entropy": mean * count}
 
-    params = recommender.init(made, experiment.key("recommendation"), looked_at[0], made.items, "recommendation")
+    initial = recommender.init(setup, experiment.key(spec), training.spec.zeros(1), setup.items, "recommendation")
     fit(
-        experiment.config.stage_folder("recommendation"),
-        params=recommender.transfer(params, experiment.fused),
-        frozen=made.frozen | asked,
+        experiment.folder(spec),
+        params=recommender.transfer(initial, experiment.params("fusion")),
+        frozen=frozen,
         loss=loss,
-        batches=over,
-        evaluate=lambda params, _: recommender.ranking_metrics(scorer.of(params), looked_at, made.items),
+        batches=training_batches,
+        evaluate=lambda params, _: ranking_metrics(scorer.with_params(params), validation_batches, setup.items),
         select="recall@10",
         mode="max",
         config=config.train,
-        describe=lambda ids: [name(index) for index in ids],
-        record=experiment.recorded("recommendation"),
+        describe=training.names,
+        record=experiment.record(spec),
     )

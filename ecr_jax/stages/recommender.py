@@ -1,76 +1,93 @@
-"""The recommender as its stages, the evaluation and the chat use it: model, frozen arrays, forward pass, ranking."""
+"""The recommender that the stages, the evaluation and the chat share: model, frozen arrays, examples, forward pass."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.progress import track
 
-from ecr_jax import metrics
-from ecr_jax.config import Config
-from ecr_jax.data.schema import Split
-from ecr_jax.features.batches import Batches, Field, bucket_shapes, pad_batch
-from ecr_jax.features.examples import (
-    Dialogue,
-    Examples,
-    Row,
-    TargetExamples,
-    Utterance,
-    fields,
-    recommended,
-    target_fields,
-)
-from ecr_jax.features.text_states import States
+from ecr_jax.data.schema import Feedback, Split
+from ecr_jax.features.batch_spec import Batch, Example, Field
+from ecr_jax.features.batches import Batches, Examples, bucket_shapes, pad_batch
+from ecr_jax.features.dialogues import Dialogue, recommendation_counts
+from ecr_jax.features.instances import ExtendedExamples, Instance, RecommenderExamples, ReplyOf
+from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.graph import KnowledgeGraph
-from ecr_jax.models.heads import Scores, facts_of, ranking_scores
+from ecr_jax.models.heads import Facts, Scores, facts_of, ranking_scores
+from ecr_jax.models.hyperparameters import HeadsConfig, PrefixVisibility
 from ecr_jax.models.layers import last_state
-from ecr_jax.models.lm.language_model import Cache, context_cache, read_last
+from ecr_jax.models.lm.convert import LanguageConfig
+from ecr_jax.models.lm.language_model import Cache, Params, context_cache, read_last
 from ecr_jax.models.prompt import EntityTable, Prefix, PromptSizes, Task
 from ecr_jax.models.recommender import Recommender
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.runs.context import ExperimentContext
-
-READ_LIMIT = 4 * 2**30
-"""Bytes of read contexts that are kept in memory; where they would be more, each step reads its own again."""
-
-FACTS_PER_ITEM = 24
-"""Facts of an item that are walked over; of more the rarest are kept."""
-
-Rank = Callable[[Iterable[dict]], Iterator[tuple[dict, np.ndarray]]]
-"""Batches -> each with what every item is ranked by (`ranking_scores`), float32 [B, I]."""
+from ecr_jax.training.evaluation import Scorer
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A recommender without its parameters.
+class RecommenderSetup:
+    """A recommender without its trained parameters.
 
     Attributes:
       model: prompt encoder and heads.
       language_model: the frozen language model's module.
-      words: its tokenizer.
+      tokenizer: its tokenizer.
       frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `facts`, `item_prior` and,
         where it is used, `entity_text`.
-      items: int [I] ids of the candidates, rising.
-      prefix_visibility: which tokens see the prefix, see `RecommenderConfig`.
+      items: int [I] entity ids of the candidates, sorted.
+      prefix_visibility: which tokens attend to the prefix, see `RecommenderConfig`.
     """
 
     model: Recommender
-    language_model: Any
-    words: DialogueTokenizer
-    frozen: dict
+    language_model: nn.Module
+    tokenizer: DialogueTokenizer
+    frozen: dict[str, Any]
     items: np.ndarray
-    prefix_visibility: str
+    prefix_visibility: PrefixVisibility
+
+    @property
+    def all_entities(self) -> np.ndarray:
+        """The ids of all entities, sorted; without masks, as released, the padding entity is one of them."""
+        return np.arange(self.model.sizes.entities + (not self.model.prompt.masked), dtype=np.int32)
 
 
-def prompt_sizes(graph: KnowledgeGraph, language_model: Any, token_width: int) -> PromptSizes:
-    """The sizes of the prompt encoder for a graph, a language model (its config) and a text encoder's width."""
+def build_recommender(experiment: ExperimentContext, heads: HeadsConfig | None = None) -> RecommenderSetup:
+    """Builds the recommender of an experiment; `heads`: other scoring heads than `recommender.heads`."""
+    settings, graph = experiment.config.recommender, experiment.corpus.graph
+    pretrained, tokenizer = experiment.language_model(experiment.config.language_model, settings.layers)
+    sizes = prompt_sizes(experiment, pretrained.config)
+    facts = facts_of(graph.triples, graph.items, len(graph), len(graph.relations), settings.facts_per_item)
+    return RecommenderSetup(
+        Recommender(settings.prompt, sizes, settings.heads if heads is None else heads),
+        pretrained.module,
+        tokenizer,
+        frozen={
+            "language_model": pretrained.params,
+            "item_prior": np.log(2 * item_counts(experiment)).astype(np.float32),
+            "facts": facts,
+            **graph_arrays(experiment),
+        },
+        items=np.asarray(graph.items, np.int32),
+        prefix_visibility=settings.prefix_visibility,
+    )
+
+
+def prompt_sizes(experiment: ExperimentContext, language_model: LanguageConfig) -> PromptSizes:
+    """The sizes of the prompt encoder for a language model."""
+    return prompt_sizes_of(experiment.corpus.graph, language_model, experiment.encoder.width)
+
+
+def prompt_sizes_of(graph: KnowledgeGraph, language_model: LanguageConfig, token_width: int) -> PromptSizes:
+    """The sizes of the prompt encoder for a graph, a language model and a text encoder of width `token_width`."""
     return PromptSizes(
         entities=len(graph),
         relations=len(graph.relations),
@@ -82,85 +99,209 @@ def prompt_sizes(graph: KnowledgeGraph, language_model: Any, token_width: int) -
     )
 
 
-def graph_arrays(experiment: ExperimentContext, wanted: np.ndarray | None = None) -> dict:
-    """The frozen arrays of the graph (see `graphs_tuple`): `graph` and, where it is used, `entity_text` [N + 1, Dt]."""
-    graph = experiment.prepared.graph
-    arrays: dict = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, wanted)}
-    if experiment.config.recommender.chosen("entity_text"):
+def graph_arrays(experiment: ExperimentContext, entities: np.ndarray | None = None) -> dict[str, Any]:
+    """The frozen arrays of the graph.
+
+    Args:
+      experiment: the experiment.
+      entities: the entities whose encoding is needed, see `graphs_tuple`; None for all.
+
+    Returns:
+      `graph` and, where it is used, `entity_text` [N + 1, Dt].
+    """
+    graph = experiment.corpus.graph
+    arrays: dict[str, Any] = {"graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, entities)}
+    if experiment.config.recommender.entity_text:
         arrays["entity_text"] = experiment.entity_text
     return arrays
 
 
 def training_entities(experiment: ExperimentContext) -> np.ndarray:
-    """The entities that training dialogues mention, the items and the padding entity: all that a step may ask for."""
-    said = [
-        entity for dialogue in experiment.dialogues(Split.TRAIN) for turn in dialogue.turns for entity in turn.entities
-    ]
-    graph = experiment.prepared.graph
-    return np.union1d(np.asarray([*said, len(graph)], np.int32), graph.items)
-
-
-def all_entities(made: Parts) -> np.ndarray:
-    """The ids of all entities, rising; where nothing is masked, as released, the padding entity is one of them."""
-    return np.arange(made.model.sizes.entities + (not made.model.prompt.masked), dtype=np.int32)
+    """The entities that a training step can need: those that training dialogues mention, items, the padding entity."""
+    graph, dialogues = experiment.corpus.graph, experiment.dialogues(Split.TRAIN)
+    mentioned = [entity for dialogue in dialogues for turn in dialogue.turns for entity in turn.entities]
+    return np.union1d(np.asarray([*mentioned, len(graph)], np.int32), graph.items)
 
 
 def item_counts(experiment: ExperimentContext) -> np.ndarray:
-    """How often each entity is recommended in the train split, add-half. float64 [N + 1]."""
-    counts = np.full(len(experiment.prepared.graph) + 1, 0.5)
-    for item, number in recommended(experiment.dialogues(Split.TRAIN)).items():
+    """How often each entity is recommended in the train split, plus a half. float64 [N + 1]."""
+    counts = np.full(len(experiment.corpus.graph) + 1, 0.5)
+    for item, number in recommendation_counts(experiment.dialogues(Split.TRAIN)).items():
         counts[item] += number
     return counts
 
 
-def parts(experiment: ExperimentContext) -> Parts:
-    """Builds the recommender of an experiment."""
-    settings, graph = experiment.config.recommender, experiment.prepared.graph
-    pretrained, words = experiment.language_model(settings.language_model, settings.layers)
-    encoder, _ = experiment.encoder
-    sizes = prompt_sizes(graph, pretrained.config, encoder.config.width)
-    model = Recommender(settings.prompt, sizes, settings.heads)
-    frozen = {
-        "language_model": pretrained.params,
-        "item_prior": np.log(2 * item_counts(experiment)).astype(np.float32),
-        "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), FACTS_PER_ITEM),
-        **graph_arrays(experiment),
-    }
-    items = np.asarray(graph.items, np.int32)
-    return Parts(model, pretrained.module, words, frozen, items, settings.chosen("prefix_visibility"))
+# -------------------------------------------------------------------------------------------------------- examples
+
+
+def recommender_examples(
+    experiment: ExperimentContext,
+    tokenizer: DialogueTokenizer,
+    split: Split,
+    dialogues: Sequence[Dialogue],
+    instances: Sequence[Instance],
+    reply: ReplyOf | None = None,
+    states: TextStates | None = None,
+) -> RecommenderExamples:
+    """The examples of instances of a split.
+
+    Args:
+      experiment: the experiment.
+      tokenizer: of the language model.
+      split: the split.
+      dialogues: its dialogues, or the first of them.
+      instances: of these dialogues.
+      reply: a turn that is read after each context, see `ContextExamples`.
+      states: text-encoder states of all turns that are read, where they are not those of the corpus alone.
+    """
+    weights = experiment.config.recommendation.weights
+    return RecommenderExamples(
+        dialogues,
+        instances,
+        experiment.featurizer(tokenizer, states),
+        weights={
+            Feedback.LIKE: weights.like,
+            Feedback.DISLIKE: weights.dislike,
+            Feedback.UNSAID: weights.unsaid,
+        },
+        item_counts=item_counts(experiment),
+        exclude_own=split == Split.TRAIN,
+        reply=reply,
+    )
+
+
+def recommender_shapes(experiment: ExperimentContext, *sets: Examples) -> tuple[dict[str, int], ...]:
+    """Two length buckets that serve all of these examples: up to half of `recommender.max_tokens`, and up to it."""
+    limit = experiment.config.recommender.max_tokens
+    return bucket_shapes(sets, {"T": (limit // 2, limit)})
+
+
+def context_batch(experiment: ExperimentContext, contexts: Sequence[Example]) -> Batch:
+    """One batch of contexts (the arrays of `ContextFeaturizer.arrays`), padded to the longest shape."""
+    settings = experiment.config.recommender
+    shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
+    return pad_batch(experiment.context_spec, contexts, range(len(contexts)), shape, len(contexts))
+
+
+def with_cached_contexts(
+    experiment: ExperimentContext,
+    setup: RecommenderSetup,
+    sets: Sequence[Examples],
+    shapes: Sequence[dict[str, int]],
+    batch_size: int,
+) -> list[Examples]:
+    """Examples with the frozen language model's keys and values of their contexts, where these can be used and fit.
+
+    They are computed once, in the buckets of training, so that no training step runs the context through the language
+    model. They cannot be used where all tokens attend to the prefix, and fit where they need at most
+    `recommendation.context_cache_gib`; otherwise the examples are returned as they are.
+
+    Args:
+      experiment: the experiment; its `context_cache` keeps what is computed.
+      setup: the recommender.
+      sets: the examples, for instance of training and validation.
+      shapes: the length buckets.
+      batch_size: contexts in one forward pass.
+
+    Returns:
+      The sets; each example also has `past` float16 [2, L, Hkv, T, Dh].
+    """
+    model, settings = setup.language_model.config, experiment.config.recommender
+    contexts = sum(map(len, sets))
+    half_bytes = 2 * model.layers * model.kv_heads * model.head_dim * settings.max_tokens * contexts
+    if setup.prefix_visibility != "last" or 2 * half_bytes > experiment.config.recommendation.context_cache_gib * 2**30:
+        return list(sets)
+    field = Field("past", np.float16, (2, model.layers, model.kv_heads, "T", model.head_dim),
+                  meaning="the frozen language model's keys and values of the context")  # fmt: skip
+    return [
+        ExtendedExamples(
+            examples, field, _keys_and_values(experiment, setup, Batches.in_order(examples, shapes, batch_size))
+        )
+        for examples in sets
+    ]
+
+
+def _keys_and_values(experiment: ExperimentContext, setup: RecommenderSetup, batches: Batches) -> list[np.ndarray]:
+    """Keys and values of each example's context, float16 [2, L, Hkv, T, Dh]; T is the context's own length."""
+    cache = experiment.context_cache
+    model_key = experiment.config.language_model, experiment.config.recommender.layers
+    compute = jax.jit(
+        lambda params, tokens, mask: context_cache(setup.language_model, params, tokens, mask, jnp.float16)[:2]
+    )
+    params = jax.device_put(setup.frozen["language_model"])
+    of_example = [np.zeros(0)] * len(batches.examples)
+    for batch in track(batches, total=len(batches), description="encode contexts"):
+        lengths = batch["token_mask"].sum(axis=1)
+        rows = np.flatnonzero(batch["example_mask"])
+        keys = {row: (*model_key, batch["tokens"][row, : lengths[row]].tobytes()) for row in rows}
+        arrays = {row: cache.get(key) for row, key in keys.items()}
+        if any(array is None for array in arrays.values()):
+            k, v = (np.asarray(part) for part in compute(params, batch["tokens"], batch["token_mask"]))
+            for row, key in keys.items():
+                real = slice(0, lengths[row])
+                if arrays[row] is None:
+                    arrays[row] = np.stack([k[:, row, :, real], v[:, row, :, real]])
+                    cache.put(key, arrays[row])
+        for row, array in arrays.items():
+            of_example[int(batch["example"][row])] = array
+    return of_example
+
+
+# ---------------------------------------------------------------------------------------------------- forward pass
 
 
 def scores(
-    made: Parts,
-    params: dict,
-    frozen: dict,
-    batch: dict,
-    items: jax.Array,
+    setup: RecommenderSetup,
+    params: Params,
+    frozen: dict[str, Any],
+    batch: Batch,
+    candidates: jax.Array,
     task: Task,
     key: jax.Array | None = None,
     table: EntityTable | None = None,
 ) -> Scores:
-    """Scores of `items` [I] for each row. `key` turns dropout on; `table`, where it is known."""
-    language_model = functools.partial(_read, made, frozen["language_model"])
-    given = batch, items, task, language_model, *_constants(frozen, task)
+    """Scores of candidates for each row of a batch.
+
+    Args:
+      setup: the recommender.
+      params: its trained parameters.
+      frozen: as `setup.frozen`.
+      batch: of `RecommenderExamples`, or contexts alone.
+      candidates: int [I] entity ids.
+      task: "recommendation" or "fusion".
+      key: of the dropout; None turns it off.
+      table: the encoded entities, where they are known; otherwise the graph is encoded.
+    """
+    item_prior, facts = _constants(frozen, task)
+    language_model = functools.partial(_last_state, setup, frozen["language_model"])
     if table is not None:
-        return made.model.apply({"params": params}, table, *given, method="rank")
-    rngs = None if key is None else {"dropout": key}
-    return made.model.apply(
-        {"params": params}, frozen["graph"], *given, entity_text=frozen.get("entity_text"), rngs=rngs
+        return setup.model.apply(
+            {"params": params}, table, batch, candidates, task, language_model, item_prior, facts, method="rank"
+        )
+    return setup.model.apply(
+        {"params": params},
+        frozen["graph"],
+        batch,
+        candidates,
+        task,
+        language_model,
+        item_prior,
+        facts,
+        entity_text=frozen.get("entity_text"),
+        rngs=None if key is None else {"dropout": key},
     )
 
 
-def _constants(frozen: dict, task: Task) -> tuple[Any, Any]:
-    """The items' prior and facts, as a task uses them."""
+def _constants(frozen: dict[str, Any], task: Task) -> tuple[jax.Array, Facts | None]:
+    """The items' prior, and their facts for the task that uses them."""
     return frozen["item_prior"], frozen["facts"] if task == "recommendation" else None
 
 
-def _read(made: Parts, params: dict, batch: dict, prefix: Prefix) -> jax.Array:
+def _last_state(setup: RecommenderSetup, params: Params, batch: Batch, prefix: Prefix) -> jax.Array:
     """The language model's state [B, D] of the last context token, behind the prefix."""
-    module, tokens, mask = made.language_model, batch["tokens"], batch["token_mask"]
+    module, tokens, mask = setup.language_model, batch["tokens"], batch["token_mask"]
     layers = prefix.keys, prefix.values
-    if made.prefix_visibility == "all":
+    if setup.prefix_visibility == "all":
         return last_state(module.apply({"params": params}, tokens, mask, layers, prefix.mask).hidden, mask)
     if "past" in batch:
         keys, values = jnp.moveaxis(batch["past"].astype(prefix.keys.dtype), (1, 2), (0, 1))  # [2, L, B, Hkv, T, Dh]
@@ -173,158 +314,42 @@ def _read(made: Parts, params: dict, batch: dict, prefix: Prefix) -> jax.Array:
     return read_last(module, params, tokens, mask, layers, prefix.mask, cache)
 
 
-def init(made: Parts, key: jax.Array, batch: dict, items: np.ndarray, task: Task) -> dict:
-    """New parameters for a task."""
-    build = jax.jit(
-        lambda key, frozen: made.model.init(
+def init(setup: RecommenderSetup, key: jax.Array, batch: Batch, candidates: np.ndarray, task: Task) -> Params:
+    """Initial parameters for a task; of `batch`, such as `BatchSpec.zeros`, only names, shapes and dtypes are used."""
+
+    def build(key: jax.Array, frozen: dict[str, Any]) -> Params:
+        item_prior, facts = _constants(frozen, task)
+        return setup.model.init(
             {"params": key},
             frozen["graph"],
             batch,
-            items,
+            candidates,
             task,
             None,
-            *_constants(frozen, task),
+            item_prior,
+            facts,
             entity_text=frozen.get("entity_text"),
         )["params"]
-    )
-    return build(key, {name: value for name, value in made.frozen.items() if name != "language_model"})
+
+    return jax.jit(build)(key, {name: value for name, value in setup.frozen.items() if name != "language_model"})
 
 
-def transfer(new: dict, old: dict) -> dict:
-    """`new` with the leaves of `old` that have the same path and shape: what one stage hands to the next."""
+def transfer(new: Params, old: Params) -> Params:
+    """`new` with the leaves of `old` that have the same path and shape: initialises a stage from an earlier one."""
     if not isinstance(new, dict):
         return old if np.shape(old) == np.shape(new) else new
     return {name: transfer(value, old[name]) if name in old else value for name, value in new.items()}
 
 
-def examples(
-    experiment: ExperimentContext,
-    words: DialogueTokenizer,
-    split: Split,
-    spoken: Sequence[Dialogue],
-    rows: Sequence[Row],
-    answer: Callable[[Dialogue, int], Utterance] | None = None,
-    states: States | None = None,
-) -> TargetExamples:
-    """The examples of rows of a split's first dialogues.
+def scorer(setup: RecommenderSetup, candidates: np.ndarray, task: Task = "recommendation") -> Scorer:
+    """Scores candidates by `ranking_scores`; the graph is encoded once for given parameters."""
 
-    Args:
-      experiment: the experiment.
-      words: the language model's tokenizer.
-      split: which.
-      spoken: its dialogues, as many as are wanted.
-      rows: theirs.
-      answer: a turn that is read after each context, see `Examples`.
-      states: of all that is read, where it is not the corpus alone.
-    """
-    weights = experiment.config.recommendation.weights
-    by_feedback = {"like": weights.like, "dislike": weights.dislike, "unsaid": weights.unsaid}
-    given = spoken, rows, experiment.featurizer(words, states), split == Split.TRAIN, answer
-    return TargetExamples(*given, weights=by_feedback, counts=item_counts(experiment))
+    def encode(params: Params, frozen: dict[str, Any]) -> EntityTable:
+        variables = {"params": params}
+        return setup.model.apply(variables, frozen["graph"], frozen.get("entity_text"), method="entity_table")
 
+    def score(params: Params, frozen: dict[str, Any], table: EntityTable, batch: Batch) -> jax.Array:
+        predicted = scores(setup, params, frozen, batch, frozen["candidates"], task, table=table)
+        return ranking_scores(predicted, setup.model.heads.like_power)
 
-def context_batch(experiment: ExperimentContext, contexts: Sequence[dict]) -> dict:
-    """One batch of contexts, all of them rows of the longest shape."""
-    settings, padding = experiment.config.recommender, fields(len(experiment.prepared.graph))
-    shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
-    return pad_batch(contexts, range(len(contexts)), padding, shape, len(contexts))
-
-
-def read_bytes(made: Parts, contexts: int, tokens: int) -> int:
-    """Memory that `CachedContexts` takes for so many contexts of so many tokens."""
-    model = made.language_model.config
-    return 2 * model.layers * model.kv_heads * model.head_dim * 2 * tokens * contexts
-
-
-class CachedContexts(Sequence):
-    """Examples with what the frozen language model made of their contexts: `past` float16 [2, L, Hkv, T, Dh].
-
-    Computed once, in the buckets that training will use, it spares every later step the forward pass over the context.
-    """
-
-    def __init__(self, examples: Examples, over: Batches, made: Parts, known: dict[bytes, np.ndarray]):
-        """`known`: what was read before with the same language model, by tokens; what is read now is added to it."""
-        self.examples, self.past = examples, [np.zeros(0)] * len(examples)
-        read = jax.jit(
-            lambda params, tokens, mask: context_cache(made.language_model, params, tokens, mask, jnp.float16)[:2]
-        )
-        params = jax.device_put(made.frozen["language_model"])
-        for batch in track(over, total=len(over), description="read contexts"):
-            lengths = batch["token_mask"].sum(axis=1)
-            texts = {
-                place: batch["tokens"][place, : lengths[place]].tobytes()
-                for place in np.flatnonzero(batch["example_mask"])
-            }
-            if not known.keys() >= set(texts.values()):
-                keys, values = (np.asarray(part) for part in read(params, batch["tokens"], batch["token_mask"]))
-                for place, text in texts.items():
-                    part = slice(0, lengths[place])
-                    known[text] = np.stack([keys[:, place, :, part], values[:, place, :, part]])
-            for place, text in texts.items():
-                self.past[int(batch["example"][place])] = known[text]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> dict:
-        return self.examples[index] | {"past": self.past[index]}
-
-
-def shapes(experiment: ExperimentContext, *sets: Examples) -> tuple[dict[str, int], ...]:
-    """The two length buckets that serve all of these examples."""
-    every = [example for examples in sets for example in examples]
-    limit = experiment.config.recommender.max_tokens
-    return bucket_shapes(every, target_fields(len(experiment.prepared.graph)), {"T": (limit // 2, limit)})
-
-
-def batches(
-    experiment: ExperimentContext, made: TargetExamples | CachedContexts, buckets, size: int, *, seed: int | None
-) -> Batches:
-    """Batches of target examples; `seed` None: once, in order."""
-    padding = target_fields(len(experiment.prepared.graph))
-    if isinstance(made, CachedContexts):
-        padding["past"] = Field(0, (None, None, None, "T", None))
-    if seed is None:
-        return Batches(made, padding, buckets, size, shuffle=False, epochs=1)
-    return Batches(made, padding, buckets, size, seed=seed)
-
-
-class Scorer:
-    """Scores the items for batches of examples, with the same programs for all parameters."""
-
-    def __init__(self, made: Parts, items: np.ndarray, task: Task):
-        self.frozen = jax.device_put(made.frozen)
-        self.items = jnp.asarray(items)
-        self._table = jax.jit(
-            lambda params, graph, text: made.model.apply({"params": params}, graph, text, method="entity_table")
-        )
-        self._rank = jax.jit(
-            lambda params, frozen, table, batch, items: (
-                ranking_scores(
-                    scores(made, params, frozen, batch, items, task, table=table), made.model.heads.like_power
-                )
-            )
-        )
-
-    def of(self, params: dict) -> Rank:
-        """Encodes the graph, once; what is returned goes over batches."""
-        table = self._table(params, self.frozen["graph"], self.frozen.get("entity_text"))
-
-        def rank(over: Iterable[dict]) -> Iterator[tuple[dict, np.ndarray]]:
-            for batch in over:
-                yield batch, np.asarray(self._rank(params, self.frozen, table, batch, self.items))
-
-        return rank
-
-
-def ranking_metrics(rank: Rank, over: Batches, items: np.ndarray) -> dict[str, float]:
-    """Validation metrics of all targets: recall@1/10/50 and mrr@50."""
-    found = []
-    for batch, scores in rank(over):
-        rows, slots = np.nonzero(batch["target_mask"])
-        wanted = np.searchsorted(items, batch["targets"][rows, slots])
-        found.append(metrics.ranks(scores[rows], wanted))
-    rank = np.concatenate(found)
-    return {f"recall@{k}": float(metrics.recall_at(rank, k).mean()) for k in (1, 10, 50)} | {
-        "mrr@50": float(metrics.mrr_at(rank, 50).mean())
-    }
+    return Scorer(score, setup.frozen | {"candidates": jnp.asarray(candidates)}, encode)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ecr_jax.losses.next_token import next_token_cross_entropy
+from ecr_jax.metrics import mrr_at, ranks, recall_at
 from ecr_jax.models.lm.language_model import Params, Prefix, head
 from ecr_jax.training.step import Batch, Loss, Tree
 
@@ -69,3 +72,60 @@ def mean_loss(loss: Loss, validation_batches: Iterable[Batch]) -> Callable[[Tree
         return {name: value / count for name, value in totals.items()}
 
     return evaluate
+
+
+Ranker = Callable[[Iterable[Batch]], Iterator[tuple[Batch, np.ndarray]]]
+"""Batches -> each batch with the scores of the candidates, float32 [B, I]."""
+
+
+class Scorer:
+    """Scores candidates for batches, with the same compiled programs for all parameters."""
+
+    def __init__(
+        self,
+        score: Callable[[Tree, Tree, Any, Batch], jax.Array],
+        frozen: Tree,
+        encode: Callable[[Tree, Tree], Any] | None = None,
+    ):
+        """Prepares the programs.
+
+        Args:
+          score: (parameters, frozen arrays, encoded, batch) -> scores [B, I].
+          frozen: the arrays that are not trained.
+          encode: (parameters, frozen arrays) -> what does not depend on batches, computed once for all of them; None
+            where there is nothing.
+        """
+        self.frozen = jax.device_put(frozen)
+        self._score = jax.jit(score)
+        self._encode = None if encode is None else jax.jit(encode)
+
+    def with_params(self, params: Tree) -> Ranker:
+        """The ranker of some parameters; encodes once."""
+        encoded = None if self._encode is None else self._encode(params, self.frozen)
+
+        def rank(batches: Iterable[Batch]) -> Iterator[tuple[Batch, np.ndarray]]:
+            for batch in batches:
+                yield batch, np.asarray(self._score(params, self.frozen, encoded, batch))
+
+        return rank
+
+
+def ranking_metrics(rank: Ranker, validation_batches: Iterable[Batch], candidates: np.ndarray) -> dict[str, float]:
+    """Metrics of the ranks of all targets.
+
+    Args:
+      rank: scores the candidates.
+      validation_batches: with `targets` and `target_mask`.
+      candidates: int [I], sorted entity ids of the scores.
+
+    Returns:
+      recall@1, recall@10, recall@50 and mrr@50.
+    """
+    target_ranks = []
+    for batch, scores in rank(validation_batches):
+        rows, slots = np.nonzero(batch["target_mask"])
+        columns = np.searchsorted(candidates, batch["targets"][rows, slots])
+        target_ranks.append(ranks(scores[rows], columns))
+    rank_of_target = np.concatenate(target_ranks)
+    recalls = {f"recall@{k}": float(recall_at(rank_of_target, k).mean()) for k in (1, 10, 50)}
+    return recalls | {"mrr@50": float(mrr_at(rank_of_target, 50).mean())}
