@@ -1,4 +1,4 @@
-"""Everyday English words: a film titled so ("Up", "Her", "Taken") is only meant where it is written as a title."""
+"""Everyday English words: a film with such a title ("Up", "Her") is only meant where it is written as a title."""
 
 COMMON: frozenset[str] = frozenset(
     """
@@ -94,7 +94,7 @@ their them then there these they this those to too under up us very want was wat
 who why will with would wow yeah yes you your
 """.split()
 )
-"""Words that even with a capital are a title only behind a word like "seen"."""
+"""Words that, even with a capital, are a title only after a word like "seen"."""
 
 PHRASES: frozenset[str] = frozenset(
     """
@@ -108,11 +108,11 @@ the show,the song,the cast,the actor
     .replace("\n", ",")
     .split(",")
 )
-"""Titles that are mostly just words, however many they are."""
+"""Phrases that are usually not meant as a title, although there are films of these titles."""
 
 
 def ordinary(word: str) -> bool:
-    """Whether a folded word is an everyday one, or a common form of one ("checking", "cars")."""
+    """Whether a folded word is an everyday word, or an inflected form of one ("checking", "cars")."""
     if word in COMMON or word.isdecimal() or len(word) < 2:
         return True
     return any(

@@ -1,7 +1,7 @@
-"""The knowledge graph as arrays: what exists (films, people, genres, ...) and how it is joined.
+"""The knowledge graph as arrays: entities (films, people, genres, ...) and the triples that connect them.
 
-Ids are places in the sorted list of URIs, so they are the same whatever order the input came in. Readers take the
-DBpedia export of UniCRS, the Wikidata film table and Turtle files; every one gives the same `KnowledgeGraph`.
+An entity's id is its index in the sorted list of URIs, so that ids do not depend on the order of the input. There are
+readers for the DBpedia export of UniCRS, the Wikidata film table and Turtle files; each returns a `KnowledgeGraph`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ecr_jax.files import read_parquet, replacing, write_parquet
 from ecr_jax.knowledge.naming import alias_forms, canonical_name, genre_forms, normalise, split_year, title_forms
 
 SELF_LOOP = "self_loop"
-"""The relation of an entity with itself; always the last of `KnowledgeGraph.relations`, never among the triples."""
+"""The relation of an entity to itself; always the last of `KnowledgeGraph.relations`, never one of the triples."""
 
 REVIEW_RELATIONS = ("starring", "writer", "productionCompany", "director", "musicComposer")
-"""Relations whose triples tell of a film in an emotional review (ECR 3.4)."""
+"""Relations whose triples are knowledge about a film for an emotional response (ECR 3.4)."""
 
 _PERSON = (
     "starring", "director", "writer", "producer", "executiveProducer", "musicComposer", "composer", "cinematography",
@@ -45,15 +45,16 @@ _WORK_HEADS = frozenset(
     ("starring", "director", "cinematography", "editing", "musicComposer", "writer", "distributor", "producer",
      "productionCompany", "narrator", "network", "subsequentWork", "previousWork")
 )  # fmt: skip
-_PRIORITY = ("person", "genre", "language", "country", "company", "work", "place", "other")
+# Of kinds with equally many votes, the earlier one counts.
+_KIND_PRIORITY = ("person", "genre", "language", "country", "company", "work", "place", "other")
 
 
 class GraphError(ValueError):
-    """Graph files that contradict themselves or the format; the message names the file, the fault and the remedy."""
+    """Graph files that are inconsistent or not of the format; the message names the file, the fault and the remedy."""
 
 
 class Alias(NamedTuple):
-    """A way to write an entity's name. `year` is what stands in brackets behind the title (0: none is known)."""
+    """A spelling of an entity's name. `year` is the release year of a film (0 where it is unknown)."""
 
     text: str
     entity: int
@@ -65,15 +66,15 @@ class KnowledgeGraph:
     """Entities, relations and triples.
 
     Attributes:
-      uris: [N] URIs in sorted order; an entity's id is its place.
-      names: [N] names for people to read, without disambiguation.
+      uris: [N] URIs in sorted order; an entity's id is its index.
+      names: [N] readable names, without disambiguation.
       kinds: [N] "film", "person", "genre", "language", "country", "company", "work", "place" or "other".
       years: int32 [N] release year, 0 where it is unknown.
       items: int32 [I] sorted ids of the films that can be recommended.
       relations: [R] short names; the last is `SELF_LOOP`.
       triples: int32 [E, 3] sorted (head, relation, tail), without self-loops of `SELF_LOOP`.
       loops: int32 [S] sorted ids of the entities that have a `SELF_LOOP` edge.
-      aliases: ways to write the entities' names, sorted.
+      aliases: spellings of the entities' names, sorted.
     """
 
     uris: tuple[str, ...]
@@ -91,7 +92,7 @@ class KnowledgeGraph:
 
     @property
     def pad(self) -> int:
-        """The id that stands for no entity: one past the last."""
+        """The pad id, which stands for no entity: one past the last id."""
         return len(self.uris)
 
     @cached_property
@@ -100,25 +101,25 @@ class KnowledgeGraph:
         return {uri: i for i, uri in enumerate(self.uris)}
 
     def id(self, uri: str) -> int:
-        """The id of a URI; raises KeyError that names an unknown one."""
+        """The id of a URI. Raises KeyError, naming the URI, where the graph does not have it."""
         if uri not in self.ids:
             raise KeyError(f"no entity {uri!r} in this graph of {len(self)} entities")
         return self.ids[uri]
 
     def title(self, entity: int) -> str:
-        """The name with the year behind it where it is known, e.g. "Heat (1995)"."""
+        """The name, followed by the year where it is known, e.g. "Heat (1995)"."""
         year = int(self.years[entity])
         return f"{self.names[entity]} ({year})" if year else self.names[entity]
 
     @cached_property
     def degrees(self) -> np.ndarray:
-        """Triples that touch each entity, int64 [N]."""
+        """How many triples each entity is in, int64 [N]."""
         ends = np.concatenate([self.triples[:, 0], self.triples[:, 2]])
         return np.bincount(ends, minlength=len(self))
 
     @cached_property
-    def _touching(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of `triples` grouped by the entity they touch: offsets [N + 1] and rows [2 E]."""
+    def _rows_by_entity(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of `triples` grouped by their entities: offsets [N + 1] and rows [2 E]."""
         ends = np.concatenate([self.triples[:, 0], self.triples[:, 2]])
         order = np.argsort(ends, kind="stable")
         return np.concatenate([[0], np.cumsum(self.degrees)]), order % max(len(self.triples), 1)
@@ -128,23 +129,22 @@ class KnowledgeGraph:
 
         Args:
           entity: its id.
-          relations: short names to keep; all where None. Names this graph does not have are passed over, as graphs
-            differ in what they know.
+          relations: short names to select; all where None. Names that this graph does not have are ignored, because
+            graphs differ in their relations.
 
         Returns:
           int32 [K, 3] rows of `triples`, in their order.
         """
-        offsets, rows = self._touching
-        found = self.triples[np.unique(rows[offsets[entity] : offsets[entity + 1]])]
+        offsets, rows = self._rows_by_entity
+        triples = self.triples[np.unique(rows[offsets[entity] : offsets[entity + 1]])]
         if relations is None:
-            return found
-        kept = [i for i, name in enumerate(self.relations) if name in set(relations)]
-        return found[np.isin(found[:, 1], kept)]
+            return triples
+        selected = [i for i, name in enumerate(self.relations) if name in set(relations)]
+        return triples[np.isin(triples[:, 1], selected)]
 
     def neighbours(self, entity: int, relations: Iterable[str] | None = None) -> np.ndarray:
         """Sorted ids one hop away (in either direction), int32 [K], without the entity itself."""
-        found = self.triples_of(entity, relations)
-        ends = np.unique(found[:, [0, 2]])
+        ends = np.unique(self.triples_of(entity, relations)[:, [0, 2]])
         return ends[ends != entity]
 
     def message_edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -233,34 +233,33 @@ def build(
     titles: Iterable[tuple[str, str]] = (),
     kinds: Mapping[str, str] | None = None,
 ) -> KnowledgeGraph:
-    """Makes a graph out of named triples; the result does not depend on the order of any argument but `titles`.
+    """Builds a graph from named triples; the result does not depend on the order of any argument but `titles`.
 
     Args:
       triples: (head URI, relation's short name, tail URI); duplicates count once.
       items: URIs that can be recommended.
-      entities: further URIs, of entities that no triple touches.
-      loops: URIs with a self-loop edge; every entity that a triple touches where None.
-      relations: further relations, of which there is no triple.
-      films: URIs that are films though they are no items.
-      titles: (URI, title, e.g. "Heat (1995)") as a corpus writes them; the first title of a URI names it.
-      kinds: URI -> kind where it is known; the rest is judged by the relations.
+      entities: URIs of further entities, which are in no triple.
+      loops: URIs with a self-loop edge; where None, every entity that is in a triple.
+      relations: further relations, which have no triple.
+      films: URIs of films that are not items.
+      titles: (URI, title, e.g. "Heat (1995)") as a corpus writes them; the first title of a URI becomes its name.
+      kinds: URI -> kind where it is known; the others are inferred from the relations.
 
     Returns:
       The graph.
     """
     triples, items = set(triples), set(items)
-    touched = {end for head, _, tail in triples for end in (head, tail)}
-    loops = touched if loops is None else set(loops)
-    uris = sorted(touched | items | loops | set(entities) | set(films) | set(kinds or ()))
+    connected = {end for head, _, tail in triples for end in (head, tail)}
+    loops = connected if loops is None else set(loops)
+    uris = sorted(connected | items | loops | set(entities) | set(films) | set(kinds or ()))
     ids = {uri: i for i, uri in enumerate(uris)}
-    named = sorted({relation for _, relation, _ in triples}.union(relations) - {SELF_LOOP})
-    relation_ids = {relation: i for i, relation in enumerate(named)}
+    relation_names = sorted({relation for _, relation, _ in triples}.union(relations) - {SELF_LOOP})
+    relation_ids = {relation: i for i, relation in enumerate(relation_names)}
 
-    found = _kinds_by_relation(triples)
     genre_like = {uri for uri in uris if genre_forms(uri)}
     film_like = {uri for uri in uris if _FILM.search(uri)}
     kind_of = {
-        **found,
+        **_kinds_by_relation(triples),
         **dict.fromkeys(genre_like - items, "genre"),
         **dict.fromkeys(film_like | items | set(films), "film"),
         **(kinds or {}),
@@ -289,7 +288,7 @@ def build(
         kinds=np.array([kind_of.get(uri, "other") for uri in uris], dtype=str),
         years=np.array(years, np.int32),
         items=np.array(sorted(ids[uri] for uri in items), np.int32),
-        relations=(*named, SELF_LOOP),
+        relations=(*relation_names, SELF_LOOP),
         triples=np.array(
             sorted((ids[head], relation_ids[relation], ids[tail]) for head, relation, tail in triples), np.int32
         ).reshape(-1, 3),
@@ -298,7 +297,8 @@ def build(
     )
 
 
-_FAMOUS = 20  # triples of a person whose surname alone may stand for the name
+_FAMOUS = 20
+"""A person in at least this many triples is known by the surname alone."""
 
 
 def _surnames(
@@ -306,9 +306,9 @@ def _surnames(
     names: Sequence[str],
     kinds: Mapping[str, str],
     triples: Iterable[tuple[str, str, str]],
-    spoken_for: set[str],
+    taken: set[str],
 ) -> set[Alias]:
-    """Surnames of famous people that no one else of some fame has, and that are no other name ("Tarantino")."""
+    """Surnames of famous people ("Tarantino") that no other well-known person has and that are not another name."""
     degrees = Counter(end for head, _, tail in triples for end in (head, tail))
     bearers: dict[str, list[str]] = {}
     for uri in ids:
@@ -318,7 +318,7 @@ def _surnames(
     return {
         Alias(surname, ids[people[0]])
         for surname, people in bearers.items()
-        if len(people) == 1 and degrees[people[0]] >= _FAMOUS and len(surname) >= 6 and surname not in spoken_for
+        if len(people) == 1 and degrees[people[0]] >= _FAMOUS and len(surname) >= 6 and surname not in taken
     }
 
 
@@ -332,18 +332,20 @@ def _year_of(uri: str) -> int:
 
 
 def _kinds_by_relation(triples: Iterable[tuple[str, str, str]]) -> dict[str, str]:
-    """URI -> the kind most of its triples speak for; at equal numbers, the earlier in `_PRIORITY`."""
+    """URI -> the kind that most of its triples indicate; ties are resolved by `_KIND_PRIORITY`."""
     votes: dict[str, Counter[str]] = {}
     for head, relation, tail in triples:
         if relation in _KIND_OF_TAIL:
             votes.setdefault(tail, Counter())[_KIND_OF_TAIL[relation]] += 1
         if relation in _WORK_HEADS:
             votes.setdefault(head, Counter())["work"] += 1
-    return {uri: min(count, key=lambda kind: (-count[kind], _PRIORITY.index(kind))) for uri, count in votes.items()}
+    return {
+        uri: min(count, key=lambda kind: (-count[kind], _KIND_PRIORITY.index(kind))) for uri, count in votes.items()
+    }
 
 
 def read_unicrs_ids(folder: Path) -> dict[int, str]:
-    """The export's own numbers: id -> URI, to read other files that were written with this export's ids.
+    """The export's own ids: id -> URI, for reading other files that were written with them.
 
     Args:
       folder: holds entity2id.json.
@@ -363,10 +365,10 @@ def from_unicrs(folder: Path, movies: Path | None = None) -> KnowledgeGraph:
       movies: JSON lines with `name` ("Heat (1995)") and `dbpedia` (URI or null), for titles and years.
 
     Returns:
-      The graph, numbered anew by URI (the export's numbers change from run to run; `read_unicrs_ids` keeps them).
+      The graph with new ids, by sorted URI (the export's ids change from run to run; `read_unicrs_ids` reads them).
 
     Raises:
-      GraphError: a file is missing, not JSON, or holds an id that the others do not know.
+      GraphError: a file is missing, not JSON, or contains an id that the others do not have.
 
     Reference: ecr.md A.2.
     """
@@ -377,18 +379,18 @@ def from_unicrs(folder: Path, movies: Path | None = None) -> KnowledgeGraph:
         raise GraphError(f"{folder / 'relation2id.json'}: no relation {SELF_LOOP!r}; is this a UniCRS export?")
     path = folder / "dbpedia_subkg.json"
 
-    def named(number: object, table: Mapping[int, str], what: str, file: Path) -> str:
+    def name_of(number: object, table: Mapping[int, str], what: str, file: Path) -> str:
         if not isinstance(number, int) or number not in table:
             raise GraphError(f"{file}: {what} id {number!r} is out of range 0..{len(table) - 1}; mixed exports?")
         return table[number]
 
     triples, loops = set(), set()
     for key, edges in _json(path, dict).items():
-        head = named(int(key) if key.isdecimal() else key, uris, "head", path)
+        head = name_of(int(key) if key.isdecimal() else key, uris, "head", path)
         for edge in edges:
             if not isinstance(edge, list) or len(edge) != 2:
                 raise GraphError(f"{path}: head {key}: {edge!r} is not [relation id, tail id]")
-            relation, tail = named(edge[0], relations, "relation", path), named(edge[1], uris, "tail", path)
+            relation, tail = name_of(edge[0], relations, "relation", path), name_of(edge[1], uris, "tail", path)
             if relation == SELF_LOOP and head == tail:
                 loops.add(head)
             elif relation == SELF_LOOP:
@@ -396,7 +398,7 @@ def from_unicrs(folder: Path, movies: Path | None = None) -> KnowledgeGraph:
             else:
                 triples.add((head, relation, tail))
     path = folder / "item_ids.json"
-    items = [named(number, uris, "item", path) for number in _json(path, list)]
+    items = [name_of(number, uris, "item", path) for number in _json(path, list)]
     titles = _read_titles(movies) if movies is not None else []
     return build(
         triples,
@@ -421,12 +423,12 @@ def _json(path: Path, kind: type) -> Any:
     except json.JSONDecodeError as error:
         raise GraphError(f"{path}: not JSON: {error}") from error
     if not isinstance(value, kind):
-        raise GraphError(f"{path}: a JSON {type(value).__name__} where a {kind.__name__} should be")
+        raise GraphError(f"{path}: a JSON {type(value).__name__}; expected a {kind.__name__}")
     return value
 
 
 def _numbering(path: Path) -> dict[str, int]:
-    """name -> id, checked to be 0..N-1 with none left out."""
+    """name -> id; the ids are checked to be exactly 0..N-1."""
     table = _json(path, dict)
     if not all(type(number) is int for number in table.values()) or sorted(table.values()) != list(range(len(table))):
         raise GraphError(f"{path}: the ids of its {len(table)} names are not 0..{len(table) - 1}, each once")
@@ -434,9 +436,9 @@ def _numbering(path: Path) -> dict[str, int]:
 
 
 def _read_titles(path: Path) -> list[tuple[str, str]]:
-    """(URI, title) of every film that has a URI; published links before those that were only guessed by title."""
+    """(URI, title) of every film that has a URI; published links before those that were only matched by title."""
     if not Path(path).is_file():
-        raise GraphError(f"{path} is missing; pass movies=None to do without titles and years")
+        raise GraphError(f"{path} is missing; pass movies=None to read the graph without titles and years")
     rows = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
@@ -460,12 +462,12 @@ _SCHEME = {"director": "person", "writer": "person", "starring": "person", "genr
 def from_wikidata(db: Path, items: Sequence[str] | None = None) -> KnowledgeGraph:
     """Reads the Wikidata film table (SQLite tables `omdb` and `tomatoes`, joined by ID).
 
-    URIs are "imdb:tt0113277" for films and "person:...", "genre:...", "language:...", "country:...", "company:..." with
-    the name behind. Of two rows with one imdbID the first by ID counts.
+    URIs are "imdb:tt0113277" for films, and "person:...", "genre:...", "language:...", "country:...", "company:..."
+    followed by the name. Of two rows with the same imdbID, the one with the lower ID counts.
 
     Args:
       db: the SQLite file.
-      items: URIs of the films to keep, with the entities that touch them; all films where None.
+      items: URIs of the films to read, with their neighbouring entities; all films where None.
 
     Returns:
       The graph.
@@ -500,17 +502,17 @@ def from_wikidata(db: Path, items: Sequence[str] | None = None) -> KnowledgeGrap
                 if name
             ],
         )
-    kept = list(films) if items is None else list(items)
-    unknown = sorted(set(kept) - set(films))
+    selected = list(films) if items is None else list(items)
+    unknown = sorted(set(selected) - set(films))
     if unknown:
-        raise GraphError(f"{db}: no film {unknown[0]!r} ({len(unknown)} of {len(kept)} items are not in the table)")
-    triples = [triple for film in kept for triple in films[film][1]]
+        raise GraphError(f"{db}: no film {unknown[0]!r} ({len(unknown)} of {len(selected)} items are not in the table)")
+    triples = [triple for film in selected for triple in films[film][1]]
     return build(
         triples,
-        kept,
-        loops=None if all(films[film][1] for film in kept) else {e for h, _, t in triples for e in (h, t)} | set(kept),
+        selected,
+        loops={end for head, _, tail in triples for end in (head, tail)} | set(selected),
         relations=_COLUMNS.values(),
-        titles=[(film, films[film][0]) for film in kept],
+        titles=[(film, films[film][0]) for film in selected],
         kinds={tail: tail.split(":", 1)[0] for _, _, tail in triples},
     )
 
@@ -520,18 +522,18 @@ def _collapse(text: str) -> str:
 
 
 def from_turtle(path: Path, items: Sequence[str] | None = None) -> KnowledgeGraph:
-    """Reads DBpedia-style Turtle or N-Triples: entities joined by the relations of an ontology.
+    """Reads DBpedia-style Turtle or N-Triples: entities connected by the relations of an ontology.
 
-    Kept are triples whose ends are both IRIs and whose relation's IRI holds "/ontology/"; `rdf:type` of
-    ".../ontology/Film" makes an item, `rdfs:label` in English (or without language) names an entity and
-    ".../releaseDate" or ".../releaseYear" dates it.
+    It reads triples of two IRIs whose relation's IRI contains "/ontology/". An `rdf:type` of ".../ontology/Film" makes
+    an entity an item, `rdfs:label` in English (or without a language) is its name, and ".../releaseDate" or
+    ".../releaseYear" its year.
 
     Args:
       path: a .ttl or .nt file.
-      items: URIs "<...>" to recommend; what the file types as Film where None.
+      items: URIs "<...>" of the items; where None, whatever the file types as a Film.
 
     Returns:
-      The graph; URIs keep their angle brackets, as in the UniCRS export.
+      The graph; URIs have angle brackets, as in the UniCRS export.
 
     Raises:
       GraphError: the file is missing or not Turtle.

@@ -1,7 +1,7 @@
-"""New text -> the graph's entities that it speaks of, with exact character spans.
+"""Entity linking: new text -> the graph's entities that it mentions, with exact character spans.
 
-One pass of an Aho-Corasick automaton over the folded words finds every known spelling; what is written like a title
-or a name and found no match is then compared, within small blocks of candidates, by edit distance.
+One pass of an Aho-Corasick automaton over the folded words finds every known spelling. What is written like a title or
+a name and has no match is then compared, within small blocks of candidates, by edit distance.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from ecr_jax.knowledge.common_words import FUNCTION, PHRASES, ordinary
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.naming import GENRE_WORDS, genre_forms, genre_rank, normalise, words
 
-_SIMILAR = 0.85
-"""Least share of letters that a misspelling keeps."""
+_MIN_SIMILARITY = 0.85
+"""Least normalised edit similarity of a misspelt name to the name."""
 
 _YEAR_BEHIND = re.compile(r"\s*[(\[]\s*((?:18|19|20)\d\d)\s*[)\]]")
 _BARE_YEAR_BEHIND = re.compile(r",?\s+((?:19|20)\d\d)\b")
 _QUOTED = re.compile(r"\"([^\"\n]{2,80})\"|“([^”\n]{2,80})”|(?<!\w)'([^'\n]{2,80})'(?!\w)|\*([^*\n]{2,80})\*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;\n)\"“”*]|\.\.)\s*$")
 _SMALL = frozenset("a an and at by for from in of on or the to vs with".split())
-_HUB = 500  # neighbours of such an entity ("United States") say nothing of what two films have in common
-_LONGEST = 8  # words of a misspelt title before its year
-_RARE = 5  # letters of a title of one word that is believed in small letters
-_KNOWN = 10  # triples of a person who is known by one name
+_HUB_DEGREE = 500  # a common neighbour with so many triples ("United States") does not make two films related
+_MAX_TITLE_WORDS = 8  # of a misspelt title before its year
+_MIN_LOWER_CASE_LETTERS = 5  # of a one-word title that is recognised in lower case
+_MIN_SINGLE_NAME_DEGREE = 10  # of a person who is recognised by one name
 _CUE = re.compile(
     r"(?:see|seen|saw|watch|watched|watching|rewatch|love|loved|like|liked|enjoyed|hated|called|named|titled"
     r"|recommend|suggest|about|try|tried)\s+$",
     re.IGNORECASE,
 )
-# A graph of films has other things of the same name; nobody who talks of films means them.
-_ASIDE = re.compile(
+# Entities that are not films but have a film's name; in talk about films they are rarely meant.
+_NOT_A_FILM = re.compile(
     r"(?:series|season|_\d+|soundtrack|song|album|novel|book|comics?|game|play|musical|wrestler|EP|episode)[^(]*\)>?$"
 )
 
 
 @dataclass(frozen=True)
 class Link:
-    """An entity at a place: the half-open span of characters, a film's "(1994)" included, and how sure the link is.
+    """A linked mention: the half-open span of characters (with a film's "(1994)"), the entity, and a confidence.
 
     `score` is the similarity of what is written to the entity's name, divided by the number of entities between which
     only their prominence decided.
@@ -59,22 +59,22 @@ class Link:
 
 @dataclass(frozen=True)
 class _Span:
-    """A place in the text and the entities that it may mean."""
+    """A span of the text and the entities that it may refer to."""
 
     start: int
     end: int
-    length: int  # folded characters, what "longest first" compares
-    candidates: tuple[int, ...]  # none: nothing is to be found here
+    length: int  # in folded characters; longer spans are linked first
+    candidates: tuple[int, ...]  # empty: the span is blocked, so that nothing is linked inside it
     similarity: float = 1.0
 
 
 class EntityLinker:
-    """Finds a graph's entities in text.
+    """Links mentions in text to the entities of a graph.
 
     Args:
-      graph: its aliases are what is looked for.
-      popularity: [N] how much each entity is spoken of (mentions in a train split), to settle what neither year nor
-        context does; the number of triples decides where it is equal or not given.
+      graph: the linker looks for its aliases.
+      popularity: [N] how often each entity is mentioned (e.g. in a train split), to resolve names that neither the year
+        nor the context resolves; where it is equal or None, the number of triples decides.
     """
 
     def __init__(self, graph: KnowledgeGraph, popularity: Sequence[float] | None = None):
@@ -112,7 +112,7 @@ class EntityLinker:
 
         Args:
           text: any Unicode text.
-          context: ids of entities spoken of before; they settle what several films of one title leave open.
+          context: ids of entities mentioned before; they help to choose between films of the same title.
 
         Returns:
           Links sorted by start, not overlapping.
@@ -122,139 +122,141 @@ class EntityLinker:
             return []
         dated, plain, blocked = self._exact(text, tokens)
         used = bytearray(len(text))
-        taken = _longest(dated, used)
+        spans = _longest_free(dated, used)
         for title, last, year in _titles_before_years(text, tokens, used):
-            taken += _longest(self._misspelt_before(tokens, last, year, title.end) or [title], used)
-        for spans in (blocked, plain):
-            taken += _longest(spans, used)
-        taken += _longest(self._misspelt(text, tokens, used), used)
-        taken = [span for span in taken if span.candidates]
-        known = {span.candidates[0] for span in taken if len(span.candidates) == 1}
+            spans += _longest_free(self._misspelt_before_year(tokens, last, year, title.end) or [title], used)
+        for candidates in (blocked, plain):
+            spans += _longest_free(candidates, used)
+        spans += _longest_free(self._misspelt(text, tokens, used), used)
+        spans = [span for span in spans if span.candidates]
+        known = {span.candidates[0] for span in spans if len(span.candidates) == 1}
         known.update(entity for entity in context if 0 <= entity < len(self._graph))
         links = []
-        for span in taken:
-            entity, baselines = self._settle(span.candidates, known)
-            links.append(Link(span.start, span.end, entity, span.similarity / baselines))
+        for span in spans:
+            entity, ties = self._disambiguate(span.candidates, known)
+            links.append(Link(span.start, span.end, entity, span.similarity / ties))
         return sorted(links, key=lambda link: link.start)
 
     def _exact(self, text: str, tokens: list[tuple[str, int, int]]) -> tuple[list[_Span], list[_Span], list[_Span]]:
-        """Every known spelling: titles with their year, what is plausibly meant as a name, titles of another year."""
+        """Every known spelling: titles with their year, plausible names, and titles with the year of no known film."""
         padded, first_at, last_at = [" "], {}, {}
-        place = 1
+        position = 1
         for number, (word, _, _) in enumerate(tokens):
-            first_at[place] = number
-            place += len(word)
-            last_at[place] = number
+            first_at[position] = number
+            position += len(word)
+            last_at[position] = number
             padded += [word, " "]
-            place += 1
+            position += 1
         quoted = [match.span(match.lastindex) for match in _QUOTED.finditer(text)]
         dated, plain, blocked = [], [], []
         for end, number in self._automaton.iter("".join(padded)):
-            found = self._texts[number]
-            first, last = first_at[end - len(found)], last_at[end]
+            alias = self._texts[number]
+            first, last = first_at[end - len(alias)], last_at[end]
             start, stop = tokens[first][1], tokens[last][2]
-            entries = self._entries[found]
+            entries = self._entries[alias]
             year = _YEAR_BEHIND.match(text, stop)
             bare = None if year else _BARE_YEAR_BEHIND.match(text, stop)
             if year and any(self._film[entity] for entity, _ in entries):
                 candidates = self._of_year(entries, int(year[1]))
-                span = _Span(start, year.end(), len(found), self._named_so(candidates, found))
+                span = _Span(start, year.end(), len(alias), self._prefer_own_name(candidates, alias))
                 (dated if candidates else blocked).append(span)
                 continue
             if bare and (candidates := self._of_year(entries, int(bare[1]), exactly=True)):
-                plain.append(_Span(start, bare.end(), len(found) + 5, candidates))
-            as_title = any(abs(start - a) < 2 and abs(stop - b) < 2 for a, b in quoted)
-            as_name = _written_as_name(text, tokens, first, last) and (found not in PHRASES or text[start].isupper())
-            awaited = bool(_CUE.search(text, max(0, start - 20), start))
-            candidates = tuple(
-                sorted({entity for entity, _ in entries if self._plausible(entity, found, as_title, as_name, awaited)})
+                plain.append(_Span(start, bare.end(), len(alias) + 5, candidates))
+            quoted_title = any(abs(start - a) < 2 and abs(stop - b) < 2 for a, b in quoted)
+            capitalised = _written_as_name(text, tokens, first, last) and (
+                alias not in PHRASES or text[start].isupper()
             )
+            cued = bool(_CUE.search(text, max(0, start - 20), start))
+            plausible = {e for e, _ in entries if self._plausible(e, alias, quoted_title, capitalised, cued)}
+            candidates = tuple(sorted(plausible))
             if candidates:
-                plain.append(_Span(start, stop, len(found), self._named_so(candidates, found)))
+                plain.append(_Span(start, stop, len(alias), self._prefer_own_name(candidates, alias)))
         return dated, plain, blocked
 
-    def _named_so(self, candidates: tuple[int, ...], found: str) -> tuple[int, ...]:
-        """The candidates whose very name this is ("It", not "I.T."); all where it is the name of none, or a genre's."""
+    def _prefer_own_name(self, candidates: tuple[int, ...], alias: str) -> tuple[int, ...]:
+        """The candidates whose name is exactly this ("It", not "I.T."); all where there is none, or for a genre."""
         if any(entity in self._genre for entity in candidates):
             return candidates
-        return tuple(entity for entity in candidates if self._name(entity) == found) or candidates
+        return tuple(entity for entity in candidates if self._name(entity) == alias) or candidates
 
     def _of_year(self, entries: list[tuple[int, int]], year: int, exactly: bool = False) -> tuple[int, ...]:
-        """Films of that year; else of a year beside it, where sources differ; else those of an unknown year."""
+        """Films of that year; else of the year before or after it (sources differ); else those of an unknown year."""
         entries = [entry for entry in entries if self._film[entry[0]]]
         for wanted in ((year,),) if exactly else ((year,), (year - 1, year + 1), (0,)):
-            found = {entity for entity, own in entries if own in wanted}
-            if found:
-                return tuple(sorted(found))
+            if films := {entity for entity, own_year in entries if own_year in wanted}:
+                return tuple(sorted(films))
         return ()
 
-    def _plausible(self, entity: int, found: str, as_title: bool, as_name: bool, awaited: bool) -> bool:
-        """Whether these words, written so, may mean this entity and not just themselves.
+    def _plausible(self, entity: int, alias: str, quoted: bool, capitalised: bool, cued: bool) -> bool:
+        """Whether the words, as they are written here, may refer to this entity rather than be ordinary words.
 
         Args:
           entity: its id.
-          found: the folded words.
-          as_title: they stand in quotes.
-          as_name: they have a name's capitals.
-          awaited: a word like "seen" stands before them.
+          alias: the folded words.
+          quoted: they are in quotes.
+          capitalised: they have a name's capitals.
+          cued: they follow a word like "seen".
         """
         if entity in self._genre:
             return True
-        parts = found.split()
+        parts = alias.split()
         everyday = all(map(ordinary, parts))
         if self._film[entity]:
-            if as_title or as_name:
+            if quoted or capitalised:
                 return True
-            # In small letters one word must be no everyday one, of several two must say something; with a word like
-            # "seen" before it any title will do that is whole and says something at all.
-            telling = sum(part not in FUNCTION and part not in _SMALL for part in parts)
-            whole = found in (self._name(entity), self._name(entity).replace(" ", ""))
-            if found in PHRASES or found in GENRE_WORDS:
+            # In lower case, a single word must not be an everyday one, and of several everyday words two must carry
+            # content. After a word like "seen", a complete title with one content word is enough.
+            content_words = sum(part not in FUNCTION and part not in _SMALL for part in parts)
+            whole = alias in (self._name(entity), self._name(entity).replace(" ", ""))
+            if alias in PHRASES or alias in GENRE_WORDS:
                 return False
-            if awaited and whole and telling and entity in self._items:
+            if cued and whole and content_words and entity in self._items:
                 return True
-            return telling > 1 if everyday else len(parts) > 1 or (whole and len(found) >= _RARE)
+            if everyday:
+                return content_words > 1
+            return len(parts) > 1 or (whole and len(alias) >= _MIN_LOWER_CASE_LETTERS)
         if len(parts) == 1:
-            known = not self._person[entity] or self._degree[entity] >= _KNOWN
-            return as_name and not everyday and known and len(found) > 2
-        return as_name or not everyday
+            known = not self._person[entity] or self._degree[entity] >= _MIN_SINGLE_NAME_DEGREE
+            return capitalised and not everyday and known and len(alias) > 2
+        return capitalised or not everyday
 
-    def _settle(self, candidates: Sequence[int], known: set[int]) -> tuple[int, int]:
-        """A genre if there is one; else the entity most at home among the known ones, then the most prominent.
+    def _disambiguate(self, candidates: Sequence[int], known: set[int]) -> tuple[int, int]:
+        """A genre if there is one; else the entity most related to the known ones; else the most prominent one.
 
         Returns:
-          It, and between how many only their prominence decided.
+          The entity, and the number of candidates between which only prominence decided.
         """
         candidates = [entity for entity in candidates if entity in self._genre] or candidates
         if len(candidates) == 1 or candidates[0] in self._genre:
             return min(candidates, key=self._prominence), 1
-        shared = {entity: self._shared(entity, known) for entity in candidates}
-        most = max(shared.values())
-        equal = [entity for entity in candidates if shared[entity] == most]
-        best = min(equal, key=self._prominence)
-        return best, len(equal)
+        relatedness = {entity: self._relatedness(entity, known) for entity in candidates}
+        highest = max(relatedness.values())
+        tied = [entity for entity in candidates if relatedness[entity] == highest]
+        return min(tied, key=self._prominence), len(tied)
 
     def _prominence(self, entity: int) -> tuple[float, ...]:
-        """Sorts what is more likely meant, all else being equal, to the front."""
+        """A sort key that puts the entity that is more likely meant, all else being equal, first."""
         return (
             self._genre.get(entity, 0),
             -self._popularity[entity],
             entity not in self._items,
-            bool(_ASIDE.search(self._graph.uris[entity])),
+            bool(_NOT_A_FILM.search(self._graph.uris[entity])),
             -self._degree[entity],
             entity,
         )
 
-    def _shared(self, entity: int, known: set[int]) -> int:
+    def _relatedness(self, entity: int, known: set[int]) -> int:
+        """Edges to the known entities, counted twice, and common neighbours that are not hubs."""
         near = self._near(entity)
         return sum(
-            2 * (other in near) + sum(self._degree[n] < _HUB for n in near & self._near(other))
+            2 * (other in near) + sum(self._degree[n] < _HUB_DEGREE for n in near & self._near(other))
             for other in known
             if other != entity
         )
 
     def _misspelt(self, text: str, tokens: list[tuple[str, int, int]], used: bytearray) -> list[_Span]:
-        """Near spellings of what is quoted or written as a name and was not found."""
+        """Matches by edit distance for what is quoted or capitalised like a name and is not linked yet."""
         covered = [any(used[start:end]) for _, start, end in tokens]
         spans = []
         for match in _QUOTED.finditer(text):
@@ -266,57 +268,60 @@ class EntityLinker:
             spans += self._nearest(tokens[first : last + 1])
         return spans
 
-    def _misspelt_before(self, tokens: list[tuple[str, int, int]], last: int, year: int, end: int) -> list[_Span]:
-        """The likest film of that year among the up to `_LONGEST` words up to the `last`; `end` is the span's."""
+    def _misspelt_before_year(self, tokens: list[tuple[str, int, int]], last: int, year: int, end: int) -> list[_Span]:
+        """The film of that year that is most similar to the words that end with the token `last`.
+
+        Up to `_MAX_TITLE_WORDS` words are compared; `end` is the end of the span, behind the year.
+        """
         titles = [name for near in (year, year - 1, year + 1, 0) for name in self._by_year.get(near, ())]
         best: tuple[float, int, int, str] | None = None
-        for first in range(last, max(-1, last - _LONGEST), -1):
+        for first in range(last, max(-1, last - _MAX_TITLE_WORDS), -1):
             written = " ".join(token[0] for token in tokens[first : last + 1])
             if len(written) < 4:
                 continue
-            # The year vouches for the title: one slip is allowed even in a short one.
-            cutoff = min(_SIMILAR, 1 - 1 / len(written)) - 1e-6
-            found = process.extractOne(written, titles, scorer=OSA.normalized_similarity, score_cutoff=cutoff)
-            if not found or _numbers(found[0]) != _numbers(written):
+            # The year supports the match, so that one wrong letter is allowed even in a short title.
+            cutoff = min(_MIN_SIMILARITY, 1 - 1 / len(written)) - 1e-6
+            match = process.extractOne(written, titles, scorer=OSA.normalized_similarity, score_cutoff=cutoff)
+            if not match or _numbers(match[0]) != _numbers(written):
                 continue
-            if best is None or (found[1], len(written)) > best[:2]:
-                best = (found[1], len(written), first, found[0])
+            if best is None or (match[1], len(written)) > best[:2]:
+                best = (match[1], len(written), first, match[0])
         if best is None:
             return []
         return [_Span(tokens[best[2]][1], end, best[1], self._of_year(self._entries[best[3]], year), best[0])]
 
     def _nearest(self, part: list[tuple[str, int, int]]) -> list[_Span]:
-        """The likest film or person for these words, taken as a whole."""
+        """The film or person whose name is most similar to these words as a whole."""
         written = " ".join(token[0] for token in part)
-        bearing = [token[0] for token in part if token[0] not in _SMALL]
-        # One wrong letter in a short word makes another word; in a long one it is a slip.
-        if sum(map(len, bearing)) < (8 if len(part) == 1 else 7) or all(map(ordinary, bearing)):
+        content = [token[0] for token in part if token[0] not in _SMALL]
+        # One wrong letter in a short word makes another word; in a long one it is a misspelling.
+        if sum(map(len, content)) < (8 if len(part) == 1 else 7) or all(map(ordinary, content)):
             return []
-        slack = max(1, int(len(written) * (1 - _SIMILAR)))
+        slack = max(1, int(len(written) * (1 - _MIN_SIMILARITY)))
         near = [
             text
             for length in range(len(written) - slack, len(written) + slack + 1)
             for text in self._blocks.get((written[0], length), ())
         ]
-        cutoff = 1 - 1 / len(written) - 1e-6 if len(part) == 1 else _SIMILAR
-        found = process.extractOne(written, near, scorer=OSA.normalized_similarity, score_cutoff=cutoff)
-        if not found or _numbers(written) != _numbers(found[0]):
+        cutoff = 1 - 1 / len(written) - 1e-6 if len(part) == 1 else _MIN_SIMILARITY
+        match = process.extractOne(written, near, scorer=OSA.normalized_similarity, score_cutoff=cutoff)
+        if not match or _numbers(written) != _numbers(match[0]):
             return []
-        candidates = {entity for entity, _ in self._entries[found[0]] if self._film[entity] or self._person[entity]}
-        return [_Span(part[0][1], part[-1][2], len(written), tuple(sorted(candidates)), found[1])]
+        candidates = {entity for entity, _ in self._entries[match[0]] if self._film[entity] or self._person[entity]}
+        return [_Span(part[0][1], part[-1][2], len(written), tuple(sorted(candidates)), match[1])]
 
 
 def _titles_before_years(
     text: str, tokens: list[tuple[str, int, int]], used: bytearray
 ) -> list[tuple[_Span, int, int]]:
-    """What looks like a title before each year in brackets that is not used yet: (span, its last token, year)."""
+    """What looks like a title before each year in brackets that is not linked yet: (span, its last token, year)."""
     spans = []
     for number, (_, _, stop) in enumerate(tokens):
         year = _YEAR_BEHIND.match(text, stop)
         if not year or any(used[stop : year.end()]):
             continue
         first = number
-        for before in range(number - 1, max(-1, number - 2 * _LONGEST), -1):
+        for before in range(number - 1, max(-1, number - 2 * _MAX_TITLE_WORDS), -1):
             if any(used[tokens[before][1] : tokens[before][2]]):
                 break
             gap = text[tokens[before][2] : tokens[before + 1][1]]
@@ -330,14 +335,14 @@ def _titles_before_years(
     return spans
 
 
-def _longest(spans: Iterable[_Span], used: bytearray) -> list[_Span]:
-    """The spans free of `used` characters and of each other, the longest first, then the first; marks them used."""
-    kept = []
+def _longest_free(spans: Iterable[_Span], used: bytearray) -> list[_Span]:
+    """The longest spans that overlap neither `used` characters nor each other; marks their characters as used."""
+    selected = []
     for span in sorted(spans, key=lambda s: (-s.length, s.start)):
         if not any(used[span.start : span.end]):
             used[span.start : span.end] = b"\1" * (span.end - span.start)
-            kept.append(span)
-    return kept
+            selected.append(span)
+    return selected
 
 
 def _capital(text: str, tokens: list[tuple[str, int, int]], number: int) -> bool:
@@ -350,13 +355,14 @@ def _capital(text: str, tokens: list[tuple[str, int, int]], number: int) -> bool
 
 
 def _written_as_name(text: str, tokens: list[tuple[str, int, int]], first: int, last: int) -> bool:
-    """Whether the words' capitals say that they are a name, and the whole of it.
+    """Whether the words' capitals indicate a name, and the whole of it.
 
-    Every word but small ones must have one, and not just because a sentence begins there or all is written so. A single
-    everyday word must also stand apart from other capitals, and one like "It" behind a word like "seen".
+    Every word except small ones must have a capital, and not only because a sentence begins there or the whole text is
+    in capitals. A single everyday word must also not be next to other capitalised words, and a function word like "It"
+    must follow a word like "seen".
     """
-    bearing = [number for number in range(first, last + 1) if tokens[number][0] not in _SMALL or first == last]
-    if not bearing or not all(_capital(text, tokens, number) for number in bearing):
+    content = [number for number in range(first, last + 1) if tokens[number][0] not in _SMALL or first == last]
+    if not content or not all(_capital(text, tokens, number) for number in content):
         return False
     start, end = tokens[first][1], tokens[last][2]
     written = text[start:end]
@@ -364,7 +370,7 @@ def _written_as_name(text: str, tokens: list[tuple[str, int, int]], first: int, 
         return False
     if first < last:
         begins = _SENTENCE_START.search(text[max(0, start - 6) : start])
-        return len(bearing) > 1 or (text[start].isupper() and not begins)
+        return len(content) > 1 or (text[start].isupper() and not begins)
     if not ordinary(tokens[first][0]):
         return True
     if not written[0].isupper():
@@ -379,7 +385,7 @@ def _written_as_name(text: str, tokens: list[tuple[str, int, int]], first: int, 
 
 
 def _capitalised_runs(text: str, tokens: list[tuple[str, int, int]], covered: list[bool]) -> list[tuple[int, int]]:
-    """(first, last) of runs of capitalised words, small words between them allowed; single ones only mid-sentence."""
+    """(first, last) of runs of capitalised words with small words between them; single words only mid-sentence."""
     runs, number = [], 0
     if not any(c.islower() for c in text):
         return runs
@@ -413,5 +419,5 @@ def _capitalised_runs(text: str, tokens: list[tuple[str, int, int]], covered: li
 
 
 def _numbers(text: str) -> list[str]:
-    """What tells sequels apart: figures and Roman numerals."""
+    """What distinguishes sequels: figures and Roman numerals."""
     return [part for part in text.split() if part.isdecimal() or re.fullmatch(r"[ivx]{2,}", part)]

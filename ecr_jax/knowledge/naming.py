@@ -1,6 +1,6 @@
-"""How names are written: one canonical name for a URI, and the other ways in which people write a title or a name.
+"""Spellings of names: the canonical name of a URI, and the variants in which people write a title or a name.
 
-Everything here is about single strings; `normalise` is what the linker and its aliases have in common.
+All functions work on single strings. The linker and the aliases of a graph both use `normalise`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _GENRES = {
     "western": ("westerns",), "zombie": ("zombies",),
 }  # fmt: skip
 _GENRE_URI = re.compile(r"[ _-]*(?:\((?:genre|fiction|film)\)|films?|fiction)$")
-# These genres are spoken of by their bare name's entity; the others by "..._film", where there is one.
+# The entity of these genres is the one with the bare name; of the others it is "..._film", where there is one.
 _BARE = frozenset(("comedy", "drama", "fantasy", "science fiction", "sci fi", "animation", "crime"))
-# Alone, these name a genre too seldom; with "film" or "movie" behind they do.
+# These words rarely mean a genre unless "film" or "movie" follows.
 _NOT_ALONE = frozenset(("scary", "family", "history", "music", "war", "spy", "teen", "sport", "sports", "crime",
                         "dramatic", "historical", "biography"))  # fmt: skip
 _NOUNS = ("movie", "movies", "film", "films", "flick", "flicks")
@@ -50,7 +50,7 @@ GENRE_WORDS: frozenset[str] = frozenset(
 
 
 def fold(token: str) -> str:
-    """Case and accents taken off a word: "Amélie" -> "amelie"."""
+    """A word without case and accents: "Amélie" -> "amelie"."""
     if token.isascii():
         return token.lower()
     decomposed = unicodedata.normalize("NFKD", token.casefold())
@@ -58,7 +58,7 @@ def fold(token: str) -> str:
 
 
 def words(text: str) -> list[tuple[str, int, int]]:
-    """The folded words of a text with their spans in it; punctuation and spaces fall away."""
+    """The folded words of a text with their spans, without punctuation and spaces."""
     return [
         ("and" if match[0] == "&" else fold(match[0]), match.start(), match.end()) for match in _WORD.finditer(text)
     ]
@@ -71,7 +71,7 @@ def normalise(text: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def canonical_name(uri: str) -> str:
-    """The one name of a URI: its tail, spaces for underscores, disambiguation in brackets taken off.
+    """The canonical name of a URI: its last part with spaces for underscores, without disambiguation in brackets.
 
     "<http://dbpedia.org/resource/Heat_(1995_film)>" -> "Heat"; "person:Al Pacino" -> "Al Pacino".
     """
@@ -94,12 +94,12 @@ def split_year(title: str) -> tuple[str, int]:
 
 
 def _spellings(text: str) -> set[str]:
-    """Normalised forms: joined and parted at hyphens, dots and apostrophes ("spider man", "spiderman")."""
+    """Normalised forms, with words at hyphens, dots and apostrophes split and joined ("spider man", "spiderman")."""
     return {form for form in (normalise(text), normalise(_JOINERS.sub("", text))) if form}
 
 
 def title_forms(title: str) -> set[str]:
-    """Normalised ways to write a film's title: with and without article, numerals either way, "Part" left out."""
+    """Normalised spellings of a film's title: with or without article, Roman or Arabic numerals, without "Part"."""
     forms = _spellings(title)
     # "Godfather, The" is how some tables write it.
     match = re.fullmatch(r"(.+), (The|A|An)", title)
@@ -122,7 +122,7 @@ def title_forms(title: str) -> set[str]:
 
 
 def alias_forms(name: str, kind: str) -> set[str]:
-    """Normalised ways to write the name of what is no film; people also without middle initials and "Jr."."""
+    """Normalised spellings of a name that is not a film's; of people also without middle initials and "Jr."."""
     forms = _spellings(name)
     if kind == "language":
         forms |= {form.removesuffix(" language") for form in forms}
@@ -143,10 +143,10 @@ def alias_forms(name: str, kind: str) -> set[str]:
 
 
 def genre_rank(uri: str) -> int:
-    """Which of a genre's several entities is meant by its name: 0 the first choice, more for the later ones.
+    """The rank of an entity among those of one genre: 0 for the one that the genre's name means first.
 
-    DBpedia has "Horror_film", "Horror_fiction" and "Horror_films"; the bare entity comes first where it is the general
-    one ("Comedy"), and the film genre elsewhere.
+    DBpedia has "Horror_film", "Horror_fiction" and "Horror_films". The bare entity comes first for general genres
+    ("Comedy"), the film genre for all others.
     """
     base, suffix = _genre_base(uri)
     if not suffix:
@@ -163,12 +163,10 @@ def _genre_base(uri: str) -> tuple[str, str]:
 
 
 def genre_forms(uri: str) -> set[str]:
-    """Normalised ways to speak of a genre that is known here; empty for every other URI."""
+    """Normalised names of a genre, if it is one of those known here; empty for every other URI."""
     base, _ = _genre_base(uri)
     if base not in _GENRES:
         return {base} if base and uri.startswith("genre:") else set()
     named = (base, *_GENRES[base])
     forms = {form for form in named if form not in _NOT_ALONE}
-    return forms | {
-        f"{form} {what}" for form in named for what in ("movie", "movies", "film", "films", "flick", "flicks")
-    }
+    return forms | {f"{form} {noun}" for form in named for noun in _NOUNS}

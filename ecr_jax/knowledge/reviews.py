@@ -53,7 +53,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Knowledge about a film: names of entities that its reviews mention, most frequent first, and facts of the graph."""
+    """Knowledge about a film: names of entities that its reviews mention, most frequent first, and graph facts."""
 
     entities: tuple[str, ...]
     triples: tuple[Triple, ...]
@@ -92,9 +92,9 @@ class ReviewStore:
           graph: the source of its facts.
 
         Returns:
-          The entities that at least two reviews name (the most frequent one if there is none), ties ordered by name; and
-          the triples of the five relations of reviews: first those that most reviews state, then one of each relation
-          in turn (`film_facts`), so that the first few are of different kinds.
+          The entities that at least two reviews name (the most frequent one if there is none), ties ordered by name;
+          and the triples of the five relations of reviews: first those that most reviews state, then one of each
+          relation in turn (`film_facts`), so that the first few are of different kinds.
 
         Raises:
           KeyError: the graph has no such film.
@@ -177,7 +177,7 @@ class ReviewStore:
 
     @classmethod
     def from_films(cls, reviews: Iterable[FilmReview], graph: KnowledgeGraph) -> ReviewStore:
-        """Selects the reviews with the highest rating, cleans them, and divides their mentions into facts and entities."""
+        """Selects and cleans the reviews with the highest rating, and sorts their mentions into facts and entities."""
         selected = []
         for review in reviews:
             text = clean_review(review.text, review.votes) if review.rating == 10 else None

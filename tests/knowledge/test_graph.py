@@ -121,7 +121,7 @@ def test_titles_give_names_years_and_aliases(tmp_path):
     [
         (lambda f: (f / "item_ids.json").unlink(), "item_ids.json is missing"),
         (lambda f: (f / "item_ids.json").write_text("[0, 77]"), "item id 77 is out of range 0..4"),
-        (lambda f: (f / "item_ids.json").write_text("{}"), "where a list should be"),
+        (lambda f: (f / "item_ids.json").write_text("{}"), "expected a list"),
         (lambda f: (f / "entity2id.json").write_text('{"a": 0, "b": 2}'), "not 0..1"),
         (lambda f: (f / "relation2id.json").write_text('{"a": 0}'), "no relation 'self_loop'"),
         (lambda f: (f / "dbpedia_subkg.json").write_text("{"), "not JSON"),

@@ -88,7 +88,7 @@ def test_both_shapes_of_ecr(tmp_path):
 def test_bad_review_is_named(tmp_path, change):
     row = {"movie": "Heat", "review": "a", "entities": "None", "knowledge": "None", "split": "train"} | change
     (tmp_path / "r.jsonl").write_text(json.dumps(row))
-    with pytest.raises(ValueError, match=r"r\.jsonl:1 is no review"):
+    with pytest.raises(ValueError, match=r"r\.jsonl:1 is not a review"):
         ReviewStore.from_ecr(tmp_path / "r.jsonl", {})
 
 
