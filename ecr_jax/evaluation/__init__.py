@@ -1,1 +1,1 @@
-"""Baselines, intervals and reports."""
+"""Evaluation of trained runs: rankings beside baselines, metrics with intervals and tests, replies, reports."""

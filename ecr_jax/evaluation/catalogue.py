@@ -1,6 +1,6 @@
-"""What prediction rows are about: corpus, split, protocol, the candidates and how often training recommends each.
+"""The candidates that targets were ranked among, and how often training recommends each of them.
 
-It lies beside the rows it belongs to (`catalogue.json`), so that they can be measured without the corpus.
+`catalogue.json` is written beside the prediction rows, so that they can be measured without the corpus.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Catalogue:
     Attributes:
       corpus: its name.
       split: of the targets.
-      protocol: by which they were chosen and ranked, a name of `protocol.PROTOCOLS`.
-      items: int [I] entity ids, rising.
-      counts: int [I] how often each is a training target.
+      protocol: how targets were chosen and ranked, a name in `protocol.PROTOCOLS`.
+      items: int [I], sorted entity ids.
+      counts: int [I], how often each item is a training target.
     """
 
     corpus: str
@@ -38,7 +38,7 @@ class Catalogue:
 
     @classmethod
     def of(cls, corpus: str, split: str, protocol: str, items: np.ndarray, recommended: Iterable[int]) -> Catalogue:
-        """Counts training targets (entity ids, all of them items)."""
+        """Builds it from the training targets `recommended` (entity ids, all of them items)."""
         columns = np.searchsorted(items, np.fromiter(recommended, np.int64))
         return cls(corpus, split, protocol, np.asarray(items), np.bincount(columns, minlength=len(items)))
 
@@ -46,26 +46,25 @@ class Catalogue:
         """How often each of these items is a training target: int [...] -> int [...].
 
         Raises:
-          ValueError: one is no item.
+          ValueError: one of them is not an item.
         """
         columns = np.minimum(np.searchsorted(self.items, entities), len(self.items) - 1)
-        strange = self.items[columns] != entities
-        if strange.any():
+        unknown = self.items[columns] != entities
+        if unknown.any():
             raise ValueError(
-                f"entity {np.asarray(entities)[strange].flat[0]} is not among the {len(self.items)} items of the "
+                f"entity {np.asarray(entities)[unknown].flat[0]} is not among the {len(self.items)} items of the "
                 f"catalogue of {self.corpus}; predictions and catalogue are of different corpora: evaluate again"
             )
         return self.counts[columns]
 
     def head(self) -> int:
-        """The least count of a head item.
+        """The lowest count of a head item.
 
-        The head is the most recommended items that together are at least half of all training targets; items that are
-        recommended equally often are in it together. Items that are never recommended in training are cold, the others
-        the tail.
+        The head consists of the most recommended items that together are at least half of all training targets, with
+        all items of equal count. Items that are never recommended in training are cold, the others are the tail.
         """
-        falling = np.sort(self.counts)[::-1]
-        return int(max(falling[np.searchsorted(np.cumsum(falling), self.counts.sum() / 2)], 1))
+        descending = np.sort(self.counts)[::-1]
+        return int(max(descending[np.searchsorted(np.cumsum(descending), self.counts.sum() / 2)], 1))
 
     def save(self, folder: Path) -> None:
         """Writes `catalogue.json`."""
@@ -74,10 +73,10 @@ class Catalogue:
 
     @classmethod
     def load(cls, folder: Path) -> Catalogue | None:
-        """Reads what `save` wrote, None where there is none (predictions made before there were catalogues)."""
+        """Reads what `save` wrote; None where the folder has no catalogue."""
         path = folder / NAME
         if not path.is_file():
             return None
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        arrays = {name: np.asarray(kept[name], np.int64) for name in ("items", "counts")}
-        return cls(**{**kept, **arrays})
+        content = json.loads(path.read_text(encoding="utf-8"))
+        arrays = {name: np.asarray(content[name], np.int64) for name in ("items", "counts")}
+        return cls(**{**content, **arrays})

@@ -1,4 +1,4 @@
-"""`ecr compare`: runs, or groups of runs that differ in their seed, on the same targets; their differences tested."""
+"""`ecr compare`: compares runs, or groups of runs with different seeds, on the same targets, with paired tests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import numpy as np
 from rich.console import Console
 
 from ecr_jax.data.schema import Split
-from ecr_jax.evaluation import predictions, ranking, report
+from ecr_jax.evaluation import predictions, report, terminal
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
 from ecr_jax.evaluation.protocol import PROTOCOLS
+from ecr_jax.evaluation.provenance import environment
+from ecr_jax.evaluation.rows import measure_models
+from ecr_jax.evaluation.tables import in_tables, summary_keys
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a run's predictions are: a JSONL file, and the model in it (None: the first, which the run is of)."""
+    """Where a run's predictions are: a JSONL file, and the model in it (None: the first, which is the run's own)."""
 
     path: Path
     model: str | None = None
@@ -44,7 +47,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What a table calls it: the run's folder, and the model where it was named."""
+        """Its name in tables: the run's folder, and the model where one was named."""
         folder = self.path.parent
         while folder.name in {"published", *Split}:
             folder = folder.parent
@@ -56,37 +59,45 @@ class Source:
         Raises:
           ValueError: the file holds no such model.
         """
-        found = predictions.read(self.path)
-        if not found:
+        models = predictions.read(self.path)
+        if not models:
             raise ValueError(f"{self.path} is empty; evaluate the run again")
-        if self.model is not None and self.model not in found:
-            raise ValueError(f"{self.path} holds no model {self.model!r}; it holds {', '.join(found)}")
-        return found[self.model or next(iter(found))]
+        if self.model is not None and self.model not in models:
+            raise ValueError(f"{self.path} holds no model {self.model!r}; it holds {', '.join(models)}")
+        return models[self.model or next(iter(models))]
+
+    def describe(self) -> str:
+        """The file, the model where one was named, and the file's digest."""
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+        return f"{self.path}{f':{self.model}' if self.model else ''} sha256 {digest}"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one model that differ in their seed, or one run."""
+    """Runs of one model with different seeds, or one run."""
 
     label: str
     runs: tuple[Source, ...]
 
     @classmethod
     def parse(cls, text: str, split: Split) -> Group:
-        """Reads [LABEL=]RUN[,RUN...]; without a label, one is made of what the runs' names have in common.
+        """Reads [LABEL=]RUN[,RUN...]; without a label, the common beginning of the runs' names is the label.
 
         Raises:
           ValueError: a run is named twice, or has no predictions.
         """
-        label, named, rest = text.rpartition("=")
-        runs = tuple(Source.parse(part, split) for part in (rest if named else text).split(","))
+        label, equals, rest = text.rpartition("=")
+        runs = tuple(Source.parse(part, split) for part in (rest if equals else text).split(","))
         if len(set(runs)) < len(runs):
             raise ValueError(f"{text!r} names a run twice; the runs of a group are different seeds")
-        names = [run.name for run in runs]
-        if not label:
-            shared = commonprefix(names)
-            label = names[0] if len(names) == 1 else f"{shared}* ({len(names)} runs)" if shared else "+".join(names)
-        return cls(label, runs)
+        return cls(label or cls._default_label([run.name for run in runs]), runs)
+
+    @staticmethod
+    def _default_label(names: Sequence[str]) -> str:
+        if len(names) == 1:
+            return names[0]
+        shared = commonprefix(names)
+        return f"{shared}* ({len(names)} runs)" if shared else "+".join(names)
 
 
 def compare(
@@ -103,12 +114,13 @@ def compare(
 ) -> report.Report:
     """Measures groups of runs, and the first against every other; writes report.json and report.html into a folder.
 
-    Differences have intervals by a paired bootstrap and p values by a paired randomisation test, both of whole
-    dialogues. Those that the printed tables show are tested, or those named, and adjusted together by Holm.
+    Differences have intervals by a paired bootstrap and p values by a paired randomisation test, both over whole
+    dialogues. By default the differences that the report's tables show are tested; the p values are adjusted together
+    by Holm's method.
 
     Args:
-      groups: each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...], see `Group` and `Source`; one is only measured.
-      split: of which runs' folders hold the predictions.
+      groups: each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...], see `Group` and `Source`; a single one is only measured.
+      split: whose predictions are read from the runs' folders.
       into: folder to write to.
       console: where the tables are printed.
       strata, metrics: what is tested, in any combination; where one is empty, all of its kind.
@@ -117,18 +129,18 @@ def compare(
       seed: of both.
 
     Raises:
-      ValueError: groups of one name, runs without predictions or with others' targets, a stratum or metric unknown.
+      ValueError: groups of one name, runs without predictions or with different targets, an unknown stratum or metric.
     """
     if not groups:
         raise ValueError("nothing to compare: name runs, for example runs/redial runs/redial:co-occurrence")
     parsed = [Group.parse(text, split) for text in groups]
     labels = [group.label for group in parsed]
-    twice = next((label for label in labels if labels.count(label) > 1 or " - " in label), None)
-    if twice is not None:
-        raise ValueError(f"{twice!r} cannot name a group here (twice, or it has ' - '): give names, LABEL=RUN")
+    unusable = next((label for label in labels if labels.count(label) > 1 or " - " in label), None)
+    if unusable is not None:
+        raise ValueError(f"{unusable!r} cannot name a group here (twice, or it has ' - '): give names, LABEL=RUN")
     sources = [source for group in parsed for source in group.runs]
-    catalogue, missing = _catalogue(sources)
-    rows = ranking.table(
+    catalogue, left_out = _shared_catalogue(sources)
+    rows = measure_models(
         {group.label: [source.read() for source in group.runs] for group in parsed},
         catalogue.corpus if catalogue else "unknown",
         catalogue.split if catalogue else split.value,
@@ -137,61 +149,61 @@ def compare(
         measure=PROTOCOLS[catalogue.protocol if catalogue else "default"].measure,
         resamples=resamples,
         seed=seed,
-        tested=_family(strata, metrics),
+        tested=_is_tested(strata, metrics),
     )
-    for kind, wanted, known in (
-        ("stratum", strata, [row.stratum for row in rows]),
-        ("metric", metrics, [row.metric for row in rows]),
-    ):
-        for name in wanted:
-            if name not in known:
-                choices = ", ".join(dict.fromkeys(known))
-                raise ValueError(f"nothing measures the {kind} {name!r} here; choose from {choices}")
-    tests = sum(row.p is not None for row in rows)
-    told = {
-        "groups": {group.label: [_told(source) for source in group.runs] for group in parsed},
-        "tests": f"{tests} paired randomisation tests, {resamples} permutations of dialogues, seed {seed}; p by Holm",
-        **({"left out": missing} if missing else {}),
-        **report.made_by(),
+    _require_known("stratum", strata, {row.stratum: None for row in rows})
+    _require_known("metric", metrics, {row.metric: None for row in rows})
+    tested = [row for row in rows if row.p is not None]
+    source = {
+        "groups": {group.label: [source.describe() for source in group.runs] for group in parsed},
+        "tests": f"{len(tested)} paired randomisation tests, {resamples} permutations of dialogues, seed {seed}; "
+        "p by Holm",
+        **({"left out": left_out} if left_out else {}),
+        **environment(),
     }
-    made = report.Report(tuple(rows), told)
-    report.write(made, into)
-    report.print_tables(made, console)
-    if missing:
-        console.print(f"left out: {missing}")
-    console.print(f"{told['tests']}\nwritten: {into / 'report.json'}, {into / 'report.html'}")
-    return made
+    result = report.Report(tuple(rows), source)
+    report.write(result, into)
+    terminal.print_report(result, console)
+    if strata or metrics:
+        in_summary = summary_keys(rows)
+        listed = [row for row in tested if (row.stratum, row.metric) not in in_summary]
+        terminal.print_rows(listed, "further tests", console)
+    if left_out:
+        console.print(f"left out: {left_out}")
+    console.print(f"{source['tests']}\nall tables and strata: {into / 'report.html'}")
+    return result
 
 
-def _family(strata: Collection[str], metrics: Collection[str]) -> Callable[[str, str], bool]:
+def _is_tested(strata: Collection[str], metrics: Collection[str]) -> Callable[[str, str], bool]:
     """Whether the differences of a (stratum, metric) are tested."""
     if not strata and not metrics:
-        shown = set(report.shown())
-        return lambda stratum, metric: (stratum, metric) in shown
+        default = set(in_tables())
+        return lambda stratum, metric: (stratum, metric) in default
     return lambda stratum, metric: (not strata or stratum in strata) and (not metrics or metric in metrics)
 
 
-def _catalogue(sources: Sequence[Source]) -> tuple[Catalogue | None, str]:
-    """The first run's catalogue, and what is left out where some have none.
+def _require_known(kind: str, names: Collection[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"nothing measures the {kind} {name!r} here; choose from {', '.join(known)}")
+
+
+def _shared_catalogue(sources: Sequence[Source]) -> tuple[Catalogue | None, str]:
+    """The first run's catalogue, and what is left out where a run has none.
 
     Raises:
-      ValueError: another run ranked other candidates. (Training counts may differ: the first run's decide the strata.)
+      ValueError: a run ranked other candidates. (Training counts may differ: those of the first run define the strata.)
     """
-    loaded = {source.path: Catalogue.load(source.path.parent) for source in sources}
-    lacking = ", ".join(str(path) for path, catalogue in loaded.items() if catalogue is None)
+    catalogues = {source.path: Catalogue.load(source.path.parent) for source in sources}
+    lacking = ", ".join(str(path) for path, catalogue in catalogues.items() if catalogue is None)
     if lacking:
         return None, f"head, tail and cold items, coverage and popularity: no catalogue.json beside {lacking}"
-    (first, kept), *others = loaded.items()
+    (first_path, first), *others = catalogues.items()
     for path, catalogue in others:
         for name in ("corpus", "split", "protocol", "items"):
-            if not np.array_equal(getattr(kept, name), getattr(catalogue, name)):
+            if not np.array_equal(getattr(first, name), getattr(catalogue, name)):
                 raise ValueError(
-                    f"{first} and {path} do not have the same {name}, say their catalogue.json; "
+                    f"{first_path} and {path} do not have the same {name}, according to their catalogue.json; "
                     "evaluate both on the same prepared corpus and split, by the same protocol"
                 )
-    return kept, ""
-
-
-def _told(source: Source) -> str:
-    digest = hashlib.sha256(source.path.read_bytes()).hexdigest()[:16]
-    return f"{source.path}{f':{source.model}' if source.model else ''} sha256 {digest}"
+    return first, ""

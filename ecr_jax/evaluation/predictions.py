@@ -1,4 +1,4 @@
-"""Prediction rows: what a model said of each target, one JSON object a line. Evaluation reads nothing else."""
+"""Prediction rows: a model's rank and score of each target, one JSON object a line. All metrics come from them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ import numpy as np
 from ecr_jax import files, metrics
 from ecr_jax.data.schema import Feedback
 
-TOP = 50
-"""How many of the best items a row names: what coverage and popularity at the largest cut need."""
-
 
 @dataclass(frozen=True)
 class Target:
-    """An item that a recommender turn recommends, and what was mentioned before.
+    """An item that a recommender turn recommends.
 
     Attributes:
       conversation: id of the dialogue.
       turn: index of the turn.
       target: entity id of the item.
-      feedback: the seeker's answer.
+      feedback: the seeker's feedback on the item.
       repeated: whether the item was mentioned before this turn.
-      context: entity ids mentioned before this turn, in order (what is no item is passed over by who reads it).
     """
 
     conversation: str
@@ -35,19 +31,19 @@ class Target:
     target: int
     feedback: Feedback
     repeated: bool
-    context: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A model's answer to one target.
+    """A model's rank and score of one target.
 
     Attributes:
       model: e.g. "ecr", "popularity".
       conversation, turn, target, feedback, repeated: as in `Target`.
-      rank: 1-based among the items; tied items share the mean of their places (published protocol: they are in order).
-      score: probability of the target over the items, times the odds of its being liked (to the power `LIKE_POWER`) where a
-        model foresees it; published protocol: a probability, over all entities where a model has it.
+      rank: 1-based among the items; tied items share the mean of their ranks (published protocol: in order of id).
+      score: probability of the target over the items, times the odds of its being liked (to the power
+        `HeadsConfig.like_power`) where a model predicts them; published protocol: a probability, over all entities
+        where a model scores them.
       top: entity ids of the best items, best first.
     """
 
@@ -63,16 +59,16 @@ class Prediction:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What the row is about, whichever the model."""
+        """Identifies the target, whichever the model."""
         return self.conversation, self.turn, self.target
 
 
-def predictions(
+def rank_targets(
     model: str,
     targets: Sequence[Target],
-    probabilities: np.ndarray,
+    scores: np.ndarray,
     items: np.ndarray,
-    top: int = TOP,
+    top_items: int = 50,
     ties: Literal["mean", "first"] = "mean",
 ) -> list[Prediction]:
     """Ranks each target among the items.
@@ -80,40 +76,48 @@ def predictions(
     Args:
       model: its name.
       targets: n of them.
-      probabilities: [n, I] over the items, one row a target (a turn's targets share theirs).
+      scores: float [n, I], one row a target (the targets of a turn have equal rows), see `Prediction.score`.
       items: int [I], sorted entity ids.
-      top: how many of the best items a row names.
-      ties: how tied items rank, see `metrics.ranks`.
+      top_items: how many of the best items a prediction row lists.
+      ties: how tied items are ranked, see `metrics.ranks`.
 
     Raises:
-      ValueError: if a target is not among the items.
+      ValueError: a target is not among the items.
     """
-    wanted = np.array([t.target for t in targets], np.int64)
-    columns = np.minimum(np.searchsorted(items, wanted), len(items) - 1)
-    if (items[columns] != wanted).any():
-        stray = targets[int(np.argmax(items[columns] != wanted))]
+    entities = np.array([t.target for t in targets], np.int64)
+    columns = np.minimum(np.searchsorted(items, entities), len(items) - 1)
+    if (items[columns] != entities).any():
+        stray = targets[int(np.argmax(items[columns] != entities))]
         raise ValueError(
             f"target {stray.target} of {stray.conversation}:{stray.turn} is not among the {len(items)} items; "
-            "make targets of recommendable films only and give the items sorted"
+            "only recommendable films can be targets, and the items must be sorted"
         )
     if not targets:
         return []
-    rank = metrics.ranks(probabilities, columns, ties)
-    score = probabilities[np.arange(len(targets)), columns]
-    top = min(top, len(items))
-    best = np.sort(np.argpartition(-probabilities, top - 1, axis=1)[:, :top], axis=1)
-    by_score = np.argsort(-np.take_along_axis(probabilities, best, axis=1), axis=1, kind="stable")
-    best = items[np.take_along_axis(best, by_score, axis=1)]  # [n, top]
+    ranks = metrics.ranks(scores, columns, ties)
+    target_scores = scores[np.arange(len(targets)), columns]
+    top_items = min(top_items, len(items))
+    best = np.sort(np.argpartition(-scores, top_items - 1, axis=1)[:, :top_items], axis=1)
+    by_score = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    best = items[np.take_along_axis(best, by_score, axis=1)]  # [n, top_items]
     return [
         Prediction(
-            model, t.conversation, t.turn, t.target, t.feedback, t.repeated, float(r), float(s), tuple(b.tolist())
+            model,
+            t.conversation,
+            t.turn,
+            t.target,
+            t.feedback,
+            t.repeated,
+            float(rank),
+            float(score),
+            tuple(b.tolist()),
         )
-        for t, r, s, b in zip(targets, rank, score, best, strict=True)
+        for t, rank, score, b in zip(targets, ranks, target_scores, best, strict=True)
     ]
 
 
 def write(path: Path, rows: Iterable[Prediction]) -> None:
-    """Writes rows as JSONL (temporary name, then renamed)."""
+    """Writes rows as JSONL (to a temporary name, then renamed)."""
     files.write_jsonl(path, (dataclasses.asdict(row) for row in rows))
 
 
@@ -121,15 +125,15 @@ def read(path: Path) -> dict[str, list[Prediction]]:
     """Reads what `write` wrote, by model, in the order of the file.
 
     Raises:
-      ValueError: if a row lacks a field or has an unknown one; says which row.
+      ValueError: a row lacks a field or has an unknown one; the message names the row.
     """
     models: dict[str, list[Prediction]] = {}
     for number, row in enumerate(files.read_jsonl_rows(path), start=1):
         try:
-            made = Prediction(**{**row, "feedback": Feedback(row["feedback"]), "top": tuple(row.get("top", ()))})
+            prediction = Prediction(**{**row, "feedback": Feedback(row["feedback"]), "top": tuple(row.get("top", ()))})
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{path}:{number} is no prediction row ({error}); evaluate the run again") from error
-        models.setdefault(made.model, []).append(made)
+        models.setdefault(prediction.model, []).append(prediction)
     return models
 
 
@@ -137,28 +141,28 @@ def align(models: Mapping[str, Sequence[Prediction]]) -> dict[str, list[Predicti
     """Every model's rows in the order of the first model's.
 
     Raises:
-      ValueError: the models do not have the same targets, or say different things of one.
+      ValueError: the models do not have the same targets, or disagree about one.
     """
     name, first = next(iter(models.items()))
-    places = sorted(range(len(first)), key=lambda place: first[place].key)
+    by_key = sorted(range(len(first)), key=lambda index: first[index].key)
     aligned = {}
     for model, rows in models.items():
         ordered = sorted(rows, key=lambda row: row.key)
-        if [row.key for row in ordered] != [first[place].key for place in places]:
-            strange = len({row.key for row in rows} ^ {row.key for row in first})
+        if [row.key for row in ordered] != [first[index].key for index in by_key]:
+            unshared = len({row.key for row in rows} ^ {row.key for row in first})
             raise ValueError(
                 f"{model!r} ({len(rows)} rows) and {name!r} ({len(first)} rows) do not have the same targets "
-                f"({strange} are in one only); evaluate both on the same prepared corpus and split, by one protocol"
+                f"({unshared} are in one only); evaluate both on the same prepared corpus and split, by one protocol"
             )
-        back: list[Prediction] = list(ordered)
-        for place, row in zip(places, ordered, strict=True):
-            known = first[place]
-            if (row.feedback, row.repeated) != (known.feedback, known.repeated):
+        in_order: list[Prediction] = list(ordered)
+        for index, row in zip(by_key, ordered, strict=True):
+            reference = first[index]
+            if (row.feedback, row.repeated) != (reference.feedback, reference.repeated):
                 raise ValueError(
                     f"{model!r} and {name!r} disagree on target {row.target} of {row.conversation}:{row.turn} "
-                    f"({row.feedback}, repeated {row.repeated}; {known.feedback}, repeated {known.repeated}); "
+                    f"({row.feedback}, repeated {row.repeated}; {reference.feedback}, repeated {reference.repeated}); "
                     "evaluate both on the same prepared corpus"
                 )
-            back[place] = row
-        aligned[model] = back
+            in_order[index] = row
+        aligned[model] = in_order
     return aligned

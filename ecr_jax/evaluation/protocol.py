@@ -1,4 +1,4 @@
-"""How targets are chosen, ranked and measured: our default, and what the published code does."""
+"""How targets are chosen, ranked and measured: the default protocol, and that of the published code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecr_jax.data.schema import Role
-from ecr_jax.evaluation import ranking
-from ecr_jax.evaluation.catalogue import Catalogue
-from ecr_jax.evaluation.predictions import Prediction
-from ecr_jax.features.examples import Dialogue, Row, recommendation_rows
+from ecr_jax.evaluation.measures import measures, published_measures
+from ecr_jax.evaluation.rows import MeasureFunction
+from ecr_jax.features.dialogues import Dialogue
+from ecr_jax.features.instances import Instance, recommendation_instances
 
 
 @dataclass(frozen=True)
@@ -18,37 +18,37 @@ class Protocol:
     """A way to measure a recommender.
 
     Attributes:
-      name: what commands and files call it.
-      rows: dialogues -> the turns that are ranked for, with their targets.
-      ties: how tied items rank, see `metrics.ranks`.
+      name: its name in commands and files.
+      instances: dialogues -> the turns that items are ranked for, with their targets.
+      ties: how tied items are ranked, see `metrics.ranks`.
       all_entities: whether a target's score is its probability among all entities, without the odds of its being liked
-        (ranks are among the items always).
+        (ranks are always among the items).
       measure: what is measured of the prediction rows.
-      told: what a report says of it.
+      description: what a report says about it.
     """
 
     name: str
-    rows: Callable[[Sequence[Dialogue]], list[Row]]
+    instances: Callable[[Sequence[Dialogue]], list[Instance]]
     ties: Literal["mean", "first"]
     all_entities: bool
-    measure: Callable[[Sequence[Prediction], Catalogue | None, int], ranking.Measures]
-    told: str
+    measure: MeasureFunction
+    description: str
 
 
-def mention_rows(spoken: Sequence[Dialogue]) -> list[Row]:
-    """As `recommendation_rows`, but each mention of an item is a target: an item named twice in a turn counts twice.
+def mention_instances(dialogues: Sequence[Dialogue]) -> list[Instance]:
+    """As `recommendation_instances`, but each mention of an item is a target, also a second one in the same turn.
 
-    Reference: the released code's instances, one a movie mention of a recommender turn that something precedes.
+    Reference: the released code's instances, one a movie mention of a recommender turn that has a context.
     """
-    rows = []
-    for index, dialogue in enumerate(spoken):
-        before: set[int] = set()
+    instances = []
+    for index, dialogue in enumerate(dialogues):
+        mentioned: set[int] = set()
         for turn_index, turn in enumerate(dialogue.turns):
             if turn.role == Role.RECOMMENDER and turn.films and turn_index:
-                mentions = tuple((item, feedback, item in before) for item, feedback in turn.films)
-                rows.append(Row(index, turn_index, mentions))
-            before.update(turn.entities)
-    return rows
+                targets = tuple((item, feedback, item in mentioned) for item, feedback in turn.films)
+                instances.append(Instance(index, turn_index, targets))
+            mentioned.update(turn.entities)
+    return instances
 
 
 PROTOCOLS = {
@@ -56,23 +56,24 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "default",
-            recommendation_rows,
+            recommendation_instances,
             ties="mean",
             all_entities=False,
-            measure=ranking.measures,
-            told="one target for each item that a recommender turn names; scores over the items; ties share places",
+            measure=measures,
+            description="one target for each item that a recommender turn names; scores are over the items; tied items "
+            "share the mean of their ranks",
         ),
         Protocol(
             "published",
-            mention_rows,
+            mention_instances,
             ties="first",
             all_entities=True,
-            measure=ranking.published_measures,
-            told="one instance a mention, doubles kept, in file order; ranks among the items, ties in the order of "
-            "their ids; ecr's scores are over all entities and the padding entity, whether its loss was or not, the "
-            "baselines' over the items, since they give nothing to other entities. A turn is read once for all its "
-            "instances and padded to one of two lengths: where padding is attended to (fidelity `code`), the released "
-            "batches of one instance a row give slightly other scores",
+            measure=published_measures,
+            description="one instance for each mention, repeated ones included, in file order; ranks are among the "
+            "items, tied items in the order of their ids; scores of ecr are over all entities and the padding entity, "
+            "whatever its loss was over, those of the baselines over the items, since they score no other entities. "
+            "A turn is encoded once for all its instances and padded to one of two lengths: where padding is attended "
+            "to (preset `code`), the released batches of one instance a row give slightly different scores",
         ),
     )
 }

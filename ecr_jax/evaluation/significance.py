@@ -1,6 +1,6 @@
-"""How sure a number is and whether two differ: resampling and swapping of dialogues, the unit that is independent.
+"""Confidence intervals and significance tests that resample or swap whole dialogues, the independent unit.
 
-A `Measure` is something measured of one model's predictions, kept by dialogue, so that its value can be had for any
+A `Measure` is a metric of one model's predictions, stored by dialogue, so that its value can be computed for any
 resample of dialogues and, where two models share their targets, for any exchange of their predictions.
 """
 
@@ -16,15 +16,15 @@ from scipy import sparse
 
 from ecr_jax import metrics
 
-K = TypeVar("K")
+Key = TypeVar("Key")
 
 _CHUNK = 500
-"""Resamples at a time where a table of resamples x pairs (or x items) is made; bounds memory."""
+"""Resamples processed at a time where a table of resamples x pairs (or x items) is built; bounds memory."""
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """Bootstrap resamples of dialogues. Made by `resample`.
+    """Bootstrap resamples of dialogues, drawn by `resample`.
 
     Attributes:
       dialogue: int [n], index 0..D-1 of each target's dialogue.
@@ -55,28 +55,28 @@ def resample(dialogues: Sequence[str], resamples: int = 1000, seed: int = 0) -> 
       resamples: R.
       seed: the same seed and dialogues give the same draws.
     """
-    index, size = number(dialogues)
+    index, size = number_dialogues(dialogues)
     draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / max(size, 1)), resamples)
     return Resamples(index, draws.astype(np.float64))
 
 
 def swaps(dialogues: int, permutations: int, seed: int = 0) -> np.ndarray:
-    """Which dialogues' predictions two models exchange: 0 or 1, float [R, D], each with probability one half."""
+    """Draws the dialogues whose predictions two models exchange: 0 or 1 with equal probability, float [R, D]."""
     return np.random.default_rng(seed).integers(0, 2, (permutations, dialogues)).astype(np.float64)
 
 
-def number(dialogues: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Dialogues as numbers: int [n] in 0..D-1, sorted by name, and D."""
+def number_dialogues(dialogues: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Numbers dialogues in the order of their names: int [n] in 0..D-1, and D."""
     names, index = np.unique(np.asarray(dialogues, dtype=object).astype(str), return_inverse=True)
     return index.reshape(-1), len(names)
 
 
 class Measure(Protocol):
-    """A number of one model's predictions and what it takes to resample it.
+    """A metric of one model's predictions that can be resampled by dialogue.
 
     Attributes:
-      value: of all dialogues; NaN if it is not defined.
-      n: what it is a mean over.
+      value: over all dialogues; NaN if it is not defined.
+      n: the number of units that it is a mean over.
     """
 
     value: float
@@ -87,20 +87,20 @@ class Measure(Protocol):
         ...
 
     def swapped(self, other: Self, swaps: np.ndarray) -> np.ndarray:
-        """The value where the dialogues with a 1 take the predictions of `other`: swaps [R, D] -> [R]."""
+        """The value if the dialogues with a 1 had the predictions of `other`: swaps [R, D] -> [R]."""
         ...
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over units (targets, turns, pairs of one dialogue): their sum and their number by dialogue, float [D]."""
+    """A mean over units (targets, turns, pairs of one dialogue): their sum and number in each dialogue, float [D]."""
 
     sums: np.ndarray
     counts: np.ndarray
 
     @classmethod
     def of(cls, values: np.ndarray, dialogue: np.ndarray, dialogues: int) -> Mean:
-        """From units' values [m], the dialogue of each, int [m], and the number of dialogues."""
+        """Builds it from the units' values [m], the dialogue of each, int [m], and the number of dialogues."""
         return cls(np.bincount(dialogue, values, dialogues), np.bincount(dialogue, minlength=dialogues).astype(float))
 
     @property
@@ -121,26 +121,26 @@ class Mean:
 
 @dataclass(frozen=True)
 class PooledAuc:
-    """`metrics.auc_pooled` of targets with scores [n], feedback [n] and dialogues, int [n] in 0..`dialogues` - 1."""
+    """`metrics.auc_pooled` of targets: scores [n], feedback codes [n] and their dialogues, int [n] in 0..D-1."""
 
     score: np.ndarray
-    liked: np.ndarray
+    feedback: np.ndarray
     dialogue: np.ndarray
     dialogues: int
 
     @property
     def value(self) -> float:
-        return metrics.auc_pooled(self.score, self.liked)
+        return metrics.auc_pooled(self.score, self.feedback)
 
     @property
     def n(self) -> int:
-        return int((self.liked != metrics.UNSAID).sum())
+        return int((self.feedback != metrics.UNSAID).sum())
 
     def _class(self, feedback: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Its targets [c], their dialogues [G], and which target is of which, float [c, G]."""
-        chosen = np.flatnonzero(self.liked == feedback)
-        groups, index = np.unique(self.dialogue[chosen], return_inverse=True)
-        return chosen, groups, sparse.csr_array((np.ones(len(chosen)), (np.arange(len(chosen)), index)))
+        """The targets with this feedback [c], their dialogues [G], and which target is in which, float [c, G]."""
+        targets = np.flatnonzero(self.feedback == feedback)
+        groups, index = np.unique(self.dialogue[targets], return_inverse=True)
+        return targets, groups, sparse.csr_array((np.ones(len(targets)), (np.arange(len(targets)), index)))
 
     def _wins(self, other: PooledAuc) -> np.ndarray:
         """Pairs in which our liked target scores above the other's disliked one, by their dialogues: [G, H]."""
@@ -157,8 +157,8 @@ class PooledAuc:
 
     def swapped(self, other: PooledAuc, swaps: np.ndarray) -> np.ndarray:
         (likes, of_like, _), (dislikes, of_dislike, _) = self._class(metrics.LIKE), self._class(metrics.DISLIKE)
-        parts = [[a._wins(b) for b in (self, other)] for a in (self, other)]
-        return _mixed(parts, swaps[:, of_like], swaps[:, of_dislike]) / (len(likes) * len(dislikes))
+        wins = [[a._wins(b) for b in (self, other)] for a in (self, other)]
+        return _mixed(wins, swaps[:, of_like], swaps[:, of_dislike]) / (len(likes) * len(dislikes))
 
 
 @dataclass(frozen=True)
@@ -166,82 +166,82 @@ class BatchAuc:
     """`metrics.auc_batch` of targets in file order; the attributes are those of `PooledAuc`, and the batch size."""
 
     score: np.ndarray
-    liked: np.ndarray
+    feedback: np.ndarray
     dialogue: np.ndarray
     dialogues: int
     batch_size: int
 
     @property
     def value(self) -> float:
-        return metrics.auc_batch(self.score, self.liked, self.batch_size)
+        return metrics.auc_batch(self.score, self.feedback, self.batch_size)
 
     @property
     def n(self) -> int:
-        return int((self.liked != metrics.UNSAID).sum())
+        return int((self.feedback != metrics.UNSAID).sum())
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray, sparse.csr_array]:
-        """Liked and disliked target of each pair of a batch, int [p] each, and which pair is of which, [p, batches]."""
-        place = np.arange(len(self.liked)) // self.batch_size
-        winner, loser, _ = metrics.like_dislike_pairs(self.score, self.liked, place)
-        batches, batch = np.unique(winner // self.batch_size, return_inverse=True)
-        of = sparse.csr_array((np.ones(len(winner)), (np.arange(len(winner)), batch)), (len(winner), len(batches)))
-        return winner, loser, of
+        """Liked and disliked target of each pair of a batch, int [p] each, and which pair is in which, [p, batches]."""
+        batch_of_target = np.arange(len(self.feedback)) // self.batch_size
+        liked, disliked, _ = metrics.like_dislike_pairs(self.score, self.feedback, batch_of_target)
+        batches, batch = np.unique(liked // self.batch_size, return_inverse=True)
+        in_batch = sparse.csr_array((np.ones(len(liked)), (np.arange(len(liked)), batch)), (len(liked), len(batches)))
+        return liked, disliked, in_batch
 
     def resampled(self, draws: np.ndarray) -> np.ndarray:
-        winner, loser, of = self._pairs()
-        wins = _wins(self.score[winner], self.score[loser])
-        found = []
-        for part in _chunks(draws):
-            weights = part[:, self.dialogue[winner]] * part[:, self.dialogue[loser]]  # [r, p]
-            of_batch = _ratio((weights * wins) @ of, weights @ of)  # [r, batches]
+        liked, disliked, in_batch = self._pairs()
+        wins = _wins(self.score[liked], self.score[disliked])
+        values = []
+        for chunk in _chunks(draws):
+            weights = chunk[:, self.dialogue[liked]] * chunk[:, self.dialogue[disliked]]  # [r, p]
+            of_batch = _ratio((weights * wins) @ in_batch, weights @ in_batch)  # [r, batches]
             defined = ~np.isnan(of_batch)
-            found.append(_ratio(np.where(defined, of_batch, 0).sum(axis=1), defined.sum(axis=1)))
-        return np.concatenate(found)
+            values.append(_ratio(np.where(defined, of_batch, 0).sum(axis=1), defined.sum(axis=1)))
+        return np.concatenate(values)
 
     def swapped(self, other: BatchAuc, swaps: np.ndarray) -> np.ndarray:
-        winner, loser, of = self._pairs()
-        share = of @ (1 / of.sum(axis=0)) / of.shape[1]  # what a pair counts
-        where = self.dialogue[winner], self.dialogue[loser]
+        liked, disliked, in_batch = self._pairs()
+        weight = in_batch @ (1 / in_batch.sum(axis=0)) / in_batch.shape[1]  # of each pair in the mean over batches
+        dialogues = self.dialogue[liked], self.dialogue[disliked]
 
-        def matrix(liked: BatchAuc, disliked: BatchAuc) -> sparse.csr_array:
-            wins = share * _wins(liked.score[winner], disliked.score[loser])
-            return sparse.csr_array((wins, where), (self.dialogues, self.dialogues))
+        def wins_by_dialogue(ours: BatchAuc, theirs: BatchAuc) -> sparse.csr_array:
+            wins = weight * _wins(ours.score[liked], theirs.score[disliked])
+            return sparse.csr_array((wins, dialogues), (self.dialogues, self.dialogues))
 
-        return _mixed([[matrix(a, b) for b in (self, other)] for a in (self, other)], swaps, swaps)
+        return _mixed([[wins_by_dialogue(a, b) for b in (self, other)] for a in (self, other)], swaps, swaps)
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Share of the candidates that are recommended to anyone.
+    """Share of the candidates that are recommended in some dialogue.
 
     Attributes:
-      shown: bool [D, I], whether a dialogue was shown an item among its first k.
+      recommended: bool [D, I], whether an item is among the first k of some turn of a dialogue.
     """
 
-    shown: np.ndarray
+    recommended: np.ndarray
 
     @property
     def value(self) -> float:
-        return float(self.shown.any(axis=0).mean())
+        return float(self.recommended.any(axis=0).mean())
 
     @property
     def n(self) -> int:
-        return self.shown.shape[1]
+        return self.recommended.shape[1]
 
-    def _share(self, reached: np.ndarray) -> np.ndarray:
-        return (reached > 0).sum(axis=1) / self.n
+    def _share(self, dialogues_of_item: np.ndarray) -> np.ndarray:
+        return (dialogues_of_item > 0).sum(axis=1) / self.n
 
     def resampled(self, draws: np.ndarray) -> np.ndarray:
-        """A resample holds fewer different dialogues and so fewer items: their values are moved to lie around ours."""
-        shown = self.shown[:, self.shown.any(axis=0)].astype(np.float32)
-        found = np.concatenate([self._share(part.astype(np.float32) @ shown) for part in _chunks(draws)])
-        return found + self.value - found.mean()
+        """A resample holds fewer distinct dialogues and so fewer items: its values are shifted to centre on `value`."""
+        recommended = self.recommended[:, self.recommended.any(axis=0)].astype(np.float32)
+        shares = np.concatenate([self._share(chunk.astype(np.float32) @ recommended) for chunk in _chunks(draws)])
+        return shares + self.value - shares.mean()
 
     def swapped(self, other: Coverage, swaps: np.ndarray) -> np.ndarray:
-        ever = self.shown.any(axis=0) | other.shown.any(axis=0)
-        own, theirs = (m.shown[:, ever].astype(np.float32) for m in (self, other))
-        reached, more = own.sum(axis=0), theirs - own  # by how many dialogues, whole numbers and so exact
-        return np.concatenate([self._share(reached + part.astype(np.float32) @ more) for part in _chunks(swaps)])
+        ever = self.recommended.any(axis=0) | other.recommended.any(axis=0)
+        own, theirs = (coverage.recommended[:, ever].astype(np.float32) for coverage in (self, other))
+        own_counts, change = own.sum(axis=0), theirs - own  # whole numbers of dialogues, and so exact
+        return np.concatenate([self._share(own_counts + chunk.astype(np.float32) @ change) for chunk in _chunks(swaps)])
 
 
 @dataclass(frozen=True)
@@ -262,9 +262,9 @@ class Repeated:
         return np.mean([run.resampled(draws) for run in self.runs], axis=0)
 
     def swapped(self, other: Repeated, swaps: np.ndarray) -> np.ndarray:
-        """Run by run; each run of either side counts the same, also where one side has fewer."""
-        number = math.lcm(len(self.runs), len(other.runs))
-        pairs = [(self.runs[i % len(self.runs)], other.runs[i % len(other.runs)]) for i in range(number)]
+        """Swaps run by run; each run of either side counts the same, also where one side has fewer runs."""
+        repeats = math.lcm(len(self.runs), len(other.runs))
+        pairs = [(self.runs[i % len(self.runs)], other.runs[i % len(other.runs)]) for i in range(repeats)]
         return np.mean([ours.swapped(theirs, swaps) for ours, theirs in pairs], axis=0)
 
 
@@ -275,21 +275,21 @@ def averaged(runs: Sequence[Measure]) -> Measure:
     return Repeated(tuple(runs))
 
 
-def resampled(measures: Mapping[K, Measure], draws: np.ndarray) -> dict[K, np.ndarray]:
+def resampled(measures: Mapping[Key, Measure], draws: np.ndarray) -> dict[Key, np.ndarray]:
     """Every measure in every resample, [R] each; all means at once."""
-    means = {key: one for key, one in measures.items() if isinstance(one, Mean)}
-    found: dict[K, np.ndarray] = {}
+    means = {key: measure for key, measure in measures.items() if isinstance(measure, Mean)}
+    values: dict[Key, np.ndarray] = {}
     if means:
-        above = draws @ np.stack([mean.sums for mean in means.values()], axis=1)
-        below = draws @ np.stack([mean.counts for mean in means.values()], axis=1)
-        found = dict(zip(means, _ratio(above, below).T, strict=True))
-    return {key: found[key] if key in found else one.resampled(draws) for key, one in measures.items()}
+        sums = draws @ np.stack([mean.sums for mean in means.values()], axis=1)
+        counts = draws @ np.stack([mean.counts for mean in means.values()], axis=1)
+        values = dict(zip(means, _ratio(sums, counts).T, strict=True))
+    return {key: values[key] if key in values else measure.resampled(draws) for key, measure in measures.items()}
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
     """Percentile interval of bootstrap samples [R]; those where the statistic is undefined (NaN) are left out.
 
-    None if it is undefined in most of them: there is too little to say how sure one is.
+    None if it is undefined in half of them or more: the data are too few for an interval.
     """
     defined = samples[~np.isnan(samples)]
     if 2 * len(defined) <= len(samples):
@@ -299,10 +299,10 @@ def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float] | 
 
 
 def randomisation(ours: Measure, theirs: Measure, swaps: np.ndarray) -> float:
-    """Two-sided p of a paired randomisation test: were the two models alike, could they differ as much?
+    """Two-sided p of a paired randomisation test.
 
-    Under the null hypothesis a dialogue's predictions might as well have come from the other model, so every exchange
-    of dialogues is as likely as what was seen.
+    Under the null hypothesis that the two models are alike, a dialogue's predictions might as well have come from the
+    other model, so every exchange of dialogues is as likely as the observed assignment.
 
     Args:
       ours, theirs: the same measure of two models on the same targets.
@@ -313,9 +313,9 @@ def randomisation(ours: Measure, theirs: Measure, swaps: np.ndarray) -> float:
 
     Reference: Noreen 1989, "Computer-Intensive Methods for Testing Hypotheses"; Smucker et al. 2007.
     """
-    seen = abs(ours.value - theirs.value)
+    observed = abs(ours.value - theirs.value)
     null = np.abs(ours.swapped(theirs, swaps) - theirs.swapped(ours, swaps))
-    return float((1 + (null >= seen - 1e-12).sum()) / (1 + len(swaps)))  # what equals in theory may differ in rounding
+    return float((1 + (null >= observed - 1e-12).sum()) / (1 + len(swaps)))  # equal values may differ in rounding
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -326,18 +326,18 @@ def holm(p: Sequence[float]) -> np.ndarray:
     p = np.asarray(p, np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    found = np.empty(len(p))
-    found[order] = np.minimum(adjusted, 1)
-    return found
+    result = np.empty(len(p))
+    result[order] = np.minimum(adjusted, 1)
+    return result
 
 
 def _wins(like: np.ndarray, dislike: np.ndarray) -> np.ndarray:
-    """1, 0.5 or 0 where the liked one scores higher, the same or lower."""
+    """1, 0.5 or 0 where the liked target scores higher, the same or lower."""
     return (like > dislike) + 0.5 * (like == dislike)
 
 
 def _mixed(wins: Sequence[Sequence], like: np.ndarray, dislike: np.ndarray) -> np.ndarray:
-    """Pairs won where the liked targets of some dialogues and the disliked ones of some come from another model.
+    """Pairs won if the liked targets of some dialogues and the disliked ones of some come from the other model.
 
     Args:
       wins: [2][2] matrices [G, H] of pairs won by dialogue, for the liked target of (our, their) predictions against
@@ -352,9 +352,9 @@ def _mixed(wins: Sequence[Sequence], like: np.ndarray, dislike: np.ndarray) -> n
     )
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, NaN where nothing is below."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """numerator / denominator, NaN where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
 
 
 def _chunks(rows: np.ndarray) -> list[np.ndarray]:

@@ -24,12 +24,13 @@ from ecr_jax import files
 from ecr_jax.config import Config, records, registry
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.evaluation import measures, predictions, report
+from ecr_jax.evaluation import predictions, report, terminal
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
-from ecr_jax.evaluation.provenance import provenance
+from ecr_jax.evaluation.provenance import run_provenance
 from ecr_jax.evaluation.rankings import rank_stage
 from ecr_jax.evaluation.report import Report
+from ecr_jax.evaluation.rows import measure_models
 from ecr_jax.losses.objective import Objective
 from ecr_jax.runs.context import ExperimentContext, open_experiment
 from ecr_jax.stages import is_complete, train
@@ -260,8 +261,8 @@ def run(
         raise failure
     result = _report(outcomes, spec, trainer.experiment, split, failed)
     report.write(result, trainer.root)
-    report.print_tables(result, console)
-    console.print(f"written: {trainer.root / 'report.json'}, {trainer.root / 'report.html'}")
+    terminal.print_report(result, console)
+    console.print(f"all tables and strata: {trainer.root / 'report.html'}")
     if failed:
         raise failure
     return result
@@ -280,7 +281,7 @@ def _report(
     for outcome in outcomes:
         seeds.setdefault(outcome.trial.label, []).append(outcome.rows)
     first, *others = seeds
-    rows = measures.table(
+    rows = measure_models(
         seeds,
         corpus,
         split.value,
@@ -300,5 +301,5 @@ def _report(
             "train_seconds": summary.get("train_seconds", summary["seconds"]),
             "best_step": summary["best"]["step"],
         })  # fmt: skip
-    source = provenance(outcomes[0].config, experiment.corpus) | {"trials": trials, "failed": failed}
+    source = run_provenance(outcomes[0].config, experiment.corpus) | {"trials": trials, "failed": failed}
     return Report(tuple(rows), source)

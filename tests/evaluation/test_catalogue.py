@@ -1,4 +1,4 @@
-"""Head, tail and cold by training counts; round trip; strangers."""
+"""Head, tail and cold by training counts; round trip; unknown entities."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ def catalogue(counts):
 
 
 def test_counts_are_of_training_targets():
-    made = Catalogue.of("films", "test", "default", ITEMS, [7, 3, 7, 2, 7])
-    assert made.counts.tolist() == [1, 1, 0, 3, 0, 0]
-    assert made.count(np.array([[7, 2], [11, 3]])).tolist() == [[3, 1], [0, 1]]
+    saved = Catalogue.of("films", "test", "default", ITEMS, [7, 3, 7, 2, 7])
+    assert saved.counts.tolist() == [1, 1, 0, 3, 0, 0]
+    assert saved.count(np.array([[7, 2], [11, 3]])).tolist() == [[3, 1], [0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -34,22 +34,22 @@ def test_head_by_hand(counts, least):
 def test_head_is_at_least_half_and_no_more_than_needed():
     rng = np.random.default_rng(0)
     for _ in range(20):
-        made = catalogue(rng.integers(0, 6, 6))
-        head, total = made.counts[made.counts >= made.head()], made.counts.sum()
+        saved = catalogue(rng.integers(0, 6, 6))
+        head, total = saved.counts[saved.counts >= saved.head()], saved.counts.sum()
         assert 2 * head.sum() >= total
-        assert 2 * head[head > made.head()].sum() < max(total, 1)
+        assert 2 * head[head > saved.head()].sum() < max(total, 1)
 
 
 def test_round_trip(tmp_path):
-    made = catalogue([3, 0, 1, 0, 0, 2])
-    made.save(tmp_path)
-    found = Catalogue.load(tmp_path)
-    assert (found.corpus, found.split, found.protocol) == ("films", "test", "default")
-    np.testing.assert_array_equal(found.items, made.items)
-    np.testing.assert_array_equal(found.counts, made.counts)
+    saved = catalogue([3, 0, 1, 0, 0, 2])
+    saved.save(tmp_path)
+    loaded = Catalogue.load(tmp_path)
+    assert (loaded.corpus, loaded.split, loaded.protocol) == ("films", "test", "default")
+    np.testing.assert_array_equal(loaded.items, saved.items)
+    np.testing.assert_array_equal(loaded.counts, saved.counts)
     assert Catalogue.load(tmp_path / "elsewhere") is None
 
 
-def test_strangers_are_refused():
+def test_unknown_entities_are_refused():
     with pytest.raises(ValueError, match="entity 4 is not among the 6 items of the catalogue of films"):
         catalogue(np.zeros(6, int)).count(np.array([3, 4]))

@@ -1,29 +1,31 @@
-"""`ecr compare`: what is named is found, what differs is refused, what is written can be read."""
+"""`ecr compare`: what is named is result, what differs is refused, what is written can be read."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from ecr_jax.data.schema import Feedback, Split
-from ecr_jax.evaluation import predictions, report
+from ecr_jax.evaluation import predictions, report, terminal
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.compare import Group, compare
 from ecr_jax.evaluation.predictions import Prediction
+from ecr_jax.evaluation.tables import in_tables
 
 ITEMS = np.array([2, 3, 5, 7, 11])
 CATALOGUE = Catalogue("films", "test", "default", ITEMS, np.array([6, 2, 2, 0, 0]))
 
 
-def made(model, seed, better=0.0, dialogues=25):
-    rng, same = np.random.default_rng(seed), np.random.default_rng(9)
+def predicted(model, seed, better=0.0, dialogues=25):
+    rng, shared = np.random.default_rng(seed), np.random.default_rng(9)
     rows = []
     for d in range(dialogues):
         for turn in (1, 3):
-            feedback = [Feedback.LIKE, Feedback.DISLIKE][same.choice(2, p=[0.6, 0.4])]
+            feedback = [Feedback.LIKE, Feedback.DISLIKE][shared.choice(2, p=[0.6, 0.4])]
             rank = max(1.0, float(rng.integers(1, 80)) * (1 - better))
-            target, top = int(ITEMS[same.integers(5)]), tuple(rng.permutation(ITEMS).tolist())
+            target, top = int(ITEMS[shared.integers(5)]), tuple(rng.permutation(ITEMS).tolist())
             rows.append(Prediction(model, f"c{d}", turn, target, feedback, False, rank, 1 / (1 + rank), top))
     return rows
 
@@ -33,9 +35,9 @@ def runs(tmp_path):
     """Three seeds of one model beside a baseline, and a run of another model."""
     for seed in range(3):
         folder = tmp_path / f"good-s{seed}" / "test"
-        predictions.write(folder / "predictions.jsonl", made("ecr", seed, 0.9) + made("popularity", 7))
+        predictions.write(folder / "predictions.jsonl", predicted("ecr", seed, 0.9) + predicted("popularity", 7))
         CATALOGUE.save(folder)
-    predictions.write(tmp_path / "bad" / "test" / "predictions.jsonl", made("unicrs", 5))
+    predictions.write(tmp_path / "bad" / "test" / "predictions.jsonl", predicted("unicrs", 5))
     CATALOGUE.save(tmp_path / "bad" / "test")
     return tmp_path
 
@@ -47,65 +49,64 @@ def run(folder, *groups, **options):
 
 def test_seeds_are_one_group(runs):
     seeds = ",".join(f"{runs}/good-s{seed}" for seed in range(3))
-    found = run(runs, seeds, f"{runs}/bad", f"pop={runs}/good-s0/test/predictions.jsonl:popularity")
-    assert list(dict.fromkeys(row.model for row in found.rows)) == [
+    result = run(runs, seeds, f"{runs}/bad", f"pop={runs}/good-s0/test/predictions.jsonl:popularity")
+    assert list(dict.fromkeys(row.model for row in result.rows)) == [
         "good-s* (3 runs)", "bad", "pop", "good-s* (3 runs) - bad", "good-s* (3 runs) - pop",
     ]  # fmt: skip
-    values = [np.mean([r.rank <= 10 for r in made("ecr", seed, 0.9)]) for seed in range(3)]
-    ours = found.value("good-s* (3 runs)", "recall@10")
+    values = [np.mean([r.rank <= 10 for r in predicted("ecr", seed, 0.9)]) for seed in range(3)]
+    ours = result.value("good-s* (3 runs)", "recall@10")
     assert ours.seeds == pytest.approx(values) and ours.value == pytest.approx(np.mean(values))
     assert (ours.corpus, ours.split, ours.n) == ("films", "test", 50)
-    difference = found.value("good-s* (3 runs) - bad", "recall@10")
-    bad = np.mean([r.rank <= 10 for r in made("unicrs", 5)])
+    difference = result.value("good-s* (3 runs) - bad", "recall@10")
+    bad = np.mean([r.rank <= 10 for r in predicted("unicrs", 5)])
     assert difference.value == pytest.approx(np.mean(values) - bad)
     assert difference.low > 0 and difference.p == 1 / 201 and difference.p <= difference.p_holm <= 1
-    assert found.value("bad", "recall@10", "cold").n and found.value("bad", "coverage@10").value == 1
-    # what the tables show is tested, and nothing else
-    tested = {(row.stratum, row.metric) for row in found.rows if row.p is not None}
-    measured = {(row.stratum, row.metric) for row in found.rows}
-    assert tested == set(report.shown()) & measured
-    assert found.provenance["tests"].startswith(f"{2 * len(tested)} paired randomisation tests, 200 permutations")
-    assert report.read(runs / "out" / "report.json").rows == found.rows
+    assert result.value("bad", "recall@10", "cold").n and result.value("bad", "coverage@10").value == 1
+    # the differences that the tables show are tested, and no others
+    tested = {(row.stratum, row.metric) for row in result.rows if row.p is not None}
+    measured = {(row.stratum, row.metric) for row in result.rows}
+    assert tested == set(in_tables()) & measured
+    assert result.provenance["tests"].startswith(f"{2 * len(tested)} paired randomisation tests, 200 permutations")
+    assert report.read(runs / "out" / "report.json").rows == result.rows
     page = (runs / "out" / "report.html").read_text()
     assert "p 0." in page and "sd 0." in page and "good-s* (3 runs) - bad" in page
 
 
 def test_family_and_pairs(runs):
     named = {"metrics": ["mrr@10", "recall@10"], "strata": ["all"], "every_pair": True}
-    found = run(runs, *(f"{runs}/{name}" for name in ("good-s0", "good-s1", "bad")), **named)
-    tests = [row for row in found.rows if row.p is not None]
+    result = run(runs, *(f"{runs}/{name}" for name in ("good-s0", "good-s1", "bad")), **named)
+    tests = [row for row in result.rows if row.p is not None]
     assert [(row.model, row.metric) for row in tests] == [
         (pair, metric)
         for pair in ("good-s0 - good-s1", "good-s0 - bad", "good-s1 - bad")
         for metric in ("recall@10", "mrr@10")
     ]
     assert max(row.p_holm for row in tests) <= 1 and min(row.p_holm for row in tests) == pytest.approx(6 / 201)
-    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    report.print_tables(found, console)
-    console.file.close()
-    assert "mrr@10" in console.export_text()  # it is in no table: listed apart
+    console = Console(width=200, file=io.StringIO())
+    terminal.print_tables(result, console)
+    assert "mrr@10" in console.file.getvalue()  # it is in no table: listed apart
     with pytest.raises(ValueError, match="nothing measures the metric 'recal@10' here; choose from recall@1, "):
         run(runs, f"{runs}/bad", metrics=["recal@10"])
 
 
 def test_without_a_catalogue_its_strata_are_left_out(runs):
     (runs / "bad" / "test" / "catalogue.json").unlink()
-    found = run(runs, f"{runs}/good-s0", f"{runs}/bad")
-    assert {"all", "new", "like", "dislike"} == {row.stratum for row in found.rows}
-    assert not any(row.metric.startswith(("coverage", "popularity")) for row in found.rows)
-    assert str(runs / "bad") in found.provenance["left out"]
-    assert found.rows[0].corpus == "unknown"
+    result = run(runs, f"{runs}/good-s0", f"{runs}/bad")
+    assert {"all", "new", "like", "dislike"} == {row.stratum for row in result.rows}
+    assert not any(row.metric.startswith(("coverage", "popularity")) for row in result.rows)
+    assert str(runs / "bad") in result.provenance["left out"]
+    assert result.rows[0].corpus == "unknown"
 
 
 def test_published_predictions_are_measured_as_published(runs):
     for name, seed in (("a", 0), ("b", 1)):
         folder = runs / name / "test" / "published"
-        predictions.write(folder / "predictions.jsonl", made("ecr", seed) + made("popularity", 7))
+        predictions.write(folder / "predictions.jsonl", predicted("ecr", seed) + predicted("popularity", 7))
         dataclasses.replace(CATALOGUE, protocol="published").save(folder)
-    found = run(runs, f"{runs}/a/test/published", f"{runs}/b/test/published")
-    assert {row.model for row in found.rows} == {"a", "b", "a - b"}
-    assert all(row.metric.startswith("published/") for row in found.rows)
-    assert found.value("a - b", "published/auc").p is not None
+    result = run(runs, f"{runs}/a/test/published", f"{runs}/b/test/published")
+    assert {row.model for row in result.rows} == {"a", "b", "a - b"}
+    assert all(row.metric.startswith("published/") for row in result.rows)
+    assert result.value("a - b", "published/auc").p is not None
     with pytest.raises(ValueError, match="do not have the same protocol"):
         run(runs, f"{runs}/a/test/published", f"{runs}/bad")
 
@@ -115,17 +116,17 @@ def test_other_candidates_and_targets_are_refused(runs):
     with pytest.raises(ValueError, match="do not have the same items"):
         run(runs, f"{runs}/good-s0", f"{runs}/bad")
     CATALOGUE.save(runs / "bad" / "test")
-    predictions.write(runs / "bad" / "test" / "predictions.jsonl", made("unicrs", 5, dialogues=24))
+    predictions.write(runs / "bad" / "test" / "predictions.jsonl", predicted("unicrs", 5, dialogues=24))
     with pytest.raises(ValueError, match=r"'bad' \(48 rows\) and 'good-s0' \(50 rows\).*2 are in one only"):
         run(runs, f"{runs}/good-s0", f"{runs}/bad")
-    strange = [dataclasses.replace(row, repeated=True) for row in made("unicrs", 5)]
-    predictions.write(runs / "bad" / "test" / "predictions.jsonl", strange)
+    other_feedback = [dataclasses.replace(row, repeated=True) for row in predicted("unicrs", 5)]
+    predictions.write(runs / "bad" / "test" / "predictions.jsonl", other_feedback)
     with pytest.raises(ValueError, match="'bad' and 'good-s0' disagree on target .* of c0:1 .*repeated True"):
         run(runs, f"{runs}/good-s0", f"{runs}/bad")
 
 
 @pytest.mark.parametrize(
-    ("groups", "said"),
+    ("groups", "message"),
     [
         ([], "nothing to compare: name runs"),
         (["good-s0", "nowhere"], "nowhere has no predictions for the split 'test': evaluate the run first"),
@@ -135,9 +136,9 @@ def test_other_candidates_and_targets_are_refused(runs):
         (["good-s0,good-s0"], "names a run twice"),
     ],
 )
-def test_bad_groups(runs, monkeypatch, groups, said):
+def test_bad_groups(runs, monkeypatch, groups, message):
     monkeypatch.chdir(runs)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         run(runs, *groups)
 
 

@@ -14,7 +14,7 @@ from ecr_jax.evaluation.significance import (
     averaged,
     holm,
     interval,
-    number,
+    number_dialogues,
     randomisation,
     resample,
     resampled,
@@ -45,7 +45,7 @@ def brute_batch_auc(score, liked, weight, size):
 
 
 def test_dialogues_are_numbered_by_name():
-    index, size = number(DIALOGUES)
+    index, size = number_dialogues(DIALOGUES)
     assert index.tolist() == [1, 0, 1, 2, 0, 2, 2] and size == 3
 
 
@@ -87,11 +87,11 @@ def test_resampled_aucs_are_those_of_the_drawn_rows():
 
 
 def test_coverage_lies_around_its_value():
-    shown = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [1, 0, 0, 1, 0]], bool)
+    recommended = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [1, 0, 0, 1, 0]], bool)
     samples = resample(DIALOGUES, 400, 0)
-    coverage = Coverage(shown)
+    coverage = Coverage(recommended)
     assert (coverage.value, coverage.n) == (0.8, 5)
-    drawn = np.array([shown[draw > 0].any(axis=0).mean() for draw in samples.draws])
+    drawn = np.array([recommended[draw > 0].any(axis=0).mean() for draw in samples.draws])
     found = coverage.resampled(samples.draws)
     np.testing.assert_allclose(found, drawn + 0.8 - drawn.mean(), rtol=1e-6)
     assert found.mean() == pytest.approx(0.8) and drawn.mean() < 0.7
@@ -99,13 +99,13 @@ def test_coverage_lies_around_its_value():
 
 def exchanged(swap):
     """The two models' scores after the dialogues of a swap [D] have changed sides."""
-    dialogue, _ = number(DIALOGUES)
+    dialogue, _ = number_dialogues(DIALOGUES)
     theirs = swap[dialogue] == 1
     return np.where(theirs, OTHER, SCORE), np.where(theirs, SCORE, OTHER)
 
 
 def test_swapped_values_are_those_of_the_swapped_predictions():
-    dialogue, size = number(DIALOGUES)
+    dialogue, size = number_dialogues(DIALOGUES)
     every = np.array(list(itertools.product([0.0, 1.0], repeat=size)))
     for made, direct in {
         (lambda s: Mean.of(s, dialogue, size)): np.mean,
@@ -122,7 +122,7 @@ def test_swapped_values_are_those_of_the_swapped_predictions():
 
 
 def test_randomisation_counts_exchanges():
-    dialogue, size = number(DIALOGUES)
+    dialogue, size = number_dialogues(DIALOGUES)
     every = np.array(list(itertools.product([0.0, 1.0], repeat=size)))
     seen = SCORE.mean() - OTHER.mean()
     null = [np.subtract(*(s.mean() for s in exchanged(swap))) for swap in every]
@@ -154,7 +154,7 @@ def test_holm_by_hand():
 
 
 def test_runs_are_repeated_measures():
-    dialogue, size = number(DIALOGUES)
+    dialogue, size = number_dialogues(DIALOGUES)
     samples, exchanges = resample(DIALOGUES, 15, 2).draws, swaps(size, 15, 2)
     for made in (
         lambda s: Mean.of(s, dialogue, size),

@@ -1,6 +1,6 @@
-"""DialogueTokenizer of generated replies against the real ones: BLEU by order, distinct n-grams, items named.
+"""Text metrics of generated replies against the corpus's: BLEU by order, distinct n-grams, items per reply.
 
-DialogueTokenizer are what white space parts; special tokens but `<movie>` are taken out before.
+Words are separated by white space. Special tokens other than `<movie>` must have been removed before.
 """
 
 from __future__ import annotations
@@ -20,59 +20,59 @@ def bleu(prediction: str, reference: str, order: int) -> float:
 
     It is NLTK's `sentence_bleu` with all weight on `order`: what the CRS literature calls BLEU-k.
     """
-    said, real = prediction.split(), reference.split()
-    if not said:
+    words, reference_words = prediction.split(), reference.split()
+    if not words:
         return 0.0
-    ours, theirs = _ngrams(said, order), _ngrams(real, order)
+    ours, theirs = _ngrams(words, order), _ngrams(reference_words, order)
     precision = sum((ours & theirs).values()) / max(sum(ours.values()), 1)
-    return precision * min(1.0, float(np.exp(1 - len(real) / len(said))))
+    return precision * min(1.0, float(np.exp(1 - len(reference_words) / len(words))))
 
 
-def bleus(predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def bleu_scores(predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """`bleu` of every reply and order: float [n, 4]. An empty reply scores 0."""
     pairs = zip(predictions, references, strict=True)
     return np.array([[bleu(p, r, k) for k in ORDERS] for p, r in pairs]).reshape(-1, len(ORDERS))
 
 
 def distinct(predictions: Sequence[str], order: int) -> float:
-    """Share of the replies' n-grams that are different ones, in [0, 1]; 0 if there are none."""
+    """Distinct n-grams as a share of all n-grams of the replies, in [0, 1]; 0 if there are none."""
     grams = sum((_ngrams(p.split(), order) for p in predictions), Counter())
     return len(grams) / max(sum(grams.values()), 1)
 
 
 def item_ratio(predictions: Sequence[str]) -> float:
-    """`<movie>` slots a reply."""
+    """`<movie>` slots per reply."""
     return sum(p.count(MOVIE) for p in predictions) / max(len(predictions), 1)
 
 
 def measure(predictions: Sequence[str], references: Sequence[str], *, published: bool = False) -> dict[str, float]:
     """All text metrics of a set of replies.
 
-    As published (`code`), empty replies are left out of every denominator, so a model that says nothing where it is
-    unsure gains, and distinct-k is divided by the number of replies, so it can exceed 1 and grows with their length.
+    In the published code empty replies are left out of every denominator, so a model gains by an empty reply where it
+    is unsure, and distinct-k is divided by the number of replies, so it can exceed 1 and grows with their length.
 
     Args:
       predictions: n replies without special tokens other than `<movie>`.
-      references: what was really said.
-      published: measure as the published code does, to compare with published tables only.
+      references: the turns of the corpus.
+      published: measure as the published code does; only to compare with published tables.
 
     Returns:
       bleu@1..4, dist@1..4, item_ratio.
 
-    Reference: ECR 5.2; reference/ecr.md G.2.
+    Reference: ECR 5.2 and its released evaluator.
     """
     pairs = list(zip(predictions, references, strict=True))
     if published:
         pairs = [(p, r) for p, r in pairs if p]
-    said = [p for p, _ in pairs]
-    scores = bleus(said, [r for _, r in pairs])
-    measures = {f"bleu@{k}": float(scores[:, i].sum() / max(len(said), 1)) for i, k in enumerate(ORDERS)}
+    replies = [p for p, _ in pairs]
+    scores = bleu_scores(replies, [r for _, r in pairs])
+    measures = {f"bleu@{k}": float(scores[:, i].sum() / max(len(replies), 1)) for i, k in enumerate(ORDERS)}
     for k in ORDERS:
         if published:
-            measures[f"dist@{k}"] = len(set().union(*(_ngrams(p.split(), k) for p in said))) / max(len(said), 1)
+            measures[f"dist@{k}"] = len(set().union(*(_ngrams(p.split(), k) for p in replies))) / max(len(replies), 1)
         else:
-            measures[f"dist@{k}"] = distinct(said, k)
-    return measures | {"item_ratio": item_ratio(said)}
+            measures[f"dist@{k}"] = distinct(replies, k)
+    return measures | {"item_ratio": item_ratio(replies)}
 
 
 def _ngrams(words: Sequence[str], order: int) -> Counter:

@@ -7,9 +7,10 @@ import pytest
 
 from ecr_jax import metrics
 from ecr_jax.data.schema import Feedback
-from ecr_jax.evaluation import predictions, ranking
+from ecr_jax.evaluation import measures, predictions
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction, Target
+from ecr_jax.evaluation.rows import ReportRow, measure_models
 
 LIKE, DISLIKE, UNSAID = Feedback.LIKE, Feedback.DISLIKE, Feedback.UNSAID
 CATALOGUE = Catalogue("films", "test", "default", np.array([2, 3, 5, 7, 11]), np.array([6, 2, 2, 0, 0]))
@@ -29,12 +30,12 @@ ROWS = [
 
 
 def value(stratum, metric, catalogue=CATALOGUE, rows=ROWS, auc_batch=2):
-    found = ranking.measures(rows, catalogue, auc_batch)[stratum, metric]
+    found = measures.measures(rows, catalogue, auc_batch)[stratum, metric]
     return pytest.approx(found.value), found.n
 
 
 def test_strata_by_hand():
-    held = {name: np.flatnonzero(where).tolist() for name, where in ranking.strata(ROWS, CATALOGUE).items()}
+    held = {name: np.flatnonzero(where).tolist() for name, where in measures.strata(ROWS, CATALOGUE).items()}
     assert held == {
         "all": [0, 1, 2, 3, 4],
         "new": [0, 1, 3],
@@ -46,7 +47,7 @@ def test_strata_by_hand():
         "tail": [1, 3],
         "cold": [2],
     }
-    assert "cold" not in ranking.strata(ROWS)
+    assert "cold" not in measures.strata(ROWS)
 
 
 def test_metrics_by_hand():
@@ -70,7 +71,7 @@ def test_a_turn_is_hit_once():
 
 
 def test_aucs_are_the_metrics_own():
-    found = ranking.measures(ROWS, None, 2)
+    found = measures.measures(ROWS, None, 2)
     score, liked = np.array([r.score for r in ROWS]), np.array([1, 0, -1, 1, 1])
     assert found["all", "auc_pooled"].value == metrics.auc_pooled(score, liked)
     assert found["all", "auc_batch"].value == metrics.auc_batch(score, liked, 2) == 1
@@ -88,9 +89,9 @@ def test_coverage_and_popularity_by_hand():
 
 def test_what_cannot_be_known_is_left_out():
     short = [dataclasses.replace(r, top=r.top[:1]) for r in ROWS]
-    found = ranking.measures(short, CATALOGUE)
+    found = measures.measures(short, CATALOGUE)
     assert ("all", "coverage@1") in found and ("all", "coverage@10") not in found
-    none = ranking.measures(ROWS)
+    none = measures.measures(ROWS)
     assert not any(stratum == "head" or metric.startswith(("coverage", "popularity")) for stratum, metric in none)
 
 
@@ -109,8 +110,8 @@ def runs(seed, better=0.0, dialogues=30):
 def test_several_runs_are_averaged_over_the_same_resamples():
     seeds = [runs(0, 0.5), runs(1, 0.5), runs(2, 0.5)]
     options = dict(catalogue=CATALOGUE, resamples=60)
-    rows = ranking.table({"ecr": seeds, "other": [runs(5)]}, "films", "test", pairs=[("ecr", "other")], **options)
-    alone = [{(r.stratum, r.metric): r for r in ranking.table({"x": [s]}, "a", "b", **options)} for s in seeds]
+    rows = measure_models({"ecr": seeds, "other": [runs(5)]}, "films", "test", pairs=[("ecr", "other")], **options)
+    alone = [{(r.stratum, r.metric): r for r in measure_models({"x": [s]}, "a", "b", **options)} for s in seeds]
     for found in rows:
         key = found.stratum, found.metric
         if found.model == "ecr":
@@ -127,16 +128,16 @@ def test_several_runs_are_averaged_over_the_same_resamples():
 def test_tests_are_adjusted_over_the_family():
     models = {"ecr": [runs(0, 0.9)], "twin": [runs(0, 0.9)], "bad": [runs(1)]}
     pairs = [("ecr", "twin"), ("ecr", "bad")]
-    wanted = {("all", "recall@10"), ("new", "recall@10"), ("all", "auc_pooled")}
-    rows = ranking.table(models, "films", "test", pairs=pairs, resamples=400, tested=lambda *key: key in wanted)
+    tested = {("all", "recall@10"), ("new", "recall@10"), ("all", "auc_pooled")}
+    rows = measure_models(models, "films", "test", pairs=pairs, resamples=400, tested=lambda *key: key in tested)
     tests = [r for r in rows if r.p is not None]
-    assert len(tests) == 6 and {(r.stratum, r.metric) for r in tests} == wanted
+    assert len(tests) == 6 and {(r.stratum, r.metric) for r in tests} == tested
     by = {(r.model, r.stratum, r.metric): r for r in tests}
     assert all(r.p == r.p_holm == 1 and r.value == 0 for key, r in by.items() if key[0] == "ecr - twin")
     best = by["ecr - bad", "all", "recall@10"]
     assert best.p == 1 / 401 and best.p_holm == pytest.approx(6 / 401)
-    assert all(r.is_difference for r in tests) and best.plain()["p_holm"] == best.p_holm
-    assert ranking.Row.of(best.plain()) == best
+    assert all(r.is_difference for r in tests) and best.to_json()["p_holm"] == best.p_holm
+    assert ReportRow.from_json(best.to_json()) == best
 
 
 def published(arrays):
@@ -152,7 +153,7 @@ def published(arrays):
             targets.append(Target(f"d{instance}", 1, int(label), feedback[int(answer)], False))
             instance += 1
         order = np.sort(items)
-        rows += predictions.predictions("ecr", targets, shares[:, order], order, ties="first")
+        rows += predictions.rank_targets("ecr", targets, shares[:, order], order, ties="first")
     return rows
 
 
@@ -163,7 +164,7 @@ def test_published_evaluator(golden):
     # its items are shuffled, ours sorted; where no items tie, the best are the same
     best = np.concatenate([arrays[f"ranks{b}"] for b in range(4)])
     np.testing.assert_array_equal([r.top for r in rows], best)
-    found = ranking.published_measures(rows, auc_batch=8)  # the first three batches are full
+    found = measures.published_measures(rows, auc_batch=8)  # the first three batches are full
     assert found["all", "published/recall@1"].n == arrays["out/count"] == 29
     assert found["all", "published/recall_true@1"].n == arrays["out/count_true"] == 12
     compared = set()

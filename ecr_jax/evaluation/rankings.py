@@ -1,0 +1,194 @@
+"""Prediction rows of every model of a run on the same targets: recommender, trivial baselines, trained baselines.
+
+Every model scores the items for the contexts of instances; `RankedTargets.predictions` turns the scores into prediction
+rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.progress import track
+
+from ecr_jax.config import registry
+from ecr_jax.config.registry import StageSpec
+from ecr_jax.data.schema import Split
+from ecr_jax.evaluation.predictions import Prediction, Target, rank_targets
+from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
+from ecr_jax.evaluation.trivial_baselines import ContextScorer, trivial_baselines
+from ecr_jax.features.batch_spec import Batch
+from ecr_jax.features.batches import Batches
+from ecr_jax.features.dialogues import Dialogue
+from ecr_jax.features.instances import Instance
+from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.stages import baselines, recommendation, recommender
+from ecr_jax.training.evaluation import Ranker
+
+RECOMMENDER = "ecr"
+"""What prediction rows and reports call the run's own recommender."""
+
+_TRIVIAL_BATCH = 512
+
+
+@dataclass(frozen=True)
+class ScoredBatches:
+    """Scores of the items for all instances, batch by batch.
+
+    Attributes:
+      batches: (indices of instances int [B], scores of the items float [B, I]) of each batch; scores are as in
+        `Prediction.score`.
+      number: how many batches there are.
+    """
+
+    batches: Iterable[tuple[np.ndarray, np.ndarray]]
+    number: int
+
+
+@dataclass(frozen=True)
+class RankedTargets:
+    """The targets of a split that every model ranks.
+
+    Attributes:
+      dialogues: of the split.
+      instances: the turns, with their targets.
+      items: int [I], sorted entity ids of the candidates.
+      protocol: how they are chosen and ranked.
+      top_items: how many of the best items a prediction row lists.
+    """
+
+    dialogues: Sequence[Dialogue]
+    instances: Sequence[Instance]
+    items: np.ndarray
+    protocol: Protocol
+    top_items: int
+
+    @classmethod
+    def of(cls, experiment: ExperimentContext, split: Split, protocol: Protocol) -> RankedTargets:
+        """Chooses the targets of a split by a protocol."""
+        dialogues = experiment.dialogues(split)
+        items = np.asarray(experiment.corpus.graph.items)
+        return cls(dialogues, protocol.instances(dialogues), items, protocol, experiment.config.evaluation.top_items)
+
+    def targets(self, index: int) -> list[Target]:
+        """The targets of an instance."""
+        instance = self.instances[index]
+        conversation = self.dialogues[instance.dialogue].id
+        return [Target(conversation, instance.turn, *target) for target in instance.targets]
+
+    def context(self, index: int) -> list[int]:
+        """The entities mentioned before the turn of an instance, in order."""
+        instance = self.instances[index]
+        turns = self.dialogues[instance.dialogue].turns[: instance.turn]
+        return [entity for turn in turns for entity in turn.entities]
+
+    def predictions(self, model: str, scores: ScoredBatches) -> list[Prediction]:
+        """The prediction rows of a model, in the order of the instances."""
+        rows: dict[int, list[Prediction]] = {}
+        for indices, batch_scores in track(scores.batches, total=scores.number, description=f"rank, {model}"):
+            for index, item_scores in zip(indices.tolist(), batch_scores, strict=True):
+                targets = self.targets(index)
+                repeated = np.repeat(item_scores[None], len(targets), axis=0)
+                rows[index] = rank_targets(
+                    model, targets, repeated, self.items, top_items=self.top_items, ties=self.protocol.ties
+                )
+        return [row for index in sorted(rows) for row in rows[index]]
+
+
+def rank_run(
+    experiment: ExperimentContext, split: Split, protocol: Protocol, trained: Iterable[StageSpec]
+) -> dict[str, list[Prediction]]:
+    """The prediction rows of every model of a run, by its name in reports: the recommender first, then baselines.
+
+    Args:
+      experiment: the run.
+      split: which.
+      protocol: how targets are chosen and ranked.
+      trained: the run's complete stages and baselines; `recommendation` must be one of them.
+    """
+    targets = RankedTargets.of(experiment, split, protocol)
+    models = {RECOMMENDER: rank_stage(experiment, registry.find("recommendation"), split, protocol)}
+    for name, scorer in _trivial_baselines(experiment, targets.items).items():
+        models[name] = targets.predictions(name, score_contexts(targets, scorer))
+    for spec in trained:
+        if spec.kind == "baseline":
+            models[spec.name] = rank_stage(experiment, spec, split, protocol)
+    return models
+
+
+def rank_stage(
+    experiment: ExperimentContext, stage: StageSpec, split: Split, protocol: Protocol = PROTOCOLS["default"]
+) -> list[Prediction]:
+    """The prediction rows of a trained stage that ranks items: `recommendation` or a baseline.
+
+    Raises:
+      ValueError: the stage does not rank items.
+    """
+    targets = RankedTargets.of(experiment, split, protocol)
+    if stage.kind == "baseline":
+        return targets.predictions(stage.name, _score_baseline(experiment, stage, split, protocol))
+    if stage.name != "recommendation":
+        raise ValueError(f"the stage {stage.name!r} ranks no items; choose 'recommendation' or a baseline")
+    return targets.predictions(RECOMMENDER, _score_recommender(experiment, split, protocol))
+
+
+def score_contexts(targets: RankedTargets, scorer: ContextScorer) -> ScoredBatches:
+    """The scores of a trivial baseline, in batches that bound the memory."""
+    starts = range(0, len(targets.instances), _TRIVIAL_BATCH)
+
+    def score(start: int) -> tuple[np.ndarray, np.ndarray]:
+        indices = np.arange(start, min(start + _TRIVIAL_BATCH, len(targets.instances)))
+        return indices, scorer([targets.context(index) for index in indices])
+
+    return ScoredBatches(map(score, starts), len(starts))
+
+
+def _score_recommender(experiment: ExperimentContext, split: Split, protocol: Protocol) -> ScoredBatches:
+    """The scores of the trained recommender, with the odds of liking, or as the protocol wants them."""
+    setup = recommender.build_recommender(experiment)
+    candidates, columns = setup.items, None
+    if protocol.all_entities:  # and the padding entity, which the released code scores with them
+        candidates, columns = np.arange(len(experiment.corpus.graph) + 1), setup.items
+    examples = recommendation.examples(experiment, split, protocol.instances)
+    shapes = recommender.recommender_shapes(experiment, examples)
+    batches = Batches.in_order(examples, shapes, experiment.config.recommendation.train.batch_size)
+    rank = recommender.scorer(setup, candidates).with_params(experiment.params("recommendation"))
+    return _scored_batches(rank, batches, protocol, columns)
+
+
+def _score_baseline(experiment: ExperimentContext, spec: StageSpec, split: Split, protocol: Protocol) -> ScoredBatches:
+    """The scores of a trained baseline."""
+    rank, batches = baselines.trained_ranker(experiment, spec, split, protocol.instances)
+    return _scored_batches(rank, batches, protocol)
+
+
+def _scored_batches(
+    rank: Ranker, batches: Batches, protocol: Protocol, columns: np.ndarray | None = None
+) -> ScoredBatches:
+    """The scores that prediction rows hold, of log scores.
+
+    Args:
+      rank: a model.
+      batches: all instances once.
+      protocol: whether scores are probabilities over all candidates.
+      columns: the items' places among the candidates; None: the candidates are the items.
+    """
+
+    def score(batch: Batch, log_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores = np.exp(log_scores)
+        if protocol.all_entities:
+            scores /= scores.sum(axis=1, keepdims=True)
+        rows = batch["example_mask"]
+        return batch["example"][rows], (scores if columns is None else scores[:, columns])[rows]
+
+    return ScoredBatches(itertools.starmap(score, rank(batches)), len(batches))
+
+
+def _trivial_baselines(experiment: ExperimentContext, items: np.ndarray) -> dict[str, ContextScorer]:
+    mentioned = [
+        [entity for turn in dialogue.turns for entity in turn.entities]
+        for dialogue in experiment.dialogues(Split.TRAIN)
+    ]
+    return trivial_baselines(mentioned, experiment.recommended, items, experiment.config.evaluation.tie_break)
