@@ -1,4 +1,4 @@
-"""Each baseline by hand where it can be, and all of them: padding, company, empty contexts, learning a made-up rule."""
+"""Each baseline by hand where possible, and all of them: padding, other rows, empty contexts, learning a simple rule."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def logits(name, batch, params=None):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_padding_and_company_change_nothing(name):
+def test_padding_and_other_rows_change_nothing(name):
     together = logits(name, make(CONTEXTS))
     assert together.shape == (len(CONTEXTS), COUNT) and np.isfinite(together).all()
     np.testing.assert_allclose(logits(name, make(CONTEXTS, filler=3)), together, atol=1e-6)
@@ -249,12 +249,12 @@ def test_word_graph_by_hand():
 
 
 def test_kgsf_information_by_hand():
-    """With all parameters zero but the entities' biases, the words say 0.5 of each entity."""
+    """With all parameters zero but the entities' biases, the words score each entity 0.25."""
     zeros = jax.tree.map(np.zeros_like, parameters("kgsf"))
-    params = zeros | {"told_bias": np.full(ENTITIES, 0.5, np.float32)}
+    params = zeros | {"entity_bias": np.full(ENTITIES, 0.25, np.float32)}
     _, sown = program("kgsf", mutable="losses")({"params": params}, make([[0, 4, 5], []]), WORLD)
-    # each of 12 squared errors is 0.25, over 3 mentions; no mention, no loss
-    np.testing.assert_allclose(sown["losses"]["information"][0], [0.025 * 12 * 0.25 / 3, 0], rtol=1e-6)
+    squared_errors = 3 * 0.75**2 + 9 * 0.25**2  # of the mentioned entities, whose score should be 1, and of the others
+    np.testing.assert_allclose(sown["losses"]["information"][0], [0.025 * squared_errors / 3, 0], rtol=1e-6)
 
 
 def test_kgsf_gate_joins_both_sides():

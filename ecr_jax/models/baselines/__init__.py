@@ -1,10 +1,11 @@
-"""The baselines: what others rank items with, each a short file, all called alike.
+"""The trained baselines: recommenders of other papers, one short file each, all with the same interface.
 
-A baseline is a linen module that maps `(batch, frozen)` to logits [B, I] over the items. `batch` holds what is known of
-the contexts, `frozen` what is known of the world; each module says which of their arrays it reads. A loss beside the
-ranking's is sown as [B] into the collection "losses" and added to it by who trains. Graph, words and states come from
-the same prepared corpus as ECR's; no baseline reads emotions, feedback, co-occurrence or film text, as none did.
+A baseline is a flax module that maps `(batch, frozen)` to logits [B, I] over the items. `batch` holds arrays of the
+contexts, `frozen` constants such as the knowledge graph; each module says which of them it reads. An auxiliary loss is
+sown as [B] into the collection "losses", and training adds it to the ranking loss. Graph, words and text states come
+from the same prepared corpus as ECR's. No baseline reads emotions, feedback, co-occurrence or film text, as in their
+papers.
 
-Popularity, copy-last and co-occurrence learn nothing and are counted where predictions are made (`evaluation/`);
-UniCRS is a config of ECR (`configs/redial_unicrs.py`).
+The trivial baselines (popularity, copy-last, co-occurrence) are not trained and live in `evaluation/`. UniCRS is a
+config of ECR.
 """

@@ -1,4 +1,4 @@
-"""KBRD: the entities of a dialogue, seen through the knowledge graph and pooled by self-attention."""
+"""KBRD: the entities of a dialogue, encoded over the knowledge graph and pooled by self-attention."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ecr_jax.models.rgcn import RGCN
 
 
 class EntityGraph(nn.Module):
-    """A table of entities, dropout, one relational graph convolution: graph -> [N + 1, W].
+    """A table of entities, dropout and one relational graph convolution.
 
-    KBRD's code gives every entity one vector a basis (a one-hot input, `bases` x N x W numbers, at ReDial's size 32
-    million); with a table of N x W the bases are the W x W matrices of Schlichtkrull et al.
+    KBRD's code has one vector for each entity and basis (a one-hot input, `bases` x N x W numbers, 32 million for
+    ReDial); with a table of N x W the bases are the W x W matrices of Schlichtkrull et al.
     """
 
     entities: int
@@ -28,26 +28,28 @@ class EntityGraph(nn.Module):
 
     @nn.compact
     def __call__(self, graph: jraph.GraphsTuple) -> jax.Array:
+        """The encoded entities [N + 1, W], the padding entity last."""
         nodes = self.param("nodes", nn.initializers.normal(self.width**-0.5), (self.entities + 1, self.width))
         nodes = nn.Dropout(self.dropout)(nodes, deterministic=not self.has_rng("dropout"))
         return RGCN(self.relations, self.bases, name="rgcn")(nodes, graph)
 
 
 class SelfAttention(nn.Module):
-    """sum_e a_e h_e with a = softmax(b^T tanh(A h)) over the real rows: [B, E, W], [B, E] -> [B, W], zero without any.
+    """sum_e a_e h_e with a = softmax(b^T tanh(A h)) over the real rows; zero if there is none.
 
     Reference: Chen et al. 2019, Eqs. 5-6; Lin et al. 2017.
     """
 
     @nn.compact
     def __call__(self, rows: jax.Array, mask: jax.Array) -> jax.Array:
+        """rows [B, E, W], mask bool [B, E] -> [B, W]."""
         hidden = nn.tanh(nn.Dense(rows.shape[-1], use_bias=False, name="hidden")(rows))
         scores = nn.Dense(1, use_bias=False, name="score")(hidden)[..., 0]  # [B, E]
         return (masked_softmax(scores, mask, axis=1)[..., None] * rows).sum(axis=1)
 
 
 class Kbrd(nn.Module):
-    """user . entity + bias for each item; user = self-attention over the entities mentioned.
+    """user . entity + bias for each item; the user vector is self-attention over the mentioned entities.
 
     Reads `entities` [B, E], `entity_mask`; `graph` and `items` int [I]. Published: width 128, 8 bases.
 
@@ -63,6 +65,7 @@ class Kbrd(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Mapping[str, jax.Array], frozen: Mapping[str, Any]) -> jax.Array:
+        """Logits [B, I]."""
         graph = EntityGraph(self.entities, self.relations, self.width, self.bases, self.dropout, name="graph")
         table = graph(frozen["graph"])  # [N + 1, W]
         user = SelfAttention(name="attention")(table[batch["entities"]], batch["entity_mask"])

@@ -1,4 +1,4 @@
-"""The words alone: states of a frozen text encoder, pooled by attention, scored against the items."""
+"""A frozen text encoder as a recommender: a linear map of an attention pool of its states."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ecr_jax.models.layers import AttentionPool
 class TextEncoder(nn.Module):
     """Linear map of an attention pool over the context's token states to the items.
 
-    The published row tunes BERT and reads its [CLS] state; here the encoder is frozen (its states are computed once)
-    and the pool learns what it would.
+    The published row fine-tunes BERT and uses its [CLS] state; here the encoder is frozen (its states are computed
+    once) and only the pool is trained.
 
     Reads `text_states` [B, S, D] and `text_mask`.
 
@@ -26,6 +26,7 @@ class TextEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Mapping[str, jax.Array], frozen: Mapping[str, jax.Array]) -> jax.Array:
+        """Logits [B, I]."""
         states = batch["text_states"].astype("float32")
         pooled = AttentionPool(name="pool")(states, batch["text_mask"])
         pooled = nn.Dropout(self.dropout)(pooled, deterministic=not self.has_rng("dropout"))
