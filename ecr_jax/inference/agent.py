@@ -29,10 +29,11 @@ from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.inference.responses import EmotionalResponder, RecommendationResponder, response_utterance
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
-from ecr_jax.knowledge.reviews import Knowledge, prompt
+from ecr_jax.knowledge.reviews import Knowledge, response_prompt
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.runs.context import ExperimentContext, open_experiment
 from ecr_jax.stages import conversation, emotion, recommender, response
+from ecr_jax.training.evaluation import Ranker
 
 Dialogues = Sequence[Sequence[Utterance]]
 """Dialogues so far, as `Agent.perceive` returns them."""
@@ -126,10 +127,10 @@ class Agent:
         return model.tokenizer
 
     @cached_property
-    def ranker(self) -> tuple[recommender.Parts, recommender.Rank]:
+    def ranker(self) -> tuple[recommender.RecommenderSetup, Ranker]:
         """The recommender, and the function that scores the items with its trained parameters."""
-        model = recommender.parts(self.experiment)
-        return model, recommender.Scorer(model, model.items, "recommendation").of(self.params("recommendation"))
+        setup = recommender.build_recommender(self.experiment)
+        return setup, recommender.scorer(setup, setup.items).with_params(self.params("recommendation"))
 
     @cached_property
     def recommendation_responder(self) -> RecommendationResponder:
@@ -156,7 +157,7 @@ class Agent:
         mentioned: list[int] = []
         utterances = []
         for turn in turns:
-            mentions = link_turn(turn, graph, self._linker, mentioned, targets=False)
+            mentions = link_turn(turn, graph, self._linker, mentioned, films_are_targets=False)
             linked = Turn(turn.role, turn.text, mentions)
             entities = tuple(graph.ids[m.entity] for m in mentions if m.entity is not None)
             mentioned += entities
@@ -217,7 +218,7 @@ class Agent:
         if self.config.recommendation.use_resp:
             responses = [response_utterance(exchange.response) for exchange in exchanges]
             response_states = self._encode([turn.text_with_role for turn in responses])
-            states = dataclasses.replace(states, fallback=response_states)
+            states = states.with_fallback(response_states)
             featurizer = self.experiment.featurizer(self.tokenizer, states)
             arrays = [
                 featurizer.arrays(dataclasses.replace(exchange.context, reply=turn))
@@ -245,7 +246,7 @@ class Agent:
         """Step: u^e where a film is recommended."""
         graph = self.experiment.corpus.graph
         prompts = [
-            prompt(
+            response_prompt(
                 graph.title(exchange.items[0]),
                 exchange.knowledge.entities,
                 exchange.knowledge.triples,

@@ -81,7 +81,7 @@ class EmotionalResponder:
     generator: Generator
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
-        """The emotional response to each prompt (`knowledge.reviews.prompt`), in whole sentences."""
+        """The emotional response to each prompt (`knowledge.reviews.response_prompt`), in whole sentences."""
         tokenizer, max_prompt = self.generator.tokenizer, self.generator.max_prompt
         texts = self.generator([prompt_tokens(tokenizer, prompt, max_prompt) for prompt in prompts])
         return [whole_sentences(text) for text in texts]

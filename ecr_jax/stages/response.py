@@ -21,7 +21,7 @@ from ecr_jax.features.instances import REVIEW
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.inference.decoding import Decoding
 from ecr_jax.inference.responses import EmotionalResponder, Generator, prompt_tokens
-from ecr_jax.knowledge.reviews import Review, prompt
+from ecr_jax.knowledge.reviews import Review, response_prompt
 from ecr_jax.models.lm import lora
 from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.pretrained.language_models import Pretrained
@@ -65,7 +65,9 @@ def examples(
     for index, review in enumerate(reviews):
         rng = np.random.default_rng((experiment.config.seed, index))
         first = templates[rng.integers(len(templates))].replace(MOVIE, review.title) if templates else review.title
-        text = prompt(review.title, review.entities[: config.entities], review.triples[: config.triples], first)
+        text = response_prompt(
+            review.title, review.entities[: config.entities], review.triples[: config.triples], first
+        )
         prompt_ids = prompt_tokens(tokenizer, text, config.max_prompt)
         # A review that is cut has no end token: the model does not learn to stop in the middle.
         review_ids = [*tokenizer.encode([review.text])[0], tokenizer.end][: config.max_review]
