@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecr_jax.features.batches import Batches, Field, bucket_shapes, pad_batch, plan_epoch
+from ecr_jax.features.batch_spec import BatchSpec, Field
+from ecr_jax.features.batches import Batches, InMemoryExamples, bucket_shapes, pad_batch, plan_epoch
 
-FIELDS = {
-    "tokens": Field(pad=9, axes=("T",), mask="token_mask"),
-    "neighbours": Field(pad=7, axes=("E", None)),
-    "label": Field(pad=-1),
-}
+SPEC = BatchSpec(
+    "toy",
+    (
+        Field("tokens", np.int32, ("T",), pad=9, mask="token_mask"),
+        Field("neighbours", np.int32, ("E", 2), pad=7),
+        Field("label", np.int32, pad=-1),
+    ),
+)
 SHAPES = ({"T": 2, "E": 2}, {"T": 4, "E": 2}, {"T": 4, "E": 4})
 
 
@@ -27,11 +31,11 @@ def example(number, tokens, entities):
 @pytest.fixture
 def examples():
     rng = np.random.default_rng(0)
-    return [example(i, rng.integers(0, 5), rng.integers(0, 5)) for i in range(41)]
+    return InMemoryExamples(SPEC, [example(i, rng.integers(0, 5), rng.integers(0, 5)) for i in range(41)])
 
 
 def test_padding_by_hand():
-    batch = pad_batch([example(1, 1, 2), example(2, 3, 0)], [5, 8], FIELDS, {"T": 4, "E": 2}, 3)
+    batch = pad_batch(SPEC, [example(1, 1, 2), example(2, 3, 0)], [5, 8], {"T": 4, "E": 2}, 3)
     assert set(batch) == {"tokens", "token_mask", "neighbours", "label", "example", "example_mask"}
     np.testing.assert_array_equal(batch["tokens"], [[1, 9, 9, 9], [2, 2, 2, 9], [9] * 4])
     np.testing.assert_array_equal(batch["token_mask"], [[1, 0, 0, 0], [1, 1, 1, 0], [0] * 4])
@@ -44,7 +48,7 @@ def test_padding_by_hand():
 
 
 def test_every_example_once_an_epoch_in_its_own_bucket(examples):
-    batches = Batches(examples, FIELDS, SHAPES, 4, seed=3, epochs=1)
+    batches = Batches(examples, SHAPES, 4, seed=3, epochs=1)
     seen = []
     for batch in batches:
         shape = {"T": batch["tokens"].shape[1], "E": batch["neighbours"].shape[1]}
@@ -64,7 +68,7 @@ def test_every_example_once_an_epoch_in_its_own_bucket(examples):
 
 def test_order_is_decided_by_seed_and_epoch(examples):
     def order(seed, epochs=2):
-        return [b["example"].tolist() for b in Batches(examples, FIELDS, SHAPES, 4, seed=seed, epochs=epochs)]
+        return [b["example"].tolist() for b in Batches(examples, SHAPES, 4, seed=seed, epochs=epochs)]
 
     first = order(1)
     assert first == order(1)
@@ -78,13 +82,13 @@ def test_without_shuffling_the_order_is_the_examples_own():
 
 
 def test_state_is_restored_mid_epoch_exactly(examples):
-    batches = Batches(examples, FIELDS, SHAPES, 4, seed=5)
+    batches = Batches(examples, SHAPES, 4, seed=5)
     one = iter(batches)
     for _ in range(batches.per_epoch + 3):  # in the second epoch; read ahead must not count
         next(one)
     state = one.get_state()
     rest = [next(one) for _ in range(batches.per_epoch)]
-    other = iter(Batches(examples, FIELDS, SHAPES, 4, seed=5))
+    other = iter(Batches(examples, SHAPES, 4, seed=5))
     other.set_state(state)
     for batch in rest:
         again = next(other)
@@ -94,24 +98,27 @@ def test_state_is_restored_mid_epoch_exactly(examples):
 
 
 def test_bucket_shapes_take_what_their_examples_need():
-    examples = [example(0, 3, 1), example(1, 4, 9), example(2, 12, 2), example(3, 5, 1)]
-    assert bucket_shapes(examples, FIELDS, {"T": (4, 8, 10, 16)}) == (
+    rows = [example(0, 3, 1), example(1, 4, 9), example(2, 12, 2), example(3, 5, 1)]
+    sets = [InMemoryExamples(SPEC, rows[:1]), InMemoryExamples(SPEC, rows[1:])]
+    assert bucket_shapes(sets, {"T": (4, 8, 10, 16)}) == (
         {"T": 4, "E": 12},
         {"T": 8, "E": 12},
         {"T": 16, "E": 12},
     )
     with pytest.raises(ValueError, match="needs 12, the largest bucket is 8; truncate"):
-        bucket_shapes(examples, FIELDS, {"T": (4, 8)})
+        bucket_shapes(sets, {"T": (4, 8)})
 
 
 def test_bad_input_says_what_to_do(examples):
     with pytest.raises(ValueError, match="no examples"):
-        Batches([], FIELDS, SHAPES, 4)
+        Batches(InMemoryExamples(SPEC, []), SHAPES, 4)
+    with pytest.raises(ValueError, match="no examples to batch: does any turn"):
+        bucket_shapes([InMemoryExamples(SPEC, [])], {"T": (4,)})
     with pytest.raises(ValueError, match=r"1 examples fit in no bucket; example 1 needs {'T': 5, 'E': 1}.*truncate"):
-        Batches([example(0, 1, 1), example(1, 5, 1)], FIELDS, SHAPES, 4)
+        Batches(InMemoryExamples(SPEC, [example(0, 1, 1), example(1, 5, 1)]), SHAPES, 4)
     with pytest.raises(ValueError, match=r"no length for the axes \['E'\]"):
-        Batches(examples, FIELDS, [{"T": 4}], 4)
+        Batches(examples, [{"T": 4}], 4)
     with pytest.raises(ValueError, match="example 0 has no field 'label'"):
-        Batches([{"tokens": np.zeros(1), "neighbours": np.zeros((1, 2))}], FIELDS, SHAPES, 4)
+        InMemoryExamples(SPEC, [{"tokens": np.zeros(1, np.int32), "neighbours": np.zeros((1, 2), np.int32)}])
     with pytest.raises(ValueError, match="batch_size=0"):
-        Batches(examples, FIELDS, SHAPES, 0)
+        Batches(examples, SHAPES, 0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
 from ecr_jax.features import text_states
-from ecr_jax.features.text_states import States, encode
+from ecr_jax.features.text_states import TextEncoder, TextStates
 from tests import tiny
 
 WORDS = "one two three four five six seven eight nine".split()
@@ -23,7 +21,9 @@ def encoder():
 
 
 def run(encoder, texts, cache, max_tokens=16, name="tiny/bert"):
-    return encode(texts, *encoder, name, cache, max_tokens, "encode")
+    return TextEncoder(name, cache, load=lambda name: encoder).encode(
+        texts, max_tokens, "encode", cached=cache is not None
+    )
 
 
 def test_states_are_the_models(encoder, tmp_path):
@@ -35,16 +35,16 @@ def test_states_are_the_models(encoder, tmp_path):
         ids = np.array([tokenizer(text)["input_ids"]])
         assert ids[0, 0] == 2 and ids[0, -1] == 3  # [CLS] and [SEP]
         alone = forward({"params": model.params}, ids, np.ones(ids.shape, bool)).hidden[0]
-        np.testing.assert_allclose(made.of([text], 16), alone, atol=4e-3)
+        np.testing.assert_allclose(made.latest([text], 16), alone, atol=4e-3)
         np.testing.assert_allclose(made.mean([text])[0], np.mean(alone, axis=0), atol=4e-3)
 
 
 def test_neither_order_nor_company_matters(encoder, tmp_path):
     together, alone = run(encoder, TEXTS, tmp_path), run(encoder, TEXTS[1:2], tmp_path)
     backwards = run(encoder, TEXTS[::-1], None)
-    np.testing.assert_allclose(together.of(["three"], 16), alone.of(["three"], 16), atol=4e-3)
+    np.testing.assert_allclose(together.latest(["three"], 16), alone.latest(["three"], 16), atol=4e-3)
     for text in TEXTS:
-        np.testing.assert_allclose(together.of([text], 16), backwards.of([text], 16), atol=4e-3)
+        np.testing.assert_allclose(together.latest([text], 16), backwards.latest([text], 16), atol=4e-3)
 
 
 def test_second_call_reads_the_disk(encoder, tmp_path, monkeypatch):
@@ -74,9 +74,9 @@ def test_memory_keeps_nothing_on_disk(encoder, tmp_path, monkeypatch):
 
 def test_long_unit_is_cut_at_its_end(encoder):
     made = run(encoder, [" ".join(WORDS), "one two"], None, max_tokens=4)
-    assert [len(made.of([text], 9)) for text in (" ".join(WORDS), "one two")] == [4, 4]
+    assert [len(made.latest([text], 9)) for text in (" ".join(WORDS), "one two")] == [4, 4]
     same = run(encoder, ["one two"], None)
-    np.testing.assert_allclose(made.of([" ".join(WORDS)], 9), same.of(["one two"], 9), atol=4e-3)
+    np.testing.assert_allclose(made.latest([" ".join(WORDS)], 9), same.latest(["one two"], 9), atol=4e-3)
 
 
 def test_interrupted_computation_leaves_nothing(encoder, tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_interrupted_computation_leaves_nothing(encoder, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-SMALL = States(np.arange(9, dtype=np.float16)[:, None], np.array([0, 2, 5, 9]), {"a": 0, "b": 1, "c": 2})
+SMALL = TextStates(np.arange(9, dtype=np.float16)[:, None], np.array([0, 2, 5, 9]), {"a": 0, "b": 1, "c": 2})
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,12 @@ SMALL = States(np.arange(9, dtype=np.float16)[:, None], np.array([0, 2, 5, 9]), 
         ("", 4, [], []),
     ],
 )
-def test_of(texts, limit, rows, ages):
-    found = SMALL.of(list(texts), limit)
+def test_latest(texts, limit, rows, ages):
+    found = SMALL.latest(list(texts), limit)
     assert found[:, 0].tolist() == rows and found.shape == (len(rows), 1) and found.dtype == np.float16
-    found = SMALL.ages(list(texts), limit)
+    found = SMALL.latest_ages(list(texts), limit)
     assert found.tolist() == ages and found.dtype == np.int32
+    assert SMALL.latest_length(list(texts), limit) == len(rows)
 
 
 def test_mean():
@@ -116,13 +117,14 @@ def test_mean():
 
 
 def test_further_texts():
-    """A unit that is not known is looked for among `more`; what fits whole is kept, whoever knows it."""
-    more = States(np.arange(100, 104, dtype=np.float16)[:, None], np.array([0, 4]), {"d": 0})
-    joined = dataclasses.replace(SMALL, more=more)
+    """A unit that is not known is looked for in the fallback."""
+    more = TextStates(np.arange(100, 104, dtype=np.float16)[:, None], np.array([0, 4]), {"d": 0})
+    joined = SMALL.with_fallback(more)
     assert joined.rows("d")[:, 0].tolist() == [100, 101, 102, 103]
-    assert joined.of(["b", "d"], 7)[:, 0].tolist() == [2, 3, 4, 100, 101, 102, 103]
-    assert joined.of(["b", "d"], 6)[:, 0].tolist() == [100, 101, 102, 103]
-    assert joined.of(["a", "d"], 2)[:, 0].tolist() == [102, 103]
+    assert joined.latest(["b", "d"], 7)[:, 0].tolist() == [2, 3, 4, 100, 101, 102, 103]
+    assert joined.latest(["b", "d"], 6)[:, 0].tolist() == [100, 101, 102, 103]
+    assert joined.latest(["a", "d"], 2)[:, 0].tolist() == [102, 103]
+    assert joined.length("d") == 4 and joined.latest_length(["b", "d"], 6) == 4
     assert joined.mean(["a", "d"])[:, 0].tolist() == [0.5, 101.5]
     with pytest.raises(KeyError, match="nobody"):
         joined.rows("nobody")

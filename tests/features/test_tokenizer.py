@@ -26,34 +26,34 @@ def test_a_turn_that_does_not_fit_ends_it():
 
 
 @pytest.fixture(scope="module")
-def words():
+def tokenizer():
     return DialogueTokenizer.of(tiny.tokenizer("User: System: try it again".split()))
 
 
-def test_turns(words):
-    ids = dict(words.tokenizer.get_vocab())
-    first, second = words.turns([(Role.SEEKER, "try it"), (Role.RECOMMENDER, "again <movie> now")])
-    assert first == [ids["User:"], ids["try"], ids["it"], words.end]
-    assert second == [ids["System:"], ids["again"], words.movie, ids["<unknown>"], words.end]
-    assert words.movie == ids["<movie>"] == len(ids) - 1
-    assert second[: len(words.opening())] == words.opening() == [ids["System:"]]
-    assert words.opening(Role.SEEKER) == [ids["User:"]]
-    assert words.turns([]) == [] == words.encode([])
+def test_turns(tokenizer):
+    ids = dict(tokenizer.tokenizer.get_vocab())
+    first, second = tokenizer.encode_turns([(Role.SEEKER, "try it"), (Role.RECOMMENDER, "again <movie> now")])
+    assert first == [ids["User:"], ids["try"], ids["it"], tokenizer.end]
+    assert second == [ids["System:"], ids["again"], tokenizer.movie, ids["<unknown>"], tokenizer.end]
+    assert tokenizer.movie == ids["<movie>"] == len(ids) - 1
+    assert second[: len(tokenizer.opening())] == tokenizer.opening() == [ids["System:"]]
+    assert tokenizer.opening(Role.SEEKER) == [ids["User:"]]
+    assert tokenizer.encode_turns([]) == [] == tokenizer.encode([])
 
 
-def test_movie_is_added_once(words):
-    assert DialogueTokenizer.of(words.tokenizer).movie == words.movie
+def test_movie_is_added_once(tokenizer):
+    assert DialogueTokenizer.of(tokenizer.tokenizer).movie == tokenizer.movie
 
 
-def test_slot_touching_other_characters_is_one_token(words):
-    assert words.encode(["again<movie>it"])[0].count(words.movie) == 1
+def test_slot_touching_other_characters_is_one_token(tokenizer):
+    assert tokenizer.encode(["again<movie>it"])[0].count(tokenizer.movie) == 1
 
 
-def test_decode(words):
-    ids = words.encode(["try <movie> again"])[0]
-    assert words.decode(ids) == "try <movie> again"
-    assert words.decode(np.array([*ids, words.end, *ids])) == "try <movie> again"
-    assert words.decode([words.end, *ids]) == "" == words.decode([])
+def test_decode(tokenizer):
+    ids = tokenizer.encode(["try <movie> again"])[0]
+    assert tokenizer.decode(ids) == "try <movie> again"
+    assert tokenizer.decode(np.array([*ids, tokenizer.end, *ids])) == "try <movie> again"
+    assert tokenizer.decode([tokenizer.end, *ids]) == "" == tokenizer.decode([])
 
 
 def test_no_end_token():
