@@ -1,6 +1,6 @@
-"""What the readers of corpora share: what they hand back, how a field is checked, and how a text becomes plain.
+"""Parts that the corpus readers share: the parsed file, checks of JSON fields, and conversion to plain text.
 
-Every reader gives a `ParsedFile`. Text is made plain piece by piece around the mentions, so that spans are exact.
+Every reader returns a `ParsedFile`. Text is converted piece by piece around the mentions, so that spans are exact.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ecr_jax.data.schema import BadLine, Conversation, FieldError, Mention
 
 
 class ParsedFile(NamedTuple):
-    """What a reader found.
+    """The result of reading a corpus file.
 
     Attributes:
       conversations: in file order.
-      bad: every line that was refused; a caller either raises `CorpusError(bad)` or goes on and writes them down.
-      counts: what is worth telling, e.g. mentions that could not be linked or names that no text contains.
+      bad: every rejected line; a caller either raises `CorpusError(bad)` or continues and records them.
+      counts: statistics of the file, e.g. mentions that could not be linked or names that no text contains.
     """
 
     conversations: list[Conversation]
@@ -32,27 +32,27 @@ class ParsedFile(NamedTuple):
 
 
 def parse_file(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mapping[str, int]]]) -> ParsedFile:
-    """Reads one conversation a line and adds up what was counted on the way.
+    """Reads a file with one conversation per line and sums the counts of the conversations.
 
     Args:
       path: UTF-8 JSON lines.
-      parse: (value, 1-based line number) -> (conversation, its counts); raises `FieldError` on what is malformed.
+      parse: (value, 1-based line number) -> (conversation, its counts); raises `FieldError` for a malformed value.
 
     Returns:
       A `ParsedFile`; `counts` also has `conversations`, `turns`, `mentions`, `films` (mentions of films) and `linked`
-      (those with a graph entity). Refused lines are not counted.
+      (those with a graph entity). Rejected lines are not counted.
     """
-    counted: dict[str, Mapping[str, int]] = {}
+    counts_of: dict[str, Mapping[str, int]] = {}
 
-    def remember(value: Any, line: int) -> Conversation:
+    def parse_and_count(value: Any, line: int) -> Conversation:
         conversation, counts = parse(value, line)
-        counted.setdefault(conversation.id, counts)  # of two lines with one id the first is kept
+        counts_of.setdefault(conversation.id, counts)  # of two lines with the same id, the first one counts
         return conversation
 
-    conversations, bad = read_jsonl(Path(path), remember)
+    conversations, bad = read_jsonl(Path(path), parse_and_count)
     counts = Counter(conversations=len(conversations), turns=0, mentions=0, films=0, linked=0)
     for conversation in conversations:
-        counts.update(counted[conversation.id])
+        counts.update(counts_of[conversation.id])
         counts["turns"] += len(conversation.turns)
         for turn in conversation.turns:
             counts["mentions"] += len(turn.mentions)
@@ -62,14 +62,14 @@ def parse_file(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mappi
 
 
 def read_jsonl(path: Path, parse: Callable[[Any, int], Conversation]) -> tuple[list[Conversation], list[BadLine]]:
-    """Reads one conversation a line.
+    """Reads a file with one conversation per line.
 
     Args:
-      path: a UTF-8 file with one JSON value a line; blank lines are passed over.
-      parse: (value, 1-based line number) -> conversation; raises `FieldError` on what is malformed.
+      path: a UTF-8 file with one JSON value per line; blank lines are skipped.
+      parse: (value, 1-based line number) -> conversation; raises `FieldError` for a malformed value.
 
     Returns:
-      The conversations in file order, and every line that was refused.
+      The conversations in file order, and every rejected line.
     """
     conversations, bad, seen = [], [], {}
     for number, line in _lines(path):
@@ -99,7 +99,7 @@ _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number
 
 
 def require_type(value: Any, kinds: type | tuple[type, ...], where: str) -> Any:
-    """Returns `value` if it is of one of `kinds` (true and false are no numbers), else raises `FieldError`."""
+    """Returns `value` if it has one of the types `kinds` (a boolean is not a number), else raises `FieldError`."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         expected = " or ".join(_KINDS[kind] for kind in kinds)
@@ -110,16 +110,16 @@ def require_type(value: Any, kinds: type | tuple[type, ...], where: str) -> Any:
 
 
 def require_field(record: Mapping[str, Any], name: str, kinds: type | tuple[type, ...], where: str = "") -> Any:
-    """Returns the field `name` of a JSON object, checked.
+    """Returns the field `name` of a JSON object after checking its type.
 
     Args:
       record: the object.
-      name: which field; it must be there.
+      name: the field's name.
       kinds: the type or types it may have.
-      where: where the object stands, e.g. "messages[3]", for the error.
+      where: where the object is, e.g. "messages[3]", for the error message.
 
     Raises:
-      FieldError: it is missing or of another type.
+      FieldError: the field is missing or has another type.
     """
     place = f"{where}.{name}" if where else name
     if name not in record:
@@ -140,31 +140,31 @@ def decode_line(line: bytes) -> str:
 
 
 def rejected_line(path: Path, number: int, line: bytes, error: ValueError) -> BadLine:
-    """The record of a line (1-based `number`) that a parser raised `FieldError` or a JSON error for."""
+    """The `BadLine` of a line (1-based `number`) for which a parser raised `FieldError` or a JSON error."""
     reason = f"not JSON: {error.msg} at column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
     return BadLine(str(path), number, reason, line.decode("utf-8", errors="replace").rstrip("\n"))
 
 
 def short_repr(value: Any) -> str:
-    """A value as an error message shows it: short."""
+    """The `repr` of a value, shortened for an error message."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def plain_text(text: str) -> str:
-    """HTML entities as characters, runs of white space as one space, none at the ends."""
+    """A text with HTML entities decoded and white space collapsed and stripped."""
     return " ".join(html.unescape(text).split())
 
 
 def join_pieces(pieces: Iterable[str | tuple[str, dict[str, Any]]]) -> tuple[str, tuple[Mention, ...]]:
-    """Joins pieces of a text, some of them names, into plain text with the names' spans.
+    """Joins pieces of text and names into one plain text, with the spans of the names.
 
     Args:
-      pieces: stretches of running text (already without HTML entities), and (name, fields of `Mention` but the span)
-        with the name plain and not empty.
+      pieces: parts of the running text (with HTML entities already decoded), and pairs (name, fields of `Mention`
+        except the span) with a plain name that is not empty.
 
     Returns:
-      The text with white space collapsed across all pieces, and a mention for each name.
+      The text, with white space collapsed across all pieces, and a mention for each name.
     """
     text, mentions = "", []
     for piece in pieces:

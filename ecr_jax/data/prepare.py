@@ -1,6 +1,6 @@
-"""From a corpus's own files to one prepared folder: read, linked, checked, counted; the manifest is written last.
+"""Preparing a corpus: its files are read, checked, linked and counted, and the result is written to one folder.
 
-Everything after this reads `PreparedCorpus` and nothing of the original files.
+The manifest is written last. All later steps use `PreparedCorpus` and none of the original files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -41,25 +42,26 @@ from ecr_jax.knowledge.reviews import ReviewStore
 from ecr_jax.pretrained import hub
 
 _READERS = {"redial": redial.read, "inspired": inspired.read, "gorecdial": gorecdial.read, "jsonl": jsonl.read}
-_FACTS = ("genre", "director", "starring", "writer")
+_DESCRIBED_RELATIONS = ("genre", "director", "starring", "writer")
+"""Relations whose entities are named in the description of a film."""
 
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """A prepared folder; parts are read when first asked for."""
+    """A prepared corpus; each part is read when it is first used."""
 
     folder: Path
 
     @classmethod
     def open(cls, folder: Path) -> PreparedCorpus:
-        """Raises ValueError where the folder is not complete."""
+        """Opens a prepared folder. Raises ValueError where it is not complete."""
         if not (folder / "manifest.json").is_file():
-            raise ValueError(f"{folder} holds no prepared corpus; run `ecr prepare` with this config first")
+            raise ValueError(f"{folder} has no prepared corpus; run `ecr prepare` with this config first")
         return cls(folder)
 
     @cached_property
-    def manifest(self) -> dict:
-        """Inputs with their checksums, the corpus settings, and the counts."""
+    def manifest(self) -> dict[str, Any]:
+        """`inputs` with their checksums, the `corpus` settings, and the `counts`."""
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     @cached_property
@@ -68,7 +70,7 @@ class PreparedCorpus:
         return read_conversations(self.folder / "conversations.parquet")
 
     def split(self, split: Split) -> list[Conversation]:
-        """Those of one split, in order."""
+        """The conversations of one split, in order."""
         return [conversation for conversation in self.conversations if conversation.split == split]
 
     @cached_property
@@ -78,7 +80,7 @@ class PreparedCorpus:
 
     @cached_property
     def descriptions(self) -> list[str]:
-        """One text an entity, by id: what is known of a film or a genre, empty for others."""
+        """One text per entity, by id: the description of a film or a genre, empty for others (`describe`)."""
         return read_parquet(self.folder / "descriptions.parquet")["text"]
 
     @cached_property
@@ -87,34 +89,34 @@ class PreparedCorpus:
         return ReviewStore.load(self.folder / "reviews.parquet")
 
     def utterances(self, split: Split) -> list[tuple[str, tuple[int, ...]]]:
-        """Utterances with their emotion ids, to train or measure the emotion classifier."""
+        """Utterances with their emotion ids, for training or evaluating the emotion classifier."""
         table = read_parquet(self.folder / "utterances.parquet")
         rows = zip(table["split"], table["text"], table["labels"], strict=True)
         return [(text, tuple(ids)) for part, text, ids in rows if part == split]
 
 
 def prepare(config: Config, *, force: bool = False, console: Console | None = None) -> PreparedCorpus:
-    """Makes the prepared folder of a config, or finds it complete for the same inputs.
+    """Prepares the corpus of a config, unless its folder is complete for the same inputs and settings.
 
     Args:
-      config: its `corpus` says what is read.
-      force: make it again even if it is complete.
-      console: where progress is told.
+      config: its section `corpus` names the files.
+      force: prepare again even if the folder is complete.
+      console: where progress is printed.
 
     Raises:
-      CorpusError: malformed lines, all of them (unless `corpus.skip_bad`).
-      ValueError: a missing or malformed input file, or the folder is a base's and has another corpus.
+      CorpusError: lists all malformed lines (unless `corpus.skip_bad`).
+      ValueError: an input file is missing or malformed, or the folder is that of a base experiment with another corpus.
     """
     console = console or Console()
     folder, corpus = config.prepared_folder, config.corpus
     inputs = _inputs(corpus)
-    wanted = {"corpus": config.as_json()["corpus"], "inputs": inputs}
+    prepared_from = {"corpus": config.as_json()["corpus"], "inputs": inputs}
     if (folder / "manifest.json").is_file():
-        found = PreparedCorpus.open(folder)
-        same = {key: found.manifest[key] for key in wanted} == wanted
+        existing = PreparedCorpus.open(folder)
+        same = {key: existing.manifest[key] for key in prepared_from} == prepared_from
         if same and not force:
             console.print(f"{folder} is complete for these inputs; --force prepares it again")
-            return found
+            return existing
         if not same and config.base is not None:
             raise ValueError(
                 f"{folder} is the corpus of {config.base!r}, prepared from other inputs or settings: prepare "
@@ -126,13 +128,13 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
         counts = _write(temporary, corpus, console)
         seconds = time.monotonic() - started
         write_json(temporary / "cost.json", {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
-        write_json(temporary / "manifest.json", {**wanted, "counts": counts})
+        write_json(temporary / "manifest.json", {**prepared_from, "counts": counts})
     console.print(f"prepared {folder}: {counts['conversations']} conversations, {counts['mentions']} mentions")
     return PreparedCorpus.open(folder)
 
 
 def _inputs(corpus: CorpusConfig) -> dict[str, str]:
-    """sha256 of every file that is read, by its path as configured."""
+    """The sha256 of every file that is read, by its path as configured."""
     if corpus.name == "films":
         files = {"wikidata-films": hub.resolve("wikidata-films")}
     else:
@@ -142,9 +144,9 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
             if path is None:
                 continue
             if not path.exists():
-                raise ValueError(f"corpus.{name}: {path} does not exist; data/README.md says what is expected where")
-            found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            files |= {str(Path(getattr(corpus, name)) / p.relative_to(path)): p for p in found}
+                raise ValueError(f"corpus.{name}: {path} does not exist; data/README.md describes the expected files")
+            parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            files |= {str(Path(getattr(corpus, name)) / part.relative_to(path)): part for part in parts}
         if corpus.graph is None:
             files["wikidata-films"] = hub.resolve("wikidata-films")
     return {name: _sha256(path) for name, path in files.items()}
@@ -155,30 +157,30 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
+def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, int]:
     movies: dict[str, redial.Movie] = {}
     bad: list[BadLine] = []
     counts: Counter[str] = Counter()
     if corpus.name == "films":
-        made = films.generate(
+        generated = films.generate(
             hub.resolve("wikidata-films"), seed=corpus.seed, dialogues=corpus.dialogues, reviews=corpus.film_reviews
         )
-        conversations = list(made.conversations)
-        graph = graphs.from_wikidata(hub.resolve("wikidata-films"), made.items)
+        conversations = list(generated.conversations)
+        graph = graphs.from_wikidata(hub.resolve("wikidata-films"), generated.items)
     else:
         if corpus.movies is not None:
-            movies, refused = redial.read_movies(corpus.path("movies"))
-            bad += refused
-        # GoRecDial's film ids are its own, so its films are looked up by title.
+            movies, bad_movies = redial.read_movies(corpus.path("movies"))
+            bad += bad_movies
+        # GoRecDial has its own film ids, so that its films are looked up by title.
         uris = redial.title_uris(movies) if corpus.name == "gorecdial" else redial.movie_uris(movies)
         conversations = []
         for split in Split:
             if corpus.path(split.value) is None:
                 continue
-            reading = _READERS[corpus.name](corpus.path(split.value), split, uris)
-            conversations += reading.conversations
-            bad += reading.bad
-            counts.update({f"{split}_{name}": number for name, number in reading.counts.items()})
+            parsed = _READERS[corpus.name](corpus.path(split.value), split, uris)
+            conversations += parsed.conversations
+            bad += parsed.bad
+            counts.update({f"{split}_{name}": number for name, number in parsed.counts.items()})
         if corpus.valid is None:
             training = redial.split_train((c for c in conversations if c.split == Split.TRAIN), corpus.valid_share)
             conversations = training + [c for c in conversations if c.split == Split.TEST]
@@ -187,13 +189,13 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
         graph = _graph(corpus)
     repeated = [name for name, number in Counter(c.id for c in conversations).items() if number > 1]
     if repeated:
-        raise ValueError(f"conversation ids in more than one split: {', '.join(repeated[:10])}; give each its own")
+        raise ValueError(f"conversation ids in more than one split: {', '.join(repeated[:10])}; make them unique")
     write_jsonl(folder / "rejected.jsonl", [dataclasses.asdict(line) for line in bad])
 
     linker = EntityLinker(graph)
-    marked = any(m.film for c in conversations for t in c.turns for m in t.mentions)
+    films_are_marked = any(m.film for c in conversations for t in c.turns for m in t.mentions)
     linked = [
-        link_conversation(conversation, graph, linker, targets=not marked)
+        link_conversation(conversation, graph, linker, films_are_targets=not films_are_marked)
         for conversation in track(conversations, description="link", console=console)
     ]
     write_conversations(folder / "conversations.parquet", linked)
@@ -202,7 +204,7 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict:
     write_parquet(folder / "descriptions.parquet", {"text": texts}, {"text": "string"})
 
     if corpus.name == "films":
-        reviews = ReviewStore.from_films(made.reviews, graph)
+        reviews = ReviewStore.from_films(generated.reviews, graph)
     elif corpus.reviews is not None:
         titles = {graph.title(int(item)): graph.uris[item] for item in graph.items} | redial.title_uris(movies)
         reviews = ReviewStore.from_ecr(corpus.path("reviews"), titles)
@@ -231,71 +233,80 @@ def _graph(corpus: CorpusConfig) -> KnowledgeGraph:
 
 
 def link_conversation(
-    conversation: Conversation, graph: KnowledgeGraph, linker: EntityLinker, *, targets: bool
+    conversation: Conversation, graph: KnowledgeGraph, linker: EntityLinker, *, films_are_targets: bool
 ) -> Conversation:
-    """Links a conversation's text, turn by turn; see `link_turn`."""
+    """Links a conversation's mentions turn by turn; see `link_turn`."""
     known: list[int] = []
     turns = []
     for turn in conversation.turns:
-        found = link_turn(turn, graph, linker, known, targets=targets)
-        turns.append(dataclasses.replace(turn, mentions=found))
-        known += [graph.ids[mention.entity] for mention in found if mention.entity is not None]
+        mentions = link_turn(turn, graph, linker, known, films_are_targets=films_are_targets)
+        turns.append(dataclasses.replace(turn, mentions=mentions))
+        known += [graph.ids[mention.entity] for mention in mentions if mention.entity is not None]
     return dataclasses.replace(conversation, turns=tuple(turns))
 
 
 def link_turn(
-    turn: Turn, graph: KnowledgeGraph, linker: EntityLinker, known: Sequence[int], *, targets: bool
+    turn: Turn, graph: KnowledgeGraph, linker: EntityLinker, known: Sequence[int], *, films_are_targets: bool
 ) -> tuple[Mention, ...]:
-    """The linked mentions of a turn: those the corpus marks keep their place, others are added around them.
+    """The linked mentions of a turn: those that the corpus marks, and those that the linker finds between them.
 
-    A film that the corpus marks is a possible target; one that is only found in the text is context, unless the corpus
-    marks none (`targets`).
+    A film that the corpus marks can be a target. A film that only the linker finds is context, unless the corpus marks
+    no films at all (`films_are_targets`).
 
     Args:
-      turn: as read.
-      graph: where URIs are known.
-      linker: for what the corpus does not mark or could not link.
-      known: entities mentioned before, which settle ambiguous names.
-      targets: whether films found in the text get a feedback (`unsaid`) and so count as recommended.
+      turn: as read from the corpus.
+      graph: the graph whose URIs count as linked.
+      linker: finds the mentions that the corpus does not mark or link.
+      known: entities mentioned before, which help to resolve ambiguous names.
+      films_are_targets: give films that the linker finds a feedback (`unsaid`), so that they count as recommended.
     """
-    kept = []
+    mentions = []
     for mention in turn.mentions:
         entity = mention.entity if mention.entity in graph.ids else None
         if entity is None and mention.film:
-            # A whole title, year and all: a link of a part of it is another film.
+            # The link must cover the whole title with its year: a part of it would be another film.
             whole = [x.entity for x in linker.link(mention.name, known) if x.end - x.start == len(mention.name)]
             entity = graph.uris[whole[0]] if whole and graph.kinds[whole[0]] == "film" else None
         feedback = (mention.feedback or Feedback.UNSAID) if mention.film else None
-        kept.append(dataclasses.replace(mention, entity=entity, feedback=feedback))
-    for found in linker.link(turn.text, known):
-        if any(found.start < m.end and m.start < found.end for m in turn.mentions):
+        mentions.append(dataclasses.replace(mention, entity=entity, feedback=feedback))
+    for link in linker.link(turn.text, known):
+        if any(link.start < m.end and m.start < link.end for m in turn.mentions):
             continue
-        film = bool(graph.kinds[found.entity] == "film")
-        feedback = Feedback.UNSAID if film and targets else None
-        name = turn.text[found.start : found.end]
-        kept.append(Mention(found.start, found.end, name, film, graph.uris[found.entity], feedback))
-    return tuple(sorted(kept, key=lambda mention: mention.start))
+        film = bool(graph.kinds[link.entity] == "film")
+        feedback = Feedback.UNSAID if film and films_are_targets else None
+        name = turn.text[link.start : link.end]
+        mentions.append(Mention(link.start, link.end, name, film, graph.uris[link.entity], feedback))
+    return tuple(sorted(mentions, key=lambda mention: mention.start))
 
 
-def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_of_a_kind: int) -> list[str]:
-    """One text an entity for the text encoder: a film's title, facts and plot; a genre's name; else nothing."""
+def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_per_relation: int) -> list[str]:
+    """Describes the entities of a graph for the text encoder.
+
+    Args:
+      graph: the entities and their facts.
+      movies: ReDial's film table, for genres and plots; may be empty.
+      facts_per_relation: most names of each relation (genres, directors, actors, writers).
+
+    Returns:
+      One text per entity, by id: a film's title, facts and plot; a genre's name; empty for others.
+    """
     facts: dict[int, dict[str, list[int]]] = {}
     for head, relation, tail in graph.triples:
         facts.setdefault(int(head), {}).setdefault(graph.relations[relation], []).append(int(tail))
-    plots = {movie.dbpedia: movie for movie in movies.values() if movie.dbpedia}
+    movie_of = {movie.dbpedia: movie for movie in movies.values() if movie.dbpedia}
     texts = []
     for entity, (uri, name, kind) in enumerate(zip(graph.uris, graph.names, graph.kinds, strict=True)):
         if kind != "film":
             texts.append(f"{name}, a genre" if kind == "genre" else "")
             continue
         pieces = [graph.title(entity)]
-        movie = plots.get(uri)
+        movie = movie_of.get(uri)
         if movie is not None and movie.genre:
             pieces.append(" ".join(movie.genre))
         for relation, tails in facts.get(entity, {}).items():
-            plain = relation.rstrip(">").rsplit("/", 1)[-1]
-            if plain in _FACTS:
-                pieces.append(f"{plain} {', '.join(graph.names[tail] for tail in tails[:facts_of_a_kind])}")
+            name = relation.rstrip(">").rsplit("/", 1)[-1]
+            if name in _DESCRIBED_RELATIONS:
+                pieces.append(f"{name} {', '.join(graph.names[tail] for tail in tails[:facts_per_relation])}")
         if movie is not None and movie.plot:
             pieces.append(movie.plot)
         texts.append(". ".join(pieces))
@@ -305,9 +316,9 @@ def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_of
 def _write_utterances(path: Path, corpus: CorpusConfig, conversations: Iterable[Conversation]) -> None:
     if corpus.goemotions is not None:
         rows = [
-            {"split": split.value, "text": text, "labels": list(found)}
+            {"split": split.value, "text": text, "labels": list(ids)}
             for split in Split
-            for text, found in goemotions.read(corpus.path("goemotions"), split)
+            for text, ids in goemotions.read(corpus.path("goemotions"), split)
         ]
     else:
         rows = [

@@ -1,7 +1,7 @@
-"""The one shape every corpus is read into: conversations of turns with mentions and feedback, kept as Parquet.
+"""The data model of all corpora: conversations of turns with mentions and feedback, stored as Parquet.
 
-A reader makes `Conversation`s; everything after it reads nothing else. Text is plain Unicode with film titles written
-out, and a mention is a half-open character span `[start, end)` of its turn's text.
+Every reader produces `Conversation`s, and all later steps use only these. Text is plain Unicode with film titles
+written out, and a mention is a half-open character span `[start, end)` of its turn's text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from ecr_jax.files import read_parquet, write_parquet
 
 MOVIE = "<movie>"
-"""What stands for a film's title in a masked text (ECR 4.3; one special token of every language model)."""
+"""Replaces a film's title in a masked text (ECR 4.3); a special token of every language model."""
 
 
 EMOTIONS = ("like", "curious", "happy", "grateful", "negative", "neutral", "nostalgia", "agreement", "surprise")
@@ -24,14 +24,14 @@ EMOTIONS = ("like", "curious", "happy", "grateful", "negative", "neutral", "nost
 
 
 class Role(StrEnum):
-    """Who speaks: the one who seeks a film or the one who recommends it."""
+    """Who speaks: the seeker of a film or the recommender."""
 
     SEEKER = "seeker"
     RECOMMENDER = "recommender"
 
 
 class Feedback(StrEnum):
-    """What the seeker said of a film after the dialogue (ReDial's form: 1, 0, 2 or no form)."""
+    """The seeker's feedback on a film after the dialogue (ReDial's form: 1, 0, 2 or no form)."""
 
     LIKE = "like"
     DISLIKE = "dislike"
@@ -39,7 +39,7 @@ class Feedback(StrEnum):
 
 
 class Split(StrEnum):
-    """The three parts of a corpus; only `train` is ever counted from or trained on."""
+    """The three parts of a corpus; statistics and training use only `train`."""
 
     TRAIN = "train"
     VALID = "valid"
@@ -48,15 +48,15 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class Mention:
-    """An entity at a place in a turn.
+    """A mention of an entity in a turn.
 
     Attributes:
       start: first character of the span in the turn's text.
       end: one past its last character.
       name: the name as the corpus gives it, e.g. "Heat (1995)".
       film: whether it is a film (else a person, a genre, ...).
-      entity: URI of its graph entity, None where it could not be linked.
-      feedback: the seeker's answer for a film; None for what is no film.
+      entity: URI of its graph entity; None where it is not linked.
+      feedback: the seeker's feedback on a film; None for anything else.
     """
 
     start: int
@@ -69,9 +69,9 @@ class Mention:
 
 @dataclass(frozen=True)
 class Turn:
-    """All that one speaker says before the other speaks; mentions are sorted by `start` and do not overlap.
+    """The consecutive messages of one speaker; mentions are sorted by `start` and do not overlap.
 
-    `emotions` holds gold labels (most prominent first) where a corpus has them; otherwise it is empty.
+    `emotions` are ground-truth labels (most prominent first) where a corpus has them; otherwise it is empty.
     """
 
     role: Role
@@ -101,7 +101,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A dialogue of alternating turns. `id` is unique in its corpus and stable from one preparation to the next."""
+    """A dialogue of alternating turns. `id` is unique in its corpus, and the same in every preparation."""
 
     id: str
     split: Split
@@ -110,7 +110,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that a reader refused: where it stands (1-based) and why."""
+    """A line that a reader rejected: its file and 1-based number, and the reason."""
 
     file: str
     line: int
@@ -122,26 +122,26 @@ class BadLine:
 
 
 class CorpusError(ValueError):
-    """Malformed corpus lines, all of them, each with file, line and reason."""
+    """All malformed lines of a corpus, each with file, line number and reason."""
 
     def __init__(self, bad: Iterable[BadLine]):
         self.bad = tuple(bad)
         listed = "\n".join(f"  {line}" for line in self.bad)
         super().__init__(
             f"{len(self.bad)} malformed line(s):\n{listed}\n"
-            "Mend them, or pass --skip-bad to go on without them (they are written to rejected.jsonl)."
+            "Correct them, or pass --skip-bad to continue without them (they are written to rejected.jsonl)."
         )
 
 
 class FieldError(ValueError):
-    """Raised by a parser: the record is not what the format says. Its message says which field and why."""
+    """Raised by a parser for a record that is not of the format; the message names the field and the fault."""
 
 
 def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
-    """Joins consecutive messages of one speaker with a space; spans move along, emotions keep their first order.
+    """Joins consecutive messages of one speaker with a space, shifting their spans and uniting their emotions.
 
     Args:
-      messages: one `Turn` a raw message, in the order said; empty texts are left out.
+      messages: one `Turn` per raw message, in order; empty ones are left out.
 
     Returns:
       Alternating turns.

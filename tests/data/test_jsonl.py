@@ -63,8 +63,8 @@ def test_turns_of_one_speaker_are_joined(tmp_path):
         ),
         (
             line(turn={"emotions": ["sad"]}),
-            "turns[0].emotions[0] is 'sad'; expected one of like, curious, happy, grateful, negative, neutral, nostalgia, "
-            "agreement, surprise",
+            "turns[0].emotions[0] is 'sad'; expected one of like, curious, happy, grateful, negative, neutral, "
+            "nostalgia, agreement, surprise",
         ),
         (line(turn={"emotions": "happy"}), "turns[0].emotions is 'happy'; expected a list"),
         (

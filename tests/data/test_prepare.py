@@ -114,7 +114,7 @@ def test_malformed_lines_end_it_and_leave_nothing(tmp_path, quiet):
     ]  # fmt: skip
     assert all(word in str(raised.value) for word in ("train.jsonl:1: not JSON", "'colour'", "'valid-0' was already"))
     assert list((tmp_path / "prepared").iterdir()) == []
-    with pytest.raises(ValueError, match="holds no prepared corpus; run `ecr prepare`"):
+    with pytest.raises(ValueError, match="has no prepared corpus; run `ecr prepare`"):
         PreparedCorpus.open(config.prepared_folder)
 
 
@@ -162,7 +162,7 @@ TEXT = "Zodiac (2007) beats Thief (1981) and Michael Mann !"
 def test_marked_mentions_stay_and_linked_ones_join(graph, linker):
     start = TEXT.index("Thief")
     marked = Mention(start, start + 12, "Thief (1981)", True, uri("Thief_(film)"), Feedback.DISLIKE)
-    found = link_turn(Turn(Role.SEEKER, TEXT, (marked,)), graph, linker, (), targets=False)
+    found = link_turn(Turn(Role.SEEKER, TEXT, (marked,)), graph, linker, (), films_are_targets=False)
     assert [m.entity for m in found] == [uri("Zodiac_(film)"), uri("Thief_(film)"), uri("Michael_Mann")]
     assert [m.feedback for m in found] == [None, Feedback.DISLIKE, None]  # what the corpus does not mark is context
     assert [m.film for m in found] == [True, True, False] and found[1] == marked
@@ -170,14 +170,14 @@ def test_marked_mentions_stay_and_linked_ones_join(graph, linker):
 
 
 def test_films_in_unmarked_text_are_targets(graph, linker):
-    found = link_turn(Turn(Role.SEEKER, TEXT), graph, linker, (), targets=True)
+    found = link_turn(Turn(Role.SEEKER, TEXT), graph, linker, (), films_are_targets=True)
     assert [m.feedback for m in found] == [Feedback.UNSAID, Feedback.UNSAID, None]
 
 
 def test_unlinked_film_is_found_by_its_whole_title(graph, linker):
     def only(name, **fields):
         turn = Turn(Role.SEEKER, name, (Mention(0, len(name), name, True, **fields),))
-        (mention,) = link_turn(turn, graph, linker, (), targets=False)
+        (mention,) = link_turn(turn, graph, linker, (), films_are_targets=False)
         return mention
 
     assert only("Sleuth (1972)").entity == uri("Sleuth_(film)")
