@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from ecr_jax.config import CorpusConfig
+from ecr_jax import config as configs
+from ecr_jax.config import CorpusConfig, LoraConfig, TrainConfig
 from ecr_jax.models.lm import convert
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.llama import LlamaConfig
@@ -163,3 +165,44 @@ def write_bert(folder, words):
     made = tokenizer(words, marks=True)
     save(folder, random_model(bert(len(made))), made)
     return Path(folder)
+
+
+WORDS = (
+    "User: System: movie hello i liked a lot then you should see tonight . that is one with Robert De Niro , what else "
+    "? maybe for you what night this was number of them all Movie Name: Related Entities: Knowledge from KG: First "
+    "Sentence: Rain, Night None director starring genre Michael Mann Ronin Thief Collateral Sleuth Zodiac Brazil 0 1 2 "
+    "3 4 5 (1998) (1981) (2004) (1972) (2007) (1985)"
+).split()
+"""The words of the corpus of `write_corpus` and of the prompts about it."""
+
+
+def tiny_config(folder):
+    """A config named "tiny" with random models and the corpus of `write_corpus`: two steps of training a stage."""
+    language_model = str(write_llama(folder / "llama", WORDS))
+    encoder = str(write_bert(folder / "bert", WORDS))
+    demo = configs.load("demo")
+
+    def shortened(stage, **changes):
+        return dataclasses.replace(getattr(demo, stage), train=TrainConfig(steps=2, batch_size=8), **changes)
+
+    prompt = dataclasses.replace(demo.recommender.prompt, entity_width=8, emotion_width=4, bases=2)
+    return dataclasses.replace(
+        demo,
+        name="tiny",
+        language_model=language_model,
+        corpus=write_corpus(folder / "data"),
+        encoder=dataclasses.replace(demo.encoder, name=encoder, turn_tokens=24, entity_tokens=16),
+        recommender=dataclasses.replace(
+            demo.recommender, layers=1, prompt=prompt, max_tokens=32, max_states=32, max_entities=4, neighbours=4,
+            cooccurring_items=4,
+        ),
+        emotion=shortened("emotion", hidden=8),
+        fusion=shortened("fusion"),
+        conversation=shortened("conversation", layers=None, adapter=LoraConfig(rank=2), max_reply=12, valid_examples=4),
+        recommendation=shortened("recommendation"),
+        response=shortened("response", language_model=language_model, adapter=LoraConfig(rank=2, dropout=0.1),
+                           quantize="int8", max_prompt=32, max_review=12, valid_examples=4),
+        evaluation=dataclasses.replace(demo.evaluation, resamples=20, replies=2, samples=1),
+        prepared=folder / "prepared",
+        runs=folder / "runs",
+    )  # fmt: skip

@@ -180,7 +180,7 @@ from ecr_jax.data.schema import Split
 from ecr_jax.evaluation.run import evaluate
 from ecr_jax.runs import sweep
 from ecr_jax.stages import train
-from tests.runs.conftest import tiny_config
+from tests.tiny import tiny_config
 config = tiny_config(Path(sys.argv[1]) if sys.argv[1:] else Path("."))
 console = Console(quiet=True)
 prepare(config, console=console)

@@ -24,6 +24,7 @@ from ecr_jax.evaluation.rows import ReportRow
 from ecr_jax.losses.ranking import feedback_cross_entropy
 from ecr_jax.runs import sweep
 from ecr_jax.runs.sweep import Trial, override, trials
+from tests import tiny
 
 DEMO = configs.load("demo")
 RECOMMENDATION = registry.find("recommendation")
@@ -169,9 +170,7 @@ LOSSES = "normalised_cross_entropy + 0.5*pairwise_dialogue", f"{__name__}:square
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A config whose corpus is prepared and which has no stage yet; two steps, each looked at."""
-    from tests.stages.test_stages import tiny_config
-
-    config = tiny_config(tmp_path_factory.mktemp("sweep"))
+    config = tiny.tiny_config(tmp_path_factory.mktemp("sweep"))
     prepare(config, console=Console(quiet=True))
     train = dataclasses.replace(config.recommendation.train, eval_every=1)
     return dataclasses.replace(config, recommendation=dataclasses.replace(config.recommendation, train=train))
