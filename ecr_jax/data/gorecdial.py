@@ -1,9 +1,9 @@
-"""GoRecDial (Kang et al., EMNLP 2019): dialogues in which films are recommended, accepted and rejected by acts.
+"""Reader for GoRecDial (Kang et al., EMNLP 2019): films are recommended, accepted and rejected by dialogue acts.
 
-An act is turned into words its speaker could have said, so that an item is a mention in a recommender's turn:
-"RECOMMEND @id" becomes "How about TITLE?", "ACCEPT" and "REJECT" become "Yes, please." and "No, thanks.". The
-questions that the interface asked after each act ("Why did you accept the movie?") were said by nobody and are left
-out; the answers to them stay, and follow the act in the same speaker's turn.
+An act becomes an utterance of its speaker, so that an item is a mention in a recommender's turn: "RECOMMEND @id"
+becomes "How about TITLE?"; "ACCEPT" and "REJECT" become "Yes, please." and "No, thanks.". The questions that the
+interface asks after each act ("Why did you accept the movie?") are left out, because neither speaker uttered them; the
+replies to them follow the act in the same speaker's turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ecr_jax.data.parsing import ParsedFile, plain_text, require_field, require_
 from ecr_jax.data.schema import Conversation, FieldError, Split
 
 _RECOMMEND = re.compile(r"RECOMMEND @([0-9]+)")
-_ANSWERS = {"ACCEPT": "Yes, please.", "REJECT": "No, thanks."}
+_REPLIES = {"ACCEPT": "Yes, please.", "REJECT": "No, thanks."}
 _PROMPT = re.compile(r"Why did you (?:recommend|accept|reject) (?:this|the) movie\?")
 
 
@@ -27,26 +27,27 @@ def read(path: Path, split: Split, uris: Mapping[str, str]) -> ParsedFile:
     """Reads a file of dialogues.
 
     Args:
-      path: dialogues in ReDial's layout (`movieMentions`, `messages`, worker ids) whose texts may be acts; the form's
-        `liked` says whether the film was accepted.
-      split: which part of the corpus it is (the release at hand has no parts of its own).
-      uris: "Title (Year)" -> URI, e.g. `redial.title_uris`. By title, for the film numbers are not ReDial's.
+      path: dialogues in ReDial's layout (`movieMentions`, `messages`, worker ids) whose texts may be acts; `liked` in
+        the form is whether the film was accepted.
+      split: the part of the corpus.
+      uris: "Title (Year)" -> URI, e.g. `redial.title_uris`; by title, because the film ids are not ReDial's.
 
     Returns:
-      A `ParsedFile`; beside `redial.read`'s counts: `recommended`, `accepted`, `rejected`, `prompts` (left out).
+      A `ParsedFile`. In addition to `redial.read`'s counts: `recommended`, `accepted`, `rejected`, `prompts` (left
+      out).
     """
     return parsing.parse_file(path, lambda value, line: parse(value, split, uris))
 
 
-def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversation, Counter]:
-    """Makes a conversation of one dialogue: acts to words, then as ReDial.
+def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversation, Counter[str]]:
+    """Parses one dialogue: acts become utterances, and the rest is as in ReDial.
 
     Raises:
-      FieldError: as `redial.parse`; also an act by the wrong speaker, or a recommended film without a title.
+      FieldError: as `redial.parse`; also for an act by the wrong speaker, or a recommended film without a title.
     """
     record = dict(require_type(record, dict, "the line"))
     titles = require_field(record, "movieMentions", (dict, list))
-    acts = Counter(recommended=0, accepted=0, rejected=0, prompts=0)
+    acts: Counter[str] = Counter(recommended=0, accepted=0, rejected=0, prompts=0)
     messages = []
     for number, message in enumerate(require_field(record, "messages", list)):
         where = f"messages[{number}]"
@@ -54,14 +55,14 @@ def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversat
         text = require_field(message, "text", str, where).strip()
         sender = require_field(message, "senderWorkerId", (int, str), where)
         if act := _RECOMMEND.fullmatch(text):
-            _said_by(record, "respondentWorkerId", sender, f"{where} (RECOMMEND)")
+            _require_sender(record, "respondentWorkerId", sender, f"{where} (RECOMMEND)")
             if act[1] not in titles:
                 raise FieldError(f"{where} recommends @{act[1]}, which movieMentions does not list")
             message["text"] = f"How about @{act[1]}?"
             acts["recommended"] += 1
-        elif text in _ANSWERS:
-            _said_by(record, "initiatorWorkerId", sender, f"{where} ({text})")
-            message["text"] = _ANSWERS[text]
+        elif text in _REPLIES:
+            _require_sender(record, "initiatorWorkerId", sender, f"{where} ({text})")
+            message["text"] = _REPLIES[text]
             acts["accepted" if text == "ACCEPT" else "rejected"] += 1
         elif _PROMPT.fullmatch(text):
             acts["prompts"] += 1
@@ -76,6 +77,6 @@ def parse(record: Any, split: Split, uris: Mapping[str, str]) -> tuple[Conversat
     return conversation, counts
 
 
-def _said_by(record: dict[str, Any], who: str, sender: int | str, where: str) -> None:
+def _require_sender(record: dict[str, Any], who: str, sender: int | str, where: str) -> None:
     if sender != require_field(record, who, (int, str)):
         raise FieldError(f"{where} is not by the {who}")

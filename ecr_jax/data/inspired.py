@@ -1,7 +1,7 @@
-"""INSPIRED (Hayati et al., EMNLP 2020) as published with links to DBpedia: a dialogue a line, a list of turns.
+"""Reader for INSPIRED (Hayati et al., EMNLP 2020), as published with links to DBpedia: one list of turns per line.
 
-The corpus lists the names a turn holds without saying where; they are looked for in its text. It has no forms, so that
-no film has a like or a dislike.
+The corpus lists the names in a turn without their positions, so that they are searched for in its text. It has no
+feedback forms, so that every film's feedback is `unsaid`.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _ROLES = {"SEEKER": Role.SEEKER, "RECOMMENDER": Role.RECOMMENDER}
 
 
 def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> ParsedFile:
-    """Reads a file of dialogues. A dialogue has no id of its own; it gets "<split>-<line>".
+    """Reads a file of dialogues. The dialogues have no ids of their own; they get "<split>-<line>".
 
     Args:
       path: `train.jsonl`, `valid.jsonl` or `test.jsonl`; a line is a list of {role, text, movie, movie_link,
         movie_name, entity_link, entity_name}, the links parallel to the names.
-      split: which part of the corpus it is.
-      uris: not used, for the corpus has its own links; here so that all readers are called alike.
+      split: the part of the corpus.
+      uris: unused, because the corpus has its own links; it is there so that all readers have the same signature.
 
     Returns:
-      A `ParsedFile`. Beside the common counts: `loose_films` and `loose_entities` (found only with the punctuation or a
-      leading article left out; see `find`), `lost_films` and `lost_entities` (named by the corpus, but its text does
-      not say them, or says them inside another mention), `films_without_link` (in `movie` but not in `movie_link`;
-      mostly everyday words taken for titles, so they are not mentions), `blank_messages`.
+      A `ParsedFile`. In addition to the common counts: `loose_films` and `loose_entities` (found only without
+      punctuation or a leading article; see `find_name`), `lost_films` and `lost_entities` (listed, but not in the text,
+      or only inside another mention), `films_without_link` (in `movie` but not in `movie_link`; mostly everyday words
+      mistaken for titles, so they are not mentions), `blank_messages`.
     """
     return parsing.parse_file(path, lambda value, line: parse(value, f"{split}-{line}", split))
 
 
-def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Counter]:
-    """Makes a conversation of one line.
+def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Counter[str]]:
+    """Parses one line.
 
     Args:
       record: the JSON value.
@@ -46,12 +46,12 @@ def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Cou
       split: the part it belongs to.
 
     Returns:
-      The conversation and the counts that `read` explains.
+      The conversation and the counts that `read` describes.
 
     Raises:
-      FieldError: a field is missing or of another type; a role is unknown; names and links differ in number.
+      FieldError: a field is missing or has another type; a role is unknown; names and links differ in number.
     """
-    counts = Counter(
+    counts: Counter[str] = Counter(
         loose_films=0, loose_entities=0, lost_films=0, lost_entities=0, films_without_link=0, blank_messages=0
     )
     turns = []
@@ -68,11 +68,11 @@ def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Cou
         counts["blank_messages"] += not text
 
         mentions: list[Mention] = []
-        for kind, names in (("films", films), ("entities", entities)):  # a film wins over what stands inside it
+        for kind, names in (("films", films), ("entities", entities)):  # a film takes precedence over names inside it
             taken = [(m.start, m.end) for m in mentions]
             cursor = 0
             for name, link in names:
-                span, loose = find(text, name, cursor, taken)
+                span, loose = find_name(text, name, cursor, taken)
                 if span is None:
                     counts[f"lost_{kind}"] += 1
                     continue
@@ -99,30 +99,30 @@ def _linked(message: dict[str, Any], kind: str, where: str) -> list[tuple[str, s
     return [(plain_text(name), link) for name, link in zip(names, links, strict=True)]
 
 
-def find(text: str, name: str, start: int, taken: list[tuple[int, int]]) -> tuple[tuple[int, int] | None, bool]:
-    """Finds where a text says a name.
+def find_name(text: str, name: str, start: int, taken: list[tuple[int, int]]) -> tuple[tuple[int, int] | None, bool]:
+    """Finds a name in a text.
 
-    Tried in this order, each from `start` on and then from the beginning (the corpus lists names roughly in the order
-    said): as written, in any case, and loosely: without the name's punctuation, "&" as "and", no leading article if
-    two words are left.
+    It tries, each from `start` on and then from the beginning (the corpus lists names roughly in the order of the
+    text): the name as written; in any case; and loosely: without the name's punctuation, "&" as "and", and without a
+    leading article if two words remain.
 
     Args:
       text: the plain text.
-      name: what to look for; whole words only.
-      start: where the name before it ended.
-      taken: spans that it must not touch.
+      name: the name, which must match whole words.
+      start: the end of the previous name.
+      taken: spans that it must not overlap.
 
     Returns:
-      The span, or None; and whether it was found loosely only.
+      The span, or None; and whether it was found only loosely.
     """
-    exact = _whole(re.escape(name))
+    exact = _whole_words(re.escape(name))
     ways = [(exact, 0), (exact, re.IGNORECASE)]
     words = re.findall(r"[^\W_]+|&", name)
     if words:
         if len(words) > 2 and words[0].lower() in ("the", "a", "an"):
             words = words[1:]
         words = [r"(?:&|and)" if word == "&" else re.escape(word) for word in words]
-        ways.append((_whole(r"[^\w&]{0,3}".join(words)), re.IGNORECASE))
+        ways.append((_whole_words(r"[^\w&]{0,3}".join(words)), re.IGNORECASE))
     if not name:
         return None, False
     for way, (pattern, flags) in enumerate(ways):
@@ -133,5 +133,5 @@ def find(text: str, name: str, start: int, taken: list[tuple[int, int]]) -> tupl
     return None, False
 
 
-def _whole(pattern: str) -> str:
+def _whole_words(pattern: str) -> str:
     return rf"(?<!\w){pattern}(?!\w)"

@@ -1,4 +1,4 @@
-"""Your own conversations: one JSON object a line, a format to write by hand or from any program.
+"""Reader and writer for your own conversations: one JSON object per line, easy to write by hand or from a program.
 
     {"id": "17", "split": "train",
      "turns": [{"role": "seeker", "text": "I want something like Heat.", "emotions": ["curious"],
@@ -6,12 +6,13 @@
                               "entity": "<http://dbpedia.org/resource/Heat_(1995_film)>", "feedback": "like"}]},
                {"role": "recommender", "text": "Try Ronin!"}]}
 
-Needed: `id` (a text, unique in the file), `turns`, and of each turn `role` ("seeker" or "recommender") and `text`. The
-rest may be left out: `split` ("train", "valid", "test"; else the reader's), `emotions` (of the nine, most prominent
-first), `mentions` with `start` and `end` (characters, end not included, sorted, not overlapping), `name` (else what the
-span says), `film` (else true), `entity` (the graph's URI; else, or null, not linked), `feedback` ("like", "dislike",
-"unsaid"; else, or null, "unsaid" for a film; null for what is no film). A key that is not named here is an error.
-Text is taken as it is. Consecutive turns of one speaker are joined with a space, and empty ones left out.
+Required are `id` (a text, unique in the file), `turns`, and of each turn `role` ("seeker" or "recommender") and `text`.
+The rest is optional: `split` ("train", "valid", "test"; by default the reader's), `emotions` (of the nine, most
+prominent first), and `mentions` with `start` and `end` (in characters, end excluded; sorted, not overlapping), `name`
+(by default the text of the span), `film` (by default true), `entity` (a URI of the graph; by default, or if null, the
+mention is not linked), `feedback` ("like", "dislike", "unsaid"; by default, or if null, "unsaid" for a film; null for
+anything else). Any other key is an error. Text is not changed. Consecutive turns of one speaker are joined with a
+space, and empty turns are left out.
 """
 
 from __future__ import annotations
@@ -35,44 +36,46 @@ def read(path: Path, split: Split, uris: Mapping[str, str] | None = None) -> Par
 
     Args:
       path: the file.
-      split: the part of those conversations that do not say theirs.
-      uris: not used, for mentions name their entities themselves; here so that all readers are called alike.
+      split: the part of the conversations without a `split` of their own.
+      uris: unused, because mentions name their entities; it is there so that all readers have the same signature.
 
     Returns:
-      A `ParsedFile`; beside the common counts `blank_turns` (left out).
+      A `ParsedFile`; in addition to the common counts `blank_turns` (left out).
     """
     return parsing.parse_file(path, lambda value, line: parse(value, split))
 
 
 def write(path: Path, conversations: Iterable[Conversation]) -> None:
-    """Writes conversations so that `read` gives back exactly them (temporary name, then renamed).
+    """Writes conversations so that `read` returns exactly these (temporary name, then renamed).
 
     Raises:
-      ValueError: a conversation would not come back as it is, e.g. because two turns in a row have one speaker.
+      ValueError: a conversation would be read differently, e.g. because one speaker has two turns in a row.
     """
     rows = []
     for conversation in conversations:
         row = _row(conversation)
         try:
-            back, _ = parse(row, conversation.split)
+            read_back, _ = parse(row, conversation.split)
         except FieldError as error:
             raise ValueError(f"conversation {conversation.id!r} cannot be written: {error}") from error
-        if back != conversation:
+        if read_back != conversation:
             raise ValueError(
                 f"conversation {conversation.id!r} would be read back differently; its turns must alternate between "
-                "the speakers, none empty, and only films (all of them) have feedback"
+                "the speakers, no turn may be empty, and exactly the films must have feedback"
             )
         rows.append(row)
-    if twice := [identifier for identifier, n in Counter(row["id"] for row in rows).items() if n > 1]:
-        raise ValueError(f"more than one conversation has the id {short_repr(twice[0])}; ids must be unique in a file")
+    if repeated := [identifier for identifier, n in Counter(row["id"] for row in rows).items() if n > 1]:
+        raise ValueError(
+            f"more than one conversation has the id {short_repr(repeated[0])}; ids must be unique in a file"
+        )
     write_jsonl(path, rows)
 
 
-def parse(record: Any, split: Split) -> tuple[Conversation, Counter]:
-    """Makes a conversation of one line.
+def parse(record: Any, split: Split) -> tuple[Conversation, Counter[str]]:
+    """Parses one line.
 
     Raises:
-      FieldError: a key is missing or unknown, or a value of another type or out of its range.
+      FieldError: a key is missing or unknown, or a value has another type or is out of range.
     """
     record = _object(record, "the line", {"id", "split", "turns"})
     identifier = require_field(record, "id", str)
@@ -80,7 +83,7 @@ def parse(record: Any, split: Split) -> tuple[Conversation, Counter]:
         raise FieldError("id is empty")
     if "split" in record:
         split = _choice(record, "split", Split, "")
-    counts = Counter(blank_turns=0)
+    counts: Counter[str] = Counter(blank_turns=0)
     turns = []
     for number, turn in enumerate(require_field(record, "turns", list)):
         turns.append(_turn(turn, f"turns[{number}]"))

@@ -1,6 +1,6 @@
-"""ReDial (Li et al., NeurIPS 2018) in its original format: one dialogue a line, films written `@id`.
+"""Reader for ReDial (Li et al., NeurIPS 2018) in its original format: one dialogue per line, films written `@id`.
 
-The seeker is the initiator, the recommender the respondent. Only the seeker's form says what was liked.
+The seeker is the initiator and the recommender the respondent. Feedback is taken from the seeker's form only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ecr_jax.data.parsing import (
 )
 from ecr_jax.data.schema import BadLine, Conversation, Feedback, FieldError, Role, Split, Turn, merge_messages
 
-LIKED = {0: Feedback.DISLIKE, 1: Feedback.LIKE, 2: Feedback.UNSAID}
+FEEDBACK_CODES = {0: Feedback.DISLIKE, 1: Feedback.LIKE, 2: Feedback.UNSAID}
 """ReDial's codes in the field `liked` of a form."""
 
 _FILM_ID = re.compile(r"@([0-9]+)")
@@ -37,13 +37,14 @@ _FILM_ID = re.compile(r"@([0-9]+)")
 
 @dataclass(frozen=True)
 class Movie:
-    """A line of the film table, its fields named as there.
+    """A line of the film table, with the field names of the table.
 
     Attributes:
       id: ReDial's `movieId`.
       name: "Title (Year)", plain.
       dbpedia: URI in the graph, None where unknown.
-      genre: e.g. "comedy"; likewise directors, writers and stars by name.
+      genre: e.g. "comedy".
+      director, writer, star: names.
       plot: a sentence or two; may be empty.
     """
 
@@ -58,42 +59,43 @@ class Movie:
 
 
 def read(path: Path, split: Split, uris: Mapping[str, str]) -> ParsedFile:
-    """Reads a file of dialogues; see `parse` for what is done to one.
+    """Reads a file of dialogues; `parse` describes how one is converted.
 
     Args:
       path: `train_data.jsonl`, `test_data.jsonl` or any file of that format.
-      split: which part of the corpus it is (see `split_train` where there is no validation part).
-      uris: movieId -> URI of the film in the graph; a film that is not in it stays unlinked.
+      split: the part of the corpus (`split_train` makes a validation part where there is none).
+      uris: movieId -> URI of the film in the graph; other films are not linked.
 
     Returns:
-      A `ParsedFile`. Beside the common counts: `messages`, `blank_messages` (left out), `unknown_ids` (`@id` that
-      `movieMentions` does not list: kept as text), `untitled_ids` (listed without a title: kept as text too, for there
-      is nothing to write out), `without_form` (dialogues whose seeker filled in no form).
+      A `ParsedFile`. In addition to the common counts: `messages`, `blank_messages` (left out), `unknown_ids` (`@id`
+      that `movieMentions` does not list: it remains as text), `untitled_ids` (listed without a title: it remains as
+      text too), `without_form` (dialogues without a seeker's form).
     """
     return parsing.parse_file(path, lambda value, line: parse(value, split, uris))
 
 
-def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Conversation, Counter]:
-    """Makes a conversation of one dialogue.
+def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Conversation, Counter[str]]:
+    """Parses one dialogue.
 
-    Titles are written out for `@id`, HTML entities become characters, white space is collapsed, consecutive messages
-    of one speaker are joined (Reference: UniCRS `process.py`, which unescapes last and so may leave white space that
-    an entity stood for; here it is collapsed as well).
+    Titles are written out for `@id`, HTML entities are decoded, white space is collapsed, and consecutive messages of
+    one speaker are joined. Reference: UniCRS `process.py`, which decodes entities last and so may leave white space
+    that was an entity; here it is collapsed as well.
 
     Args:
-      record: the JSON value. Fields other than those of the original release are ignored, and of a message only
-        `senderWorkerId` and `text` are needed.
+      record: the JSON value. Fields that the original release does not have are ignored; a message needs only
+        `senderWorkerId` and `text`.
       split: the part it belongs to.
-      uris: movieId -> URI, or None for unlinked.
+      uris: movieId -> URI, or None for a film without a link.
 
     Returns:
-      The conversation and the counts that `read` explains.
+      The conversation and the counts that `read` describes.
 
     Raises:
-      FieldError: a field is missing, of another type or out of its range; two speakers are one; there are no words.
+      FieldError: a field is missing, has another type or is out of range; the two speakers are the same; there are no
+        words.
     """
     record = require_type(record, dict, "the line")
-    counts = Counter(messages=0, blank_messages=0, unknown_ids=0, untitled_ids=0, without_form=0)
+    counts: Counter[str] = Counter(messages=0, blank_messages=0, unknown_ids=0, untitled_ids=0, without_form=0)
     identifier = str(require_field(record, "conversationId", (str, int)))
     if not identifier.strip():
         raise FieldError("conversationId is empty")
@@ -161,9 +163,9 @@ def _feedback(record: dict[str, Any]) -> dict[str, Feedback]:
         answers = require_type(answers, dict, where)
         if "liked" in answers:
             liked = require_field(answers, "liked", int, where)
-            if liked not in LIKED:
+            if liked not in FEEDBACK_CODES:
                 raise FieldError(f"{where}.liked is {liked}; expected 0 (disliked), 1 (liked) or 2 (did not say)")
-            feedback[movie] = LIKED[liked]
+            feedback[movie] = FEEDBACK_CODES[liked]
         else:
             feedback[movie] = Feedback.UNSAID
     return feedback
@@ -174,9 +176,9 @@ def _pieces(
     titles: Mapping[str, str | None],
     feedback: Mapping[str, Feedback],
     uris: Mapping[str, str | None],
-    counts: Counter,
+    counts: Counter[str],
 ) -> Iterable[str | tuple[str, dict[str, Any]]]:
-    # Entities are undone before the ids are looked for; a title has had its own undone already.
+    # HTML entities are decoded before the search for ids; those in titles are decoded already.
     for place, piece in enumerate(_FILM_ID.split(html.unescape(text))):
         if place % 2 == 0:
             yield piece
@@ -184,21 +186,21 @@ def _pieces(
             counts["untitled_ids" if piece in titles else "unknown_ids"] += 1
             yield f"@{piece}"
         else:
-            answer = feedback.get(piece, Feedback.UNSAID)
-            yield titles[piece], {"film": True, "entity": uris.get(piece), "feedback": answer}
+            fields = {"film": True, "entity": uris.get(piece), "feedback": feedback.get(piece, Feedback.UNSAID)}
+            yield titles[piece], fields
 
 
-def split_train(conversations: Iterable[Conversation], share: float = 0.1) -> list[Conversation]:
-    """Marks part of the training dialogues as validation, for releases that have only train and test.
+def split_train(conversations: Iterable[Conversation], share: float) -> list[Conversation]:
+    """Moves part of the training dialogues to the validation split, for releases that have only train and test.
 
-    Which dialogues are taken depends on their ids alone: neither order nor number of the others matters.
+    The selection depends only on a dialogue's id, not on the order or the number of the others.
 
     Args:
       conversations: the training part.
-      share: which fraction becomes `Split.VALID`, about.
+      share: the approximate fraction that becomes `Split.VALID`.
 
     Returns:
-      The same conversations in the same order, each either train or valid.
+      The same conversations in the same order, each in train or valid.
     """
     return [
         dataclasses.replace(c, split=Split.VALID if _fraction(c.id) < share else Split.TRAIN) for c in conversations
@@ -211,13 +213,13 @@ def _fraction(identifier: str) -> float:
 
 
 def read_movies(path: Path) -> tuple[dict[str, Movie], list[BadLine]]:
-    """Reads the film table `movies.jsonl` (movieId, name, dbpedia, genre, director, writer, star, plot a line).
+    """Reads the film table `movies.jsonl` (per line: movieId, name, dbpedia, genre, director, writer, star, plot).
 
     Args:
-      path: the file; further fields are ignored, and all but `movieId` and `name` may be missing or null.
+      path: the file; other fields are ignored, and all fields except `movieId` and `name` may be missing or null.
 
     Returns:
-      movieId -> `Movie`, in file order; and every line that was refused.
+      movieId -> `Movie`, in file order; and every rejected line.
     """
     movies: dict[str, Movie] = {}
     bad: list[BadLine] = []
@@ -262,14 +264,14 @@ def _movie(record: Any) -> Movie:
 
 
 def movie_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
-    """movieId -> URI of every film that has one: the `uris` of `read`."""
+    """movieId -> URI of every film that has one; the `uris` of `read`."""
     return {movie.id: movie.dbpedia for movie in movies.values() if movie.dbpedia is not None}
 
 
 def title_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
-    """ "Title (Year)" -> URI, for corpora that number films otherwise; names of two different URIs are left out."""
-    found: dict[str, set[str]] = {}
+    """ "Title (Year)" -> URI, for corpora with other film ids; names with several URIs are left out."""
+    uris_of: dict[str, set[str]] = {}
     for movie in movies.values():
         if movie.dbpedia is not None:
-            found.setdefault(movie.name, set()).add(movie.dbpedia)
-    return {name: next(iter(uris)) for name, uris in found.items() if len(uris) == 1}
+            uris_of.setdefault(movie.name, set()).add(movie.dbpedia)
+    return {name: next(iter(uris)) for name, uris in uris_of.items() if len(uris) == 1}

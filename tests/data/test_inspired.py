@@ -87,16 +87,16 @@ def test_what_is_not_found_is_counted(tmp_path):
     ],
 )
 def test_find(text, name, found, loose):
-    span, was_loose = inspired.find(text, name, 0, [])
+    span, was_loose = inspired.find_name(text, name, 0, [])
     assert (None if span is None else text[slice(*span)], was_loose) == (found, loose)
 
 
 def test_find_goes_on_from_the_last_and_avoids_what_is_taken():
     text = "Up, Up, Up"
-    assert inspired.find(text, "Up", 2, [])[0] == (4, 6)
-    assert inspired.find(text, "Up", 9, [])[0] == (0, 2)  # none after: from the beginning
-    assert inspired.find(text, "Up", 0, [(0, 2), (5, 6)])[0] == (8, 10)
-    assert inspired.find(text, "Up", 0, [(0, 10)])[0] is None
+    assert inspired.find_name(text, "Up", 2, [])[0] == (4, 6)
+    assert inspired.find_name(text, "Up", 9, [])[0] == (0, 2)  # none after: from the beginning
+    assert inspired.find_name(text, "Up", 0, [(0, 2), (5, 6)])[0] == (8, 10)
+    assert inspired.find_name(text, "Up", 0, [(0, 10)])[0] is None
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_the_round_trip_is_exact(tmp_path):
     ("turns", "reason"),
     [
         ((Turn(Role.SEEKER, "a"), Turn(Role.SEEKER, "b")), "alternate"),
-        ((Turn(Role.SEEKER, "a"), Turn(Role.RECOMMENDER, "")), "none empty"),
+        ((Turn(Role.SEEKER, "a"), Turn(Role.RECOMMENDER, "")), "no turn may be empty"),
         ((Turn(Role.SEEKER, "Up", (Mention(0, 2, "Up", True),)),), "feedback"),
         ((Turn(Role.SEEKER, "a", emotions=("sad",)),), "'sad'; expected one of"),
         ((), "no words"),

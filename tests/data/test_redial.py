@@ -147,11 +147,11 @@ def test_all_malformed_lines_come_in_one_error(tmp_path):
 
 def test_split_train_depends_on_ids_alone(tmp_path):
     conversations = read(tmp_path, *(dialogue(conversationId=n) for n in range(1000))).conversations
-    split = redial.split_train(conversations)
+    split = redial.split_train(conversations, 0.1)
     assert [c.id for c in split] == [c.id for c in conversations]
     valid = {c.id for c in split if c.split is Split.VALID}
     assert 60 < len(valid) < 140  # 100 expected, standard deviation 9.5
-    assert {c.id for c in redial.split_train(conversations[::-2]) if c.split is Split.VALID} <= valid
+    assert {c.id for c in redial.split_train(conversations[::-2], 0.1) if c.split is Split.VALID} <= valid
     assert {c.split for c in split} == {Split.TRAIN, Split.VALID}
     # Frozen: another rule would move dialogues between parts of an already prepared corpus.
     assert sorted(valid, key=int)[:3] == ["9", "39", "49"]
