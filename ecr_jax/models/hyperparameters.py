@@ -139,9 +139,9 @@ class HeadsConfig:
       like_probability: the like-probability head: a logit, one for each context, of the seeker liking what is
         recommended next.
       like_power: the power of the odds of liking in the ranking score; chosen on ReDial's validation split.
-      recency_slots: how many mentions back their order is told apart.
-      mention_turns: from how many turns on the age of a mention is no longer told apart.
-      mention_counts: from how many mentions on their number is no longer told apart.
+      recency_slots: number of recency parameters of a head; mentions further back share the last one.
+      mention_turns: number of ages of a mention, in turns, that the repetition head distinguishes.
+      mention_counts: number of counts of mentions that it distinguishes.
     """
 
     query: Literal["state", "pooled"] = "pooled"

@@ -100,7 +100,7 @@ class Recommender(nn.Module):
           facts: of every entity, or None to leave the two-hop head out.
 
         Returns:
-          The logits of each candidate in each row, and of liking.
+          The logits of each candidate in each row, and the like logit of each row.
         """
         emotion_table = self.encoder.emotion_table() if self.heads.cooccurrence == "published" else None
         return self.head(

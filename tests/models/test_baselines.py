@@ -1,4 +1,4 @@
-"""Each baseline by hand where possible, and all of them: padding, other rows, empty contexts, learning a simple rule."""
+"""Each baseline by hand where possible, and all: padding, other rows, empty contexts, learning a simple rule."""
 
 from __future__ import annotations
 

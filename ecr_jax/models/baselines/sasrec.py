@@ -46,7 +46,7 @@ class SasRec(nn.Module):
     Attributes:
       items: I.
       length: F, the largest number of films of a context.
-      recency_slots: how many films back their order is told apart.
+      recency_slots: number of positions; films further back share the last one.
 
     Reference: Kang and McAuley 2018, "Self-Attentive Sequential Recommendation", III.
     """

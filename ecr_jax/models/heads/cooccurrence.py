@@ -13,7 +13,7 @@ class MassCooccurrence(nn.Module):
     """A learned multiple of log(1 + c m) of the co-occurrence mass m of an item, in which mentions count by recency.
 
     Attributes:
-      recency_slots: how many mentions back their order is told apart.
+      recency_slots: number of recency parameters; mentions further back share the last one.
     """
 
     recency_slots: int

@@ -15,7 +15,7 @@ class PooledQuery(nn.Module):
     The pools keep a small frozen language model from being a bottleneck.
 
     Attributes:
-      recency_slots: how many mentions back their order is told apart.
+      recency_slots: number of recency parameters; mentions further back share the last one.
     """
 
     recency_slots: int

@@ -14,8 +14,8 @@ def mention_kind(mentions: jax.Array, turns: int, counts: int) -> jax.Array:
 
     Args:
       mentions: int [..., 3] how many turns ago the entity was mentioned last, whether by the seeker, and how often.
-      turns: from how many turns on the age is no longer told apart.
-      counts: from how many mentions on their number is no longer told apart.
+      turns: number of distinguished ages; older mentions count as this old.
+      counts: number of distinguished counts; more mentions count as this many.
 
     Returns:
       int [...] below 2 * turns * counts.
@@ -32,7 +32,7 @@ class Repetition(nn.Module):
     """A learned score for the entities that the context mentions: by whom, how long ago, how often, in which state.
 
     Attributes:
-      recency_slots: how many mentions back their order is told apart.
+      recency_slots: number of recency parameters; mentions further back share the last one.
       mention_turns, mention_counts: see `mention_kind`.
     """
 

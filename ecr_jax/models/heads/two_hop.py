@@ -64,7 +64,7 @@ class TwoHop(nn.Module):
     learned from its fused state and may be negative; a relation has a learned weight in each direction.
 
     Attributes:
-      recency_slots: how many mentions back their order is told apart.
+      recency_slots: number of recency parameters; mentions further back share the last one.
     """
 
     recency_slots: int

@@ -1,4 +1,4 @@
-"""BERT and RoBERTa encoders (MiniLM, RoBERTa-base): both directions, post-LayerNorm, exact gelu.
+"""BERT and RoBERTa encoders (MiniLM, RoBERTa-base): bidirectional, post-LayerNorm, exact gelu.
 
 The layers are one module scanned over parameters stacked as [L, ...]; there is no cache and no prefix.
 """
@@ -31,14 +31,23 @@ SHARDING_RULES = (
     (r"layers/(attention|mlp)_norm/(scale|bias)", ("layers", None)),
     (r"embed_norm/(scale|bias)", (None,)),
 )
-"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
+"""(pattern of parameter paths, logical axes) pairs; `training.sharding` decides over which devices they are split."""
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Sizes of a BERT; `position_offset` is 0 for BERT and the padding id + 1 for RoBERTa.
+    """Sizes of a BERT.
 
-    `positions` counts the rows of the position table, the offset's among them.
+    Attributes:
+      vocab_size: tokens.
+      width: of a state, D.
+      layers: L.
+      heads: H.
+      hidden: width of the feed-forward part.
+      positions: rows of the position table, including the offset.
+      token_types: segments.
+      position_offset: 0 for BERT, the padding id + 1 for RoBERTa.
+      eps: of LayerNorm.
     """
 
     vocab_size: int
@@ -71,7 +80,7 @@ class Attention(nn.Module):
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible):  # x [B, T, D]
+    def __call__(self, x: jax.Array, visible: jax.Array) -> jax.Array:  # x [B, T, D]
         c = self.config
         shape = (*x.shape[:2], c.heads, c.head_dim)
         queries, keys, values = (self.dense(c.width, name=name)(x).reshape(shape) for name in "qkv")
@@ -86,22 +95,24 @@ class Mlp(nn.Module):
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x):  # [B, T, D]
+    def __call__(self, x: jax.Array) -> jax.Array:  # [B, T, D]
         x = nn.gelu(self.dense(self.config.hidden, name="up")(x), approximate=False)
         return self.dense(self.config.width, name="down")(x)
 
 
 class Layer(nn.Module):
-    """One encoder layer; its call is as `language_model.apply_layers` wants it, and there is no prefix and no cache."""
+    """One encoder layer; called by `language_model.apply_layers`, without prefix and cache."""
 
     config: BertConfig
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, shared, prefix, cached, start):
+    def __call__(
+        self, x: jax.Array, shared: tuple[jax.Array], prefix: None, cached: None, start: int
+    ) -> tuple[jax.Array, None]:
         c = self.config
-        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, *shared))
+        x = _norm(c, self.dtype, "attention_norm")(x + Attention(c, self.dense, name="attention")(x, shared[0]))
         x = _norm(c, self.dtype, "mlp_norm")(x + Mlp(c, self.dense, name="mlp")(x))
         return x, None
 
@@ -122,19 +133,19 @@ class Bert(nn.Module):
         token_types: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> Output:
-        """Reads tokens.
+        """Encodes tokens.
 
         Args:
-            tokens: int [B, T].
-            mask: bool [B, T], True for real tokens.
-            token_types: int [B, T] segments; all 0 when None.
-            positions: int [B, T], before the offset; counted over real tokens when None.
+          tokens: int [B, T].
+          mask: bool [B, T], True for real tokens.
+          token_types: int [B, T] segments; all 0 when None.
+          positions: int [B, T], before the offset; counted over real tokens when None.
 
         Returns:
-            hidden [B, T, D] of the last layer; no cache.
+          hidden [B, T, D] of the last layer; no cache.
 
         Raises:
-            ValueError: more tokens than the model has positions.
+          ValueError: more tokens than the model has positions.
         """
         c = self.config
         longest = c.positions - c.position_offset

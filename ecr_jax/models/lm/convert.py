@@ -144,13 +144,13 @@ def from_hf(tensors: Mapping[str, Any], config: LanguageConfig, dtype: Any = np.
     """Hugging Face's tensors as our tree of numpy arrays.
 
     Args:
-        tensors: name → array; read one at a time, so it may load lazily. Layers beyond `config.layers` are an error:
-            leave their names out to keep the lowest ones.
-        config: the sizes to check against.
-        dtype: of the result.
+      tensors: name → array; read one at a time, so it may load lazily. Layers beyond `config.layers` are an error:
+        leave their names out to keep the lowest ones.
+      config: the sizes to check against.
+      dtype: of the result.
 
     Raises:
-        ValueError: names that are missing or that nothing uses, or a tensor of another shape; all are listed.
+      ValueError: names that are missing or that nothing uses, or a tensor of another shape; all are listed.
     """
     names = {_short(name, config): name for name in tensors}
     ignored = re.compile(_IGNORED[type(config)])
@@ -187,7 +187,7 @@ def to_hf(params: Mapping[str, Any], config: LanguageConfig) -> dict[str, np.nda
     """Our tree as Hugging Face's tensors (contiguous numpy arrays), the inverse of `from_hf`.
 
     Raises:
-        ValueError: a path that is missing or unknown, or an array of another shape.
+      ValueError: a path that is missing or unknown, or an array of another shape.
     """
     return {name: np.ascontiguousarray(view) for name, view in hf_views(params, config)}
 
@@ -231,7 +231,7 @@ def config_from_hf(values: Mapping[str, Any]) -> LanguageConfig:
     """Our configuration from the dictionary of a `config.json`.
 
     Raises:
-        ValueError: an architecture or a setting that is not supported, or a field that is missing or cannot be.
+      ValueError: an architecture or a setting that is not supported, or a field that is missing or cannot be.
     """
     kind = values.get("model_type")
     readers = {"llama": _llama_from_hf, "gpt2": _gpt2_from_hf, "bert": _bert_from_hf, "roberta": _bert_from_hf}
@@ -244,7 +244,7 @@ def whole(values: Mapping[str, Any], field: str, default: int | None = None, lea
     """A whole number among the settings of a model.
 
     Raises:
-        ValueError: it is missing and has no default, or it is no whole number of at least `least`.
+      ValueError: it is missing and has no default, or it is no whole number of at least `least`.
     """
     value = values.get(field)
     value = default if value is None else value

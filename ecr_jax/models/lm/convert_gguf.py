@@ -63,15 +63,15 @@ def from_gguf(metadata: Mapping[str, Any], tensors: Readers) -> tuple[Readers, L
     """What a GGUF file holds, as Hugging Face has it.
 
     Args:
-        metadata: key → value.
-        tensors: GGUF name → a function that reads the tensor, dequantised.
+      metadata: key → value.
+      tensors: GGUF name → a function that reads the tensor, dequantised.
 
     Returns:
-        Hugging Face's name → a function that reads the tensor in its layout, and the configuration.
+      Hugging Face's name → a function that reads the tensor in its layout, and the configuration.
 
     Raises:
-        ValueError: another architecture, a file that is one part of several, a metadata key that is missing or cannot
-            be, a tensor with a name that is not in the table, or rotary positions that `RopeScaling` cannot say.
+      ValueError: another architecture, a file that is one part of several, a metadata key that is missing or cannot
+        be, a tensor with a name that is not in the table, or rotary positions that `RopeScaling` cannot say.
     """
     kind = metadata.get("general.architecture")
     if kind not in TABLES:
@@ -94,7 +94,7 @@ def hf_name(name: str, architecture: str) -> str:
     """Hugging Face's name of a tensor in a GGUF file.
 
     Raises:
-        ValueError: a name that the architecture's table does not have.
+      ValueError: a name that the architecture's table does not have.
     """
     for theirs, ours in TABLES[architecture]:
         pattern = re.escape(theirs).replace(re.escape("{l}"), r"(\d+)")
@@ -172,7 +172,7 @@ def rope_scaling(factors: np.ndarray, theta: float, head_dim: int) -> RopeScalin
     frequencies are divided by it whole), the others are taken to be Llama 3.1's, and the outcome is compared.
 
     Raises:
-        ValueError: these parameters do not give these factors.
+      ValueError: these parameters do not give these factors.
     """
     largest = float(factors.max())
     if largest == 1.0 == float(factors.min()):

@@ -34,7 +34,7 @@ SHARDING_RULES = (
     (r"layers/(attention|mlp)_norm/(scale|bias)", ("layers", None)),
     (r"norm/(scale|bias)", (None,)),
 )
-"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
+"""(pattern of parameter paths, logical axes) pairs; `training.sharding` decides over which devices they are split."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ class Attention(nn.Module):
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible, prefix, cached, start):  # x [B, T, D]
+    def __call__(
+        self, x: jax.Array, visible: jax.Array, prefix: Prefix | None, cached: Prefix | None, start: jax.Array | int
+    ) -> tuple[jax.Array, Prefix | None]:  # x [B, T, D]
         c = self.config
         shape = (*x.shape[:2], c.heads, c.head_dim)
         parts = jnp.split(self.dense(3 * c.width, name="qkv")(x), 3, axis=-1)
@@ -89,20 +91,27 @@ class Mlp(nn.Module):
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x):  # [B, T, D]
+    def __call__(self, x: jax.Array) -> jax.Array:  # [B, T, D]
         x = nn.gelu(self.dense(self.config.hidden, name="up")(x), approximate=True)
         return self.dense(self.config.width, name="down")(x)
 
 
 class Layer(nn.Module):
-    """One decoder layer; its call is as `language_model.apply_layers` wants it."""
+    """One decoder layer; called by `language_model.apply_layers`."""
 
     config: Gpt2Config
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, shared, prefix, cached, start):
+    def __call__(
+        self,
+        x: jax.Array,
+        shared: tuple[jax.Array],
+        prefix: Prefix | None,
+        cached: Prefix | None,
+        start: jax.Array | int,
+    ) -> tuple[jax.Array, Prefix | None]:
         c = self.config
         attention = Attention(c, self.dense, name="attention")
         (visible,) = shared
@@ -130,10 +139,10 @@ class Gpt2(nn.Module):
         cache: Cache | None = None,
         positions: jax.Array | None = None,
     ) -> Output:
-        """Reads tokens; arguments and result as in `llama.Llama.__call__`.
+        """Runs the decoder over tokens; arguments and result as in `llama.Llama.__call__`.
 
         Raises:
-            ValueError: more tokens than the model has positions.
+          ValueError: more tokens than the model has positions.
         """
         c = self.config
         length = tokens.shape[1] if cache is None else cache.mask.shape[1]
@@ -145,8 +154,8 @@ class Gpt2(nn.Module):
         x = x + nn.Embed(c.positions, c.width, dtype=self.dtype, embedding_init=embed, name="position")(positions)
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
         dense = partial(Dense, dtype=self.dtype, dropout=self.adapter_dropout)
-        x, cached = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible,), prefix, cache)
+        x, written = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible,), prefix, cache)
         x = _norm(c, self.dtype, "norm")(x)
-        if cache is not None and cached is not None:
-            cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])
-        return Output(x, cache)
+        if cache is None or written is None:
+            return Output(x, None)
+        return Output(x, Cache(*written, keys_mask, cache.length + tokens.shape[1]))

@@ -1,8 +1,11 @@
-"""What every language model here shares: masked attention with prefixes and a cache, positions, and the vocabulary.
+"""What the language models here share: masked attention with prefixes and a cache, positions, and the vocabulary.
 
-A prefix is a pair (keys, values) of arrays [L, B, Hkv, P, Dh] that every layer puts before its own. It has no
-positions: nothing is rotated, and the tokens count from 0 as if it were not there. It stays an argument beside the
-cache (it is passed again with every step), so that a cache holds tokens only.
+A prefix is a pair (keys, values) of arrays [L, B, Hkv, P, Dh] that every layer puts before its own keys and values. It
+has no positions: nothing is rotated, and tokens count from 0 as if it were not there. It stays an argument beside the
+cache (and is passed again with every step), so that a cache holds tokens only.
+
+Axes: B rows, T tokens of a call, S slots of a cache, P prefix positions, L layers, H heads, Hkv heads of keys and
+values, Dh width of a head, D width of a state, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+
+from ecr_jax.models.hyperparameters import Remat
 
 Params = dict[str, Any]
 Prefix = tuple[jax.Array, jax.Array]
@@ -25,7 +30,7 @@ class Cache(NamedTuple):
 
     keys, values [L, B, Hkv, S, Dh], or L arrays [B, Hkv, S, Dh] for unstacked parameters; mask [B, S], True where a
     real token lies; length, scalar int32, slots in use.
-    Writing past S overwrites the last slots without a word (a jitted function cannot raise): make S large enough.
+    Writing past S silently overwrites the last slots (a jitted function cannot raise): make S large enough.
     """
 
     keys: jax.Array | tuple[jax.Array, ...]
@@ -35,37 +40,62 @@ class Cache(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a forward pass gives: states after the final norm [B, T, D], and the cache (None if none was given)."""
+    """The result of a forward pass: states after the final norm [B, T, D], and the cache (None if none was passed)."""
 
     hidden: jax.Array
     cache: Cache | None
 
 
 class Config(Protocol):
-    """The sizes that all configurations of language models have."""
-
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
+    """The sizes that the configuration of every language model has."""
 
     @property
-    def kv_heads(self) -> int: ...
+    def vocab_size(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def layers(self) -> int: ...
+
+    @property
+    def heads(self) -> int: ...
 
     @property
     def head_dim(self) -> int: ...
 
 
-def by_row(x: jax.Array) -> jax.Array:
-    """x [B, ...] with its rows split over the mesh axis `data`, all else of it whole on every device; x itself where no
-    mesh is set (`jax.sharding.use_abstract_mesh`, `jax.set_mesh`)."""
+class DecoderConfig(Config, Protocol):
+    """The sizes of a causal language model, whose keys and values can be cached."""
+
+    @property
+    def kv_heads(self) -> int: ...
+
+
+class LanguageModel(Protocol):
+    """The attributes of a flax module that `apply_layers` uses."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def remat(self) -> Remat: ...
+
+    def has_variable(self, col: str, name: str) -> bool: ...
+
+
+def split_rows(x: jax.Array) -> jax.Array:
+    """Constrains x [B, ...] to be split by rows over the mesh axis `data` and whole on every other axis.
+
+    Returns x itself where no mesh is set (`jax.sharding.use_abstract_mesh`, `jax.set_mesh`).
+    """
     if "data" not in jax.sharding.get_abstract_mesh().axis_names:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec("data"))
 
 
 def apply_layers(
-    model: nn.Module,
+    model: LanguageModel,
     layer: type[nn.Module],
     settings: tuple[Any, ...],
     x: jax.Array,
@@ -73,24 +103,24 @@ def apply_layers(
     prefix: Prefix | None = None,
     cache: Cache | None = None,
 ) -> tuple[jax.Array, tuple[Any, Any] | None]:
-    """x through all layers of a model; called in its compact method.
+    """Runs x through all layers of a model; called in the model's compact method.
 
     Parameters (and adapters) under "layers", stacked as [L, ...], are scanned: one body, so depth costs no compile
-    time. Parameters under "layers_0", "layers_1", ... (see `unstack`) are gone through one by one: no layer's weights
-    are cut out of a larger array first, which on a CPU takes as long as a decoding step's arithmetic; but then depth
-    costs compile time.
+    time. Parameters under "layers_0", "layers_1", ... (see `unstack`) are applied one by one: no layer's weights are
+    sliced out of a larger array first, which on a CPU takes as long as the arithmetic of a decoding step; but depth
+    then costs compile time.
 
     Args:
-        model: with `config` and `remat`.
-        layer: its call maps (x, shared, prefix, cached, start) to x and the layer's part of the cache, written.
-        settings: what the layer is made with.
-        x: [B, T, D].
-        shared: what all layers are given alike.
-        prefix: keys and values [L, B, Hkv, P, Dh].
-        cache: what came before.
+      model: has `config` and `remat`.
+      layer: its call maps (x, shared, prefix, cached, start) to x and the layer's updated keys and values.
+      settings: the layer's constructor arguments.
+      x: [B, T, D].
+      shared: arguments that all layers get.
+      prefix: keys and values [L, B, Hkv, P, Dh].
+      cache: keys and values of earlier tokens.
 
     Returns:
-        x, and keys and values of the cache, written (None without a cache).
+      x, and the updated keys and values of the cache (None without a cache).
     """
     length = model.config.layers
     if model.remat != "none":
@@ -98,44 +128,46 @@ def apply_layers(
     cached, start = (None, 0) if cache is None else ((cache.keys, cache.values), cache.length)
     # Before and after the layers: otherwise XLA lets the split of the embedding's columns run through all of them,
     # and every device computes all rows.
-    x = by_row(x)
+    x = split_rows(x)
     if not model.has_variable("params", "layers_0"):
-        shares, each = nn.broadcast, 0
+        same_for_all, one_per_layer = nn.broadcast, 0
         scanned = nn.scan(
             layer,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=cast(Any, (shares, each, each, shares)),  # flax annotates one axis alone
+            in_axes=cast(
+                Any, (same_for_all, one_per_layer, one_per_layer, same_for_all)
+            ),  # flax annotates one axis alone
             length=length,
         )
         x, written = scanned(*settings, name="layers")(x, shared, prefix, cached, start)
-        return by_row(x), written
+        return split_rows(x), written
     written = []
     for index in range(length):
         own = [None if parts is None else tuple(part[index] for part in parts) for parts in (prefix, cached)]
-        x, kept = layer(*settings, name=f"layers_{index}")(x, shared, *own, start)
-        written.append(kept)
+        x, keys_and_values = layer(*settings, name=f"layers_{index}")(x, shared, *own, start)
+        written.append(keys_and_values)
     if cached is None:
-        return by_row(x), None
+        return split_rows(x), None
     keys, values = zip(*written, strict=True)
-    return by_row(x), (keys, values)
+    return split_rows(x), (keys, values)
 
 
 def unstack(variables: Params) -> Params:
     """Parameters or an adapter with a subtree "layers_0", ... for every layer in place of the stacked "layers".
 
-    The same models read both, see `through`. It is a copy: let go of the stacked tree to keep memory as it was.
+    Models accept both, see `apply_layers`. The result is a copy: drop the stacked tree to keep memory as it was.
     """
     length = jax.tree.leaves(variables["layers"])[0].shape[0]
     rest = {name: value for name, value in variables.items() if name != "layers"}
-    cut = jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree))
-    return rest | {f"layers_{index}": cut(variables["layers"], index) for index in range(length)}
+    take_layer = jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree))
+    return rest | {f"layers_{index}": take_layer(variables["layers"], index) for index in range(length)}
 
 
 def init_cache(
-    config: Config, batch: int, length: int, dtype: Any = jnp.float32, *, params: Params | None = None
+    config: DecoderConfig, batch: int, length: int, dtype: Any = jnp.float32, *, params: Params | None = None
 ) -> Cache:
-    """An empty cache for `length` tokens a row; in the form that suits `params`, stacked if none are given."""
+    """An empty cache for `length` tokens a row; unstacked if `params` are (see `unstack`), else stacked."""
     shape = (batch, config.kv_heads, length, config.head_dim)
     if params is not None and "layers_0" in params:
         keys, values = (tuple(jnp.zeros(shape, dtype) for _ in range(config.layers)) for _ in range(2))
@@ -155,16 +187,19 @@ def positions_of(mask: jax.Array, cache: Cache | None = None) -> jax.Array:
 def visibility(
     mask: jax.Array, prefix: Prefix | None, prefix_mask: jax.Array | None, cache: Cache | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Which keys a query may see: the unmasked prefix, and real tokens up to its own.
+    """Which keys a query attends to: the unmasked prefix, and real tokens up to its own.
 
     Args:
-        mask: bool [B, T], real tokens of this call.
-        prefix: keys and values [L, B, Hkv, P, Dh], or None.
-        prefix_mask: bool [B, P], or None when all prefix positions are real.
-        cache: what came before, or None.
+      mask: bool [B, T], real tokens of this call.
+      prefix: keys and values [L, B, Hkv, P, Dh], or None.
+      prefix_mask: bool [B, P], or None when all prefix positions are real.
+      cache: earlier tokens, or None.
 
     Returns:
-        visible, bool [B, T, P + S] with S = T without a cache; and the mask [B, S] of all token keys.
+      visible, bool [B, T, P + S] with S = T without a cache; and the mask [B, S] of all token keys.
+
+    Raises:
+      ValueError: a prefix mask without a prefix.
     """
     mask = mask.astype(bool)
     batch, length = mask.shape
@@ -195,17 +230,18 @@ def attend(
     cached: Prefix | None = None,
     start: jax.Array | int = 0,
 ) -> tuple[jax.Array, Prefix | None]:
-    """Scaled dot-product attention of one layer; the softmax is in float32, a query that sees nothing gets zero.
+    """Scaled dot-product attention of one layer; the softmax is in float32, and a query without visible keys gets zero.
 
     Args:
-        queries: [B, T, H, Dh].
-        keys, values: [B, T, Hkv, Dh]; H is a multiple of Hkv (grouped-query attention).
-        visible: bool [B, T, P + S].
-        prefix: this layer's keys and values [B, Hkv, P, Dh].
-        cached: this layer's buffers [B, Hkv, S, Dh], written at `start`.
+      queries: [B, T, H, Dh].
+      keys, values: [B, T, Hkv, Dh]; H is a multiple of Hkv (grouped-query attention).
+      visible: bool [B, T, P + S].
+      prefix: this layer's keys and values [B, Hkv, P, Dh].
+      cached: this layer's buffers [B, Hkv, S, Dh], to be written at `start`.
+      start: the first free slot of the buffers.
 
     Returns:
-        The context [B, T, H * Dh], and the written buffers (None without a cache).
+      The context [B, T, H * Dh], and the updated buffers (None without a cache).
     """
     batch, length, heads, size = queries.shape
     groups = keys.shape[2]
@@ -225,7 +261,7 @@ def attend(
     rows = queries.reshape(batch, groups, -1, size)
     scores = jnp.einsum("bkqd,bksd->bkqs", rows, keys, preferred_element_type=exact) * size**-0.5
     scores = scores.reshape(*queries.shape[:4], -1)  # [B, Hkv, G, T, P + S]
-    scores = jnp.where(visible[:, None, None], scores, -1e30)  # finite, so that a row without keys is no NaN
+    scores = jnp.where(visible[:, None, None], scores, -1e30)  # finite, so that a row without keys gives no NaN
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     context = jnp.einsum("bkqs,bksd->bkqd", weights.reshape(batch, groups, -1, weights.shape[-1]), values)
     context = context.reshape(queries.shape).transpose(0, 3, 1, 2, 4)  # [B, T, Hkv, G, Dh]
@@ -234,16 +270,16 @@ def attend(
 
 
 def context_cache(module: Any, params: Params, tokens: jax.Array, mask: jax.Array, dtype: Any = jnp.float32) -> Cache:
-    """What `read_last` needs of the tokens before each row's last one: a cache of T + 1 slots, the last one free.
+    """The cache that `read_last` needs: all tokens but each row's last one, in T + 1 slots of which the last is free.
 
-    It depends on frozen parameters only, so it can be computed once and kept.
+    It depends on frozen parameters only, so it can be computed once and reused.
 
     Args:
-        module: a causal language model.
-        params: its frozen parameters.
-        tokens: int [B, T], padded on the right.
-        mask: bool [B, T].
-        dtype: of the cache.
+      module: a causal language model.
+      params: its frozen parameters.
+      tokens: int [B, T], padded on the right.
+      mask: bool [B, T].
+      dtype: of the cache.
     """
     last = jnp.maximum(mask.astype(jnp.int32).sum(axis=1) - 1, 0)[:, None]  # [B, 1]
     before = mask & (jnp.arange(mask.shape[1])[None, :] < last)
@@ -260,16 +296,16 @@ def read_last(
     prefix_mask: jax.Array,
     cache: Cache,
 ) -> jax.Array:
-    """The state of each row's last token, which alone sees the prefix: nothing before it is differentiated.
+    """The state of each row's last token, the only one that attends to the prefix: no gradient flows before it.
 
     Args:
-        module, params, tokens, mask: as given to `context_cache`.
-        prefix: keys and values [L, B, Hkv, P, Dh].
-        prefix_mask: bool [B, P].
-        cache: from `context_cache`.
+      module, params, tokens, mask: as passed to `context_cache`.
+      prefix: keys and values [L, B, Hkv, P, Dh].
+      prefix_mask: bool [B, P].
+      cache: from `context_cache`.
 
     Returns:
-        [B, D].
+      [B, D].
     """
     last = jnp.maximum(mask.astype(jnp.int32).sum(axis=1) - 1, 0)[:, None]
     final = jnp.take_along_axis(tokens, last, axis=1)  # [B, 1]
@@ -278,25 +314,28 @@ def read_last(
 
 
 def head(params: Params) -> jax.Array:
-    """The rows [V, D] that score tokens: the embedding's where the head is tied."""
+    """The output embeddings [V, D], whose products with a state are its logits; tied ones are the input embeddings."""
     return params["head"] if "head" in params else params["embed"]["embedding"]
 
 
 def logits(params: Params, hidden: jax.Array) -> jax.Array:
-    """Scores of the next token, float32 [..., V], from states [..., D]."""
+    """Logits of the next token, float32 [..., V], from states [..., D]."""
     rows = head(params).astype(hidden.dtype)
     return jnp.einsum("...d,vd->...v", hidden, rows, preferred_element_type=jnp.float32)
 
 
 def extend_vocabulary(params: Params, rows: jax.Array, head_rows: jax.Array | None = None) -> Params:
-    """Adds tokens at the end of the vocabulary; a tied head follows, gradients reach `rows`.
+    """Adds tokens at the end of the vocabulary, in a tied head too; gradients reach `rows`.
 
-    The module that reads the result needs `vocab_size` larger by n (`pretrained.extend` changes both).
+    The module for the result needs a `vocab_size` larger by n (`pretrained.language_models.extend` changes both).
 
     Args:
-        params: a language model's parameters.
-        rows: [n, D] embeddings of the new tokens.
-        head_rows: [n, D] their rows in an untied head; `rows` when None.
+      params: a language model's parameters.
+      rows: [n, D] embeddings of the new tokens.
+      head_rows: [n, D] their rows in an untied head; `rows` when None.
+
+    Raises:
+      ValueError: rows of another width.
     """
     table = params["embed"]["embedding"]  # [V, D]
     if rows.ndim != 2 or rows.shape[1] != table.shape[1]:
@@ -304,6 +343,6 @@ def extend_vocabulary(params: Params, rows: jax.Array, head_rows: jax.Array | No
     extended = dict(params)
     extended["embed"] = {"embedding": jnp.concatenate([table, rows.astype(table.dtype)])}
     if "head" in params:
-        head = params["head"]
-        extended["head"] = jnp.concatenate([head, (rows if head_rows is None else head_rows).astype(head.dtype)])
+        old, new = params["head"], rows if head_rows is None else head_rows
+        extended["head"] = jnp.concatenate([old, new.astype(old.dtype)])
     return extended

@@ -32,12 +32,19 @@ SHARDING_RULES = (
     (r"layers/(attention|mlp)_norm/scale", ("layers", None)),
     (r"norm/scale", (None,)),
 )
-"""Path of a parameter -> its logical axes; `training/sharding.py` says over which devices they are split."""
+"""(pattern of parameter paths, logical axes) pairs; `training.sharding` decides over which devices they are split."""
 
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Llama 3.1's stretching of slow rotary frequencies (`rope_type` "llama3")."""
+    """Llama 3.1's stretching of slow rotary frequencies (`rope_type` "llama3").
+
+    Attributes:
+      factor: slow frequencies are divided by it.
+      low, high: `low_freq_factor` and `high_freq_factor`: wavelengths above positions / low are stretched, those below
+        positions / high stay, those between are interpolated.
+      positions: `original_max_position_embeddings`, the context length before the stretching.
+    """
 
     factor: float
     low: float
@@ -66,7 +73,7 @@ class LlamaConfig:
         if self.heads % self.kv_heads:
             raise ValueError(f"heads={self.heads} must be a multiple of kv_heads={self.kv_heads}")
         if self.head_dim % 2:
-            raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn pairs")
+            raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions rotate pairs of features")
 
 
 def frequencies(config: LlamaConfig) -> np.ndarray:
@@ -76,16 +83,15 @@ def frequencies(config: LlamaConfig) -> np.ndarray:
     model: `1 / theta^x` and `theta^-x` are not the same numbers.
     """
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    turns = 1 / np.power(config.rope_theta, exponents, dtype=np.float64).astype(np.float32)
+    angles = 1 / np.power(config.rope_theta, exponents, dtype=np.float64).astype(np.float32)
     scaling = config.rope_scaling
     if scaling is None:
-        return turns
-    # Wavelengths shorter than positions/high stay, longer than positions/low are stretched, between: interpolated.
-    wavelengths = np.float32(2 * np.pi) / turns
-    keep = (scaling.positions / wavelengths - scaling.low) / (scaling.high - scaling.low)
-    between = (1 - keep) * turns / scaling.factor + keep * turns
+        return angles
+    wavelengths = np.float32(2 * np.pi) / angles
+    unscaled = (scaling.positions / wavelengths - scaling.low) / (scaling.high - scaling.low)
+    between = (1 - unscaled) * angles / scaling.factor + unscaled * angles
     slow, fast = wavelengths > scaling.positions / scaling.low, wavelengths < scaling.positions / scaling.high
-    return np.select([slow, fast], [turns / scaling.factor, turns], between).astype(np.float32)
+    return np.select([slow, fast], [angles / scaling.factor, angles], between).astype(np.float32)
 
 
 def rotation(config: LlamaConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -94,9 +100,9 @@ def rotation(config: LlamaConfig, positions: jax.Array) -> tuple[jax.Array, jax.
     return jnp.cos(angles), jnp.sin(angles)
 
 
-def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotary positions in Hugging Face's convention: feature i turns with feature i + Dh/2. x [B, T, H, Dh]."""
-    cos, sin = turn
+def rotate(x: jax.Array, rotations: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotary positions in Hugging Face's convention: feature i is rotated with feature i + Dh/2. x [B, T, H, Dh]."""
+    cos, sin = rotations
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
@@ -108,12 +114,20 @@ class Attention(nn.Module):
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, visible, turn, prefix, cached, start):  # x [B, T, D]
+    def __call__(
+        self,
+        x: jax.Array,
+        visible: jax.Array,
+        rotations: tuple[jax.Array, jax.Array],
+        prefix: Prefix | None,
+        cached: Prefix | None,
+        start: jax.Array | int,
+    ) -> tuple[jax.Array, Prefix | None]:  # x [B, T, D]
         c = self.config
         size, groups = c.heads * c.head_dim, c.kv_heads * c.head_dim
         shape = (*x.shape[:2], -1, c.head_dim)
-        queries = rotate(self.dense(size, name="q")(x).reshape(shape), turn)  # [B, T, H, Dh]
-        keys = rotate(self.dense(groups, name="k")(x).reshape(shape), turn)  # [B, T, Hkv, Dh]
+        queries = rotate(self.dense(size, name="q")(x).reshape(shape), rotations)  # [B, T, H, Dh]
+        keys = rotate(self.dense(groups, name="k")(x).reshape(shape), rotations)  # [B, T, Hkv, Dh]
         values = self.dense(groups, name="v")(x).reshape(shape)
         context, cached = attend(queries, keys, values, visible, prefix, cached, start)
         return self.dense(c.width, name="o")(context), cached
@@ -126,26 +140,33 @@ class Mlp(nn.Module):
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x):  # [B, T, D]
+    def __call__(self, x: jax.Array) -> jax.Array:  # [B, T, D]
         c = self.config
         gate = nn.silu(self.dense(c.hidden, name="gate")(x))
         return self.dense(c.width, name="down")(gate * self.dense(c.hidden, name="up")(x))
 
 
 class Layer(nn.Module):
-    """One decoder layer; its call is as `language_model.apply_layers` wants it."""
+    """One decoder layer; called by `language_model.apply_layers`."""
 
     config: LlamaConfig
     dtype: Any
     dense: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x, shared, prefix, cached, start):
+    def __call__(
+        self,
+        x: jax.Array,
+        shared: tuple[jax.Array, tuple[jax.Array, jax.Array]],
+        prefix: Prefix | None,
+        cached: Prefix | None,
+        start: jax.Array | int,
+    ) -> tuple[jax.Array, Prefix | None]:
         c = self.config
         attention = Attention(c, self.dense, name="attention")
         normed = nn.RMSNorm(c.eps, dtype=self.dtype, name="attention_norm")(x)
-        visible, turn = shared
-        change, cached = attention(normed, visible, turn, prefix, cached, start)
+        visible, rotations = shared
+        change, cached = attention(normed, visible, rotations, prefix, cached, start)
         x = x + change
         x = x + Mlp(c, self.dense, name="mlp")(nn.RMSNorm(c.eps, dtype=self.dtype, name="mlp_norm")(x))
         return x, cached
@@ -155,10 +176,10 @@ class Llama(nn.Module):
     """A Llama decoder: tokens and masks in, states after the final norm out.
 
     Attributes:
-        config: the sizes.
-        dtype: of the computation (parameters keep theirs).
-        remat: what the backward pass computes again, to save memory.
-        adapter_dropout: rate on what adapters read, where an rng named "dropout" is given.
+      config: the sizes.
+      dtype: of the computation (parameters keep theirs).
+      remat: what the backward pass computes again to save memory; "dots" is the fastest on CPUs.
+      adapter_dropout: dropout rate of the adapters' input, in effect where an rng named "dropout" is given.
     """
 
     config: LlamaConfig
@@ -176,30 +197,30 @@ class Llama(nn.Module):
         cache: Cache | None = None,
         positions: jax.Array | None = None,
     ) -> Output:
-        """Reads tokens.
+        """Runs the decoder over tokens.
 
         Args:
-            tokens: int [B, T].
-            mask: bool [B, T], True for real tokens; padding may lie on either side.
-            prefix: keys and values [L, B, Hkv, P, Dh] that all queries see, without positions.
-            prefix_mask: bool [B, P]; all real when None.
-            cache: what came before; the tokens are written behind it.
-            positions: int [B, T]; counted over real tokens when None.
+          tokens: int [B, T].
+          mask: bool [B, T], True for real tokens; padding may lie on either side.
+          prefix: keys and values [L, B, Hkv, P, Dh] that all queries attend to, without positions.
+          prefix_mask: bool [B, P]; all real when None.
+          cache: earlier tokens; this call's tokens are written after them.
+          positions: int [B, T]; counted over real tokens when None.
 
         Returns:
-            hidden [B, T, D] and the cache with the tokens written (None if none was given).
+          hidden [B, T, D] and the cache with the tokens written (None if none was passed).
         """
         c = self.config
         x = nn.Embed(
             c.vocab_size, c.width, dtype=self.dtype, embedding_init=nn.initializers.normal(0.02), name="embed"
         )(tokens)  # [B, T, D]
-        if not c.tied:  # read by `logits`; declared here so that `init` makes it
+        if not c.tied:  # used by `logits`; declared here so that `init` creates it
             self.param("head", nn.initializers.normal(0.02), (c.vocab_size, c.width))
         visible, keys_mask = visibility(mask, prefix, prefix_mask, cache)
-        turn = rotation(c, positions_of(mask, cache) if positions is None else positions)
+        rotations = rotation(c, positions_of(mask, cache) if positions is None else positions)
         dense = partial(Dense, use_bias=False, dtype=self.dtype, dropout=self.adapter_dropout)
-        x, cached = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible, turn), prefix, cache)
+        x, written = apply_layers(self, Layer, (c, self.dtype, dense), x, (visible, rotations), prefix, cache)
         x = nn.RMSNorm(c.eps, dtype=self.dtype, name="norm")(x)
-        if cache is not None and cached is not None:
-            cache = Cache(*cached, keys_mask, cache.length + tokens.shape[1])
-        return Output(x, cache)
+        if cache is None or written is None:
+            return Output(x, None)
+        return Output(x, Cache(*written, keys_mask, cache.length + tokens.shape[1]))

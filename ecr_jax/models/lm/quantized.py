@@ -1,17 +1,17 @@
 """Frozen kernels in 8 or 4 bits, decoded where they are used: the base that an adapter is trained on (QLoRA).
 
-A quantised kernel [..., in, out] is {"codes", "scales"} in the place of "kernel", with blocks of consecutive inputs
-that share a scale in every column. What the codes are, their dtype and the shapes tell:
+A quantised kernel [..., in, out] is {"codes", "scales"} in place of "kernel"; in every column, blocks of consecutive
+inputs share a scale. The dtype and shape of the codes show the format:
 
     int8   codes int8 [..., in, out]         scales float32 [..., 1, out]           weight = code * scale
     nf4    codes uint8 [..., in / 2, out]    scales bfloat16 [..., in / 64, out]    weight = NORMAL_FLOAT[code] * scale
 
 int8 is symmetric over a whole column and takes 8 bits a weight. nf4 holds the inputs 2i (low bits) and 2i + 1 of a
-column in one byte and takes 4.25 bits a weight: its scales are rounded to bfloat16, before the codes are chosen, which
-saves most of what QLoRA's second quantisation of them saves (4.13 bits) and needs no further arrays.
+column in one byte and takes 4.25 bits a weight: its scales are rounded to bfloat16 before the codes are chosen, which
+saves most of what QLoRA's second quantisation of the scales saves (4.13 bits) and needs no further arrays.
 
-The library `qwix` (0.1.8) was tried first: it takes the layers of a stacked kernel for inputs, and a CPU holds its
-4-bit codes one in a byte.
+The library `qwix` (0.1.8) does not fit: it takes the layers of a stacked kernel for inputs, and on a CPU it stores each
+4-bit code in a byte.
 
 Reference: Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", 2023, section 3 and appendix E.
 """
@@ -30,16 +30,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ecr_jax.models.hyperparameters import QuantizationFormat
 
-# Every kernel of our language models; embeddings, heads, norms and biases stay as they are.
 KERNELS = (r"layers/.*/kernel",)
+"""Patterns of all kernels of a language model; embeddings, heads, norms and biases stay as they are."""
 
-# The quantiles of the standard normal that NormalFloat's codes stand for, between -1 and 1, zero among them.
 NORMAL_FLOAT = np.array(
     [-1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0.0]
     + [0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0],
     np.float32,
 )
-_BETWEEN = (NORMAL_FLOAT[1:] + NORMAL_FLOAT[:-1]) / 2
+"""The value of each 4-bit code: quantiles of the standard normal scaled to [-1, 1], including zero."""
+
+_THRESHOLDS = (NORMAL_FLOAT[1:] + NORMAL_FLOAT[:-1]) / 2
 _BLOCK = 64
 
 
@@ -48,7 +49,7 @@ def encode(kernel: jax.Array, format: QuantizationFormat) -> dict[str, jax.Array
     """A kernel [in, out] as {"codes", "scales"}.
 
     Raises:
-        ValueError: an unknown format, or an odd number of inputs for nf4.
+      ValueError: an unknown format, or an odd number of inputs for nf4.
     """
     if format not in get_args(QuantizationFormat):
         raise ValueError(f"format={format!r}: must be one of {', '.join(get_args(QuantizationFormat))}")
@@ -60,17 +61,17 @@ def encode(kernel: jax.Array, format: QuantizationFormat) -> dict[str, jax.Array
         return {"codes": codes, "scales": scales}
     if inputs % 2:
         raise ValueError(f"nf4 packs two inputs in a byte, so {inputs} inputs do not fit; use int8")
-    # Where 64 does not divide the inputs, the longest block that does.
+    # 64, or the longest block below it that divides the inputs.
     block = next(size for size in range(min(_BLOCK, inputs), 0, -1) if inputs % size == 0)
     blocks = kernel.reshape(inputs // block, block, outputs)
     scales = jnp.max(jnp.abs(blocks), axis=1).astype(jnp.bfloat16)  # [in / block, out]
-    spread = blocks / jnp.where(scales == 0, 1, scales).astype(jnp.float32)[:, None]
-    codes = jnp.searchsorted(_BETWEEN, spread).astype(jnp.uint8).reshape(inputs // 2, 2, outputs)
+    scaled = blocks / jnp.where(scales == 0, 1, scales).astype(jnp.float32)[:, None]
+    codes = jnp.searchsorted(_THRESHOLDS, scaled).astype(jnp.uint8).reshape(inputs // 2, 2, outputs)
     return {"codes": codes[:, 0] | codes[:, 1] << 4, "scales": scales}
 
 
 def decode(codes: jax.Array, scales: jax.Array, dtype: Any) -> jax.Array:
-    """The kernel [..., in, out] that codes and scales stand for."""
+    """The kernel [..., in, out] of codes and scales."""
     if codes.dtype == jnp.int8:
         return (codes * scales).astype(dtype)
     pairs = jnp.stack([codes & 15, codes >> 4], axis=-2)  # [..., in / 2, 2, out]
@@ -94,28 +95,27 @@ def is_quantized(params: Mapping[str, Any]) -> bool:
 
 
 def quantize(params: Mapping[str, Any], patterns: Sequence[str], format: QuantizationFormat) -> dict[str, Any]:
-    """The parameters with the kernels that patterns match in 8 or 4 bits; all else is passed on as it is.
+    """The parameters with the matching kernels in 8 or 4 bits; everything else is passed on unchanged.
 
-    Kernels are encoded a layer at a time, so that parameters in the host's memory (numpy) need never be on the device
-    as a whole.
+    Kernels are encoded one layer at a time: of parameters in host memory (numpy), the device never holds all.
 
     Args:
-        params: parameters with kernels [..., in, out].
-        patterns: regular expressions of whole paths; each must match a kernel (`KERNELS`: all of a language model).
-        format: "int8" or "nf4".
+      params: parameters with kernels [..., in, out].
+      patterns: regular expressions of whole paths; each must match a kernel (`KERNELS`: all of a language model).
+      format: "int8" or "nf4".
 
     Raises:
-        ValueError: an unknown format, a pattern that matches nothing or no kernel, or inputs that do not fit.
+      ValueError: an unknown format, a pattern that matches nothing or no kernel, or inputs that do not fit.
     """
     flat: dict[str, Any] = flatten_dict(dict(params), sep="/")
     for pattern in patterns:
         matched = [path for path in flat if re.fullmatch(pattern, path)]
         if not matched or not all(path.endswith("/kernel") for path in matched):
             raise ValueError(f"pattern {pattern!r} must match kernels; it matches {', '.join(matched) or 'nothing'}")
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for path, leaf in flat.items():
         if not any(re.fullmatch(pattern, path) for pattern in patterns):
-            made[path] = leaf
+            result[path] = leaf
             continue
         *stack, inputs, outputs = leaf.shape
         try:
@@ -124,18 +124,18 @@ def quantize(params: Mapping[str, Any], patterns: Sequence[str], format: Quantiz
             raise ValueError(f"{path}: {error}") from error
         for name in ("codes", "scales"):
             parts = jnp.stack([layer[name] for layer in layers])
-            made[path.removesuffix("kernel") + name] = parts.reshape(*stack, *parts.shape[1:])
-    return unflatten_dict(made, sep="/")
+            result[path.removesuffix("kernel") + name] = parts.reshape(*stack, *parts.shape[1:])
+    return unflatten_dict(result, sep="/")
 
 
 def dequantize(params: Mapping[str, Any], dtype: Any = jnp.float32) -> dict[str, Any]:
-    """The parameters with whole kernels [..., in, out] again, those that the codes stand for."""
+    """The parameters with whole kernels [..., in, out] again, decoded."""
     flat: dict[str, Any] = flatten_dict(dict(params), sep="/")
-    made = {}
+    result: dict[str, Any] = {}
     for path, leaf in flat.items():
         if path.endswith("/codes"):
             parent = path.removesuffix("codes")
-            made[parent + "kernel"] = decode(leaf, flat[parent + "scales"], dtype)
+            result[parent + "kernel"] = decode(leaf, flat[parent + "scales"], dtype)
         elif not path.endswith("/scales"):
-            made[path] = leaf
-    return unflatten_dict(made, sep="/")
+            result[path] = leaf
+    return unflatten_dict(result, sep="/")
