@@ -1,25 +1,25 @@
-"""How well and how fast `EntityLinker` finds entities in ReDial's validation dialogues.
+"""Precision, recall and speed of `EntityLinker` on ReDial's validation dialogues.
 
     python -m benchmarks.linking --data DIR [--json FILE]
 
-DIR holds `kg/`, `movies.jsonl` and `redial/valid_entity_links.jsonl`. The file has one sample a recommender turn: the
-texts before it (titles written out, with years), the turn's film ids (`rec`) and the ids of all entities before it
-(`entity`). Between two samples of a dialogue lie the first one's turn and the seeker's answer: a *round*. Its gold
-entities are the ids that are new in the second sample, its predictions the links of its two texts that are not among
-the ids of the first; a dialogue's text after its last sample has no gold and is left out. The words said before are
-the linker's context, as its own links.
+DIR holds `kg/`, `movies.jsonl` and `redial/valid_entity_links.jsonl`. The file has one sample for each recommender
+turn: the texts before it (titles written out, with years), the turn's film ids (`rec`) and the ids of all entities
+before it (`entity`). Between two samples of a dialogue lie the recommender turn of the first and the seeker's reply: a
+*round*. The ground truth of a round is the ids that are new in the second sample. Its predictions are the links of its
+two texts that are not among the ids of the first. A dialogue's text after its last sample has no ground truth and is
+left out. The linker's context is its own links in the earlier texts.
 
-The gold films are those that the workers marked with "@", and those that DBpedia Spotlight found besides; the gold of
-everything else is Spotlight's alone, at a low confidence, and noisy: ordinary words stand in it as countries, bands or
-musical styles ("is", "who", "movie"), names are missed, and a thing is linked once in a dialogue. A linker cannot reach
-1 on either count; `people` is the cleanest part of it.
+The ground truth of films is those that crowd workers marked with "@" and those that DBpedia Spotlight found besides.
+That of all other entities is Spotlight's alone, at a low confidence, and noisy: it has ordinary words as countries,
+bands or musical styles ("is", "who", "movie"), misses names, and links a thing once in a dialogue. No linker can reach
+1 on either measure; `people` is its cleanest part.
 
-The film titles of the marked mentions come with the year. `films, no year` takes the years out of the texts, `films,
-lower case` the capitals too, `films, misspelt` leaves the year and swaps two letters of one word of each title: what
-people type who have no "@" at hand. Namesakes that neither year nor context parts are settled by the films' mentions
-in the training dialogues; the rows "no counts" do without. The linker was tuned on the even dialogues (0th, 2nd, ...)
-and the training part; all figures are of the odd ones. The peer is an exact dictionary: the graph's names, any case,
-longest first, with the year settling what it can.
+The titles of marked films have their year. `films, no year` removes the years from the texts, `films, lower case` also
+the capitals, `films, misspelt` keeps the year and swaps two letters of one word of each title: this is what people type
+without an "@" to select from. Namesakes that neither year nor context separates are decided by how often training
+dialogues mention them; the rows "no counts" do without these counts. The linker was tuned on the even dialogues (0th,
+2nd, ...) and on the training part; all numbers are of the odd ones. The peer is an exact dictionary: the graph's names,
+case-insensitive, longest first, with the year deciding between namesakes.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.naming import normalise, words
 
 _YEAR = re.compile(r"\s*\(\d{4}\)")
-# Possessive, so that a run of capitals without a year behind it is read once.
+# Possessive, so that a run of capitals without a year after it is scanned once.
 _TITLE = re.compile(
     r"(?<![\w])((?:[A-Z0-9][\w'’:&.,-]*+ ?|(?:a|an|and|at|by|for|from|in|of|on|the|to|with) )++)(?=\(\d{4}\))"
 )
 
 Round = tuple[list[str], list[str], set[int], set[int]]
-"""Texts before, texts of the round, ids known before, gold ids that are new."""
+"""Texts before, texts of the round, ids known before, ground-truth ids that are new."""
 
 
 def rounds(path: Path, ids: dict[int, str], graph: KnowledgeGraph) -> list[list[Round]]:
-    """Every dialogue's rounds; ids are the graph's.
+    """The rounds of every dialogue, with the graph's entity ids.
 
     Args:
       path: valid_entity_links.jsonl.
       ids: the export's id -> URI.
-      graph: gives its ids to the URIs.
+      graph: the graph, which has an id for each URI.
     """
     dialogues: list[list[Round]] = []
     before: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def rounds(path: Path, ids: dict[int, str], graph: KnowledgeGraph) -> list[list[
     return dialogues
 
 
-def mentions(data: Path, graph: KnowledgeGraph) -> list[int]:
+def mention_counts(data: Path, graph: KnowledgeGraph) -> list[int]:
     """How many training dialogues mention each film: [N]."""
     films = {}
     for line in (data / "movies.jsonl").read_text(encoding="utf-8").splitlines():
@@ -88,7 +88,7 @@ def mentions(data: Path, graph: KnowledgeGraph) -> list[int]:
 
 
 class ExactTitles:
-    """The peer: names looked up as they stand, longest first, the year in brackets settling between namesakes."""
+    """The peer: names are looked up as they are, longest first; the year in brackets decides between namesakes."""
 
     def __init__(self, graph: KnowledgeGraph):
         self._years, self._names = graph.years.tolist(), {}
@@ -104,9 +104,9 @@ class ExactTitles:
         """The entities named in a text."""
         tokens = words(text)
         padded = " " + " ".join(word for word, _, _ in tokens) + " "
-        found = [(length, end, entities) for end, (length, entities) in self._automaton.iter(padded)]
+        matches = [(length, end, entities) for end, (length, entities) in self._automaton.iter(padded)]
         used, links = [], set()
-        for length, end, entities in sorted(found, key=lambda match: (-match[0], match[1])):
+        for length, end, entities in sorted(matches, key=lambda match: (-match[0], match[1])):
             if any(end - length < b and a < end for a, b in used):
                 continue
             used.append((end - length, end))
@@ -121,33 +121,40 @@ def score(
     keep: Callable[[int], bool],
     change: Callable[[str], str] = lambda text: text,
 ) -> tuple[float, float, int]:
-    """Precision and recall over all rounds together, and the number of gold entities."""
-    right = predicted = gold = 0
+    """Precision and recall over all rounds together, and the number of ground-truth entities.
+
+    Args:
+      dialogues: their rounds.
+      link: (text, entities of the context) -> linked entities.
+      keep: which entities count.
+      change: what is done to each text before.
+    """
+    correct = predicted = gold = 0
     for dialogue in dialogues:
         context: set[int] = set()
         for _, texts, known, new in dialogue:
-            found: set[int] = set()
+            linked: set[int] = set()
             for text in texts:
-                found |= link(change(text), context | found)
-            context |= found
-            guesses = {entity for entity in found - known if keep(entity)}
-            wanted = {entity for entity in new if keep(entity)}
-            right += len(guesses & wanted)
-            predicted += len(guesses)
-            gold += len(wanted)
-    return right / max(predicted, 1), right / max(gold, 1), gold
+                linked |= link(change(text), context | linked)
+            context |= linked
+            predictions = {entity for entity in linked - known if keep(entity)}
+            truth = {entity for entity in new if keep(entity)}
+            correct += len(predictions & truth)
+            predicted += len(predictions)
+            gold += len(truth)
+    return correct / max(predicted, 1), correct / max(gold, 1), gold
 
 
 def misspell(text: str) -> str:
-    """Swaps two inner letters of the longest word of every title that a year follows."""
+    """Swaps two inner letters of the longest word of every title that is followed by a year."""
 
     def swap(match: re.Match[str]) -> str:
         longest = max(re.findall(r"[A-Za-z]+", match[1]), key=len, default="")
         if len(longest) < 5:
             return match[1]
-        place = random.Random(longest).randrange(1, len(longest) - 2)
-        slip = longest[:place] + longest[place + 1] + longest[place] + longest[place + 2 :]
-        return match[1].replace(longest, slip, 1)
+        at = random.Random(longest).randrange(1, len(longest) - 2)
+        misspelt = longest[:at] + longest[at + 1] + longest[at] + longest[at + 2 :]
+        return match[1].replace(longest, misspelt, 1)
 
     return _TITLE.sub(swap, text)
 
@@ -156,24 +163,22 @@ def measure(data: Path, odd: bool = True) -> list[dict[str, Any]]:
     """All rows: precision and recall of linker and peer, and their speed."""
     started = time.perf_counter()
     graph = from_unicrs(data / "kg", data / "movies.jsonl")
-    read = time.perf_counter() - started
-    popularity = mentions(data, graph)
+    read_seconds = time.perf_counter() - started
+    counts = mention_counts(data, graph)
     started = time.perf_counter()
-    linker = EntityLinker(graph, popularity)
-    built = time.perf_counter() - started
-    peer = ExactTitles(graph)
+    linker = EntityLinker(graph, counts)
+    build_seconds = time.perf_counter() - started
+    linker_without_counts, peer = EntityLinker(graph), ExactTitles(graph)
     path = data / "redial" / "valid_entity_links.jsonl"
     dialogues = rounds(path, read_unicrs_ids(data / "kg"), graph)[int(odd) :: 2]
 
     def ours(text: str, context: set[int]) -> set[int]:
-        return {found.entity for found in linker.link(text, context)}
+        return {mention.entity for mention in linker.link(text, context)}
 
-    alone = EntityLinker(graph)
+    def without_counts(text: str, context: set[int]) -> set[int]:
+        return {mention.entity for mention in linker_without_counts.link(text, context)}
 
-    def without(text: str, context: set[int]) -> set[int]:
-        return {found.entity for found in alone.link(text, context)}
-
-    def theirs(text: str, context: set[int]) -> set[int]:
+    def exact(text: str, context: set[int]) -> set[int]:
         return peer.link(text)
 
     items, kinds = set(graph.items.tolist()), graph.kinds
@@ -188,24 +193,26 @@ def measure(data: Path, odd: bool = True) -> list[dict[str, Any]]:
     ]
     rows = []
     for case, keep, change in cases:
-        mine, base = score(dialogues, ours, keep, change), score(dialogues, theirs, keep, change)
-        for metric, value, other in zip(("precision", "recall"), mine, base, strict=False):
-            rows.append(_row(case, metric, value, "share", other))
+        precision, recall, gold = score(dialogues, ours, keep, change)
+        peer_precision, peer_recall, _ = score(dialogues, exact, keep, change)
+        rows.append(_row(case, "precision", precision, "share", peer_precision))
+        rows.append(_row(case, "recall", recall, "share", peer_recall))
         if case.startswith("films"):
-            for metric, value in zip(("precision", "recall"), score(dialogues, without, keep, change), strict=False):
-                rows.append(_row(f"{case}, no counts", metric, value, "share"))
-        rows.append(_row(case, "gold", mine[2], "entities"))
+            precision, recall, _ = score(dialogues, without_counts, keep, change)
+            rows.append(_row(f"{case}, no counts", "precision", precision, "share"))
+            rows.append(_row(f"{case}, no counts", "recall", recall, "share"))
+        rows.append(_row(case, "gold", gold, "entities"))
     texts = [text for dialogue in dialogues for _, texts, _, _ in dialogue for text in texts]
     seconds = []
-    for run in (lambda text: linker.link(text), peer.link):
+    for link in (linker.link, peer.link):
         started = time.perf_counter()
         for text in texts:
-            run(text)
+            link(text)
         seconds.append(time.perf_counter() - started)
     rows.append(_row("speed", "turns", len(texts) / seconds[0], "1/s", len(texts) / seconds[1]))
     rows.append(_row("speed", "characters", sum(map(len, texts)) / seconds[0], "1/s"))
-    rows.append(_row("speed", "read the export", read, "s"))
-    rows.append(_row("speed", "build the linker", built, "s"))
+    rows.append(_row("speed", "read the export", read_seconds, "s"))
+    rows.append(_row("speed", "build the linker", build_seconds, "s"))
     return rows
 
 
@@ -220,7 +227,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with kg/, movies.jsonl and redial/")
     parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--tuning", action="store_true", help="the even dialogues, which the linker was tuned on")
+    parser.add_argument(
+        "--tuning", action="store_true", help="measure on the even dialogues, which the linker was tuned on"
+    )
     arguments = parser.parse_args()
     rows = measure(arguments.data, odd=not arguments.tuning)
     print(f"{'case':28} {'metric':18} {'linker':>10} {'exact':>10}  unit")

@@ -1,25 +1,28 @@
-"""What a frozen base in 8 or 4 bits saves and costs: SmolLM2-135M in float32, bfloat16, int8 and nf4.
+"""Memory, loss and time of a frozen base in 8 and 4 bits: SmolLM2-135M in float32, bfloat16, int8 and nf4.
 
     python -m benchmarks.quantized [--rounds 3] [--json FILE] [--page FILE]
 
-For each: the bytes of the parameters, and of the kernels that are quantised; the loss (nats a token) on 4,096 tokens of
-the built-in corpus's validation dialogues; the time of a forward pass over 8 x 128 tokens; the time of an update of a
-LoRA adapter on 4 x 128 tokens (rank 8, attention), and the memory its program needs beside its arguments. `peer` is
-float32's value in the same run, `ratio` that value over ours. int8 and nf4 keep embeddings and norms in float32 and
-compute in float32; bfloat16 is of parameters and of the computation.
+For each: the bytes of all parameters and of the quantised kernels; the loss (nats a token) on 4,096 tokens of the
+built-in corpus's validation dialogues; the time of a forward pass over 8 x 128 tokens; the time of an update of a LoRA
+adapter on 4 x 128 tokens (rank 8, attention), and the memory that its program needs beside its arguments. `peer` is
+float32's value in the same run, `ratio` is that value over ours. int8 and nf4 have embeddings and norms in float32 and
+compute in float32; bfloat16 applies to the parameters and the computation.
 
-The published weights are a Q4_1 GGUF file: they were in 4 bits once, in blocks of 32, and float32 is what they stand
-for. What nf4 costs here comes on top of that.
+The published weights are a Q4_1 GGUF file: they were quantised to 4 bits before, in blocks of 32, and are restored to
+float32 here. The cost of nf4 comes on top of that.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +34,7 @@ from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.losses.next_token import next_token_cross_entropy
 from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import language_model, lora
+from ecr_jax.models.lm.language_model import Params
 from ecr_jax.pretrained import hub
 from ecr_jax.pretrained.language_models import Pretrained, load, load_tokenizer
 from ecr_jax.runs.machine import relaunch_keeping_freed_memory
@@ -45,34 +49,36 @@ BASES: dict[str, dict[str, Any]] = {
     "int8": {"quantize": "int8"},
     "nf4": {"quantize": "nf4"},
 }
-READ, TRAINED = (8, 128), (4, 128)
+FORWARD_SHAPE, UPDATE_SHAPE = (8, 128), (4, 128)
+"""Rows and tokens of a forward pass and of an update."""
+
 TOKENS = 4096
 ADAPTER = LoraConfig()
 OPTIMISER = OptimConfig(learning_rate=1e-4, schedule="constant", warmup=0.0)
 WORDS = "\n\n".join(__doc__.strip().split("\n\n")[2:])
 
 
-def text(path: Path) -> np.ndarray:
-    """Token ids of validation dialogues, one after the other, int32 [TOKENS / T, T]."""
-    words = DialogueTokenizer.of(load_tokenizer(path))
+def validation_tokens(path: Path) -> np.ndarray:
+    """Token ids of validation dialogues in a row, int32 [TOKENS / T, T]."""
+    tokenizer = DialogueTokenizer.of(load_tokenizer(path))
     corpus = films.generate(hub.resolve("wikidata-films"), dialogues=400, reviews=0)
-    spoken = [[(turn.role, turn.text) for turn in c.turns] for c in corpus.conversations if c.split == Split.VALID]
-    ids = [token for turns in spoken for turn in words.turns(turns) for token in turn]
+    dialogues = [[(turn.role, turn.text) for turn in c.turns] for c in corpus.conversations if c.split == Split.VALID]
+    ids = [token for turns in dialogues for turn in tokenizer.encode_turns(turns) for token in turn]
     if len(ids) < TOKENS:
         raise ValueError(f"the dialogues have {len(ids)} tokens, {TOKENS} are needed")
-    return np.asarray(ids[:TOKENS], np.int32).reshape(-1, READ[1])
+    return np.asarray(ids[:TOKENS], np.int32).reshape(-1, FORWARD_SHAPE[1])
 
 
-def total_loss(module: Any, variables: dict, tokens: jax.Array) -> jax.Array:
-    """The summed loss of all tokens but each row's first."""
+def total_loss(module: nn.Module, variables: Params, tokens: jax.Array) -> jax.Array:
+    """The summed loss of all tokens except each row's first."""
     mask = jnp.ones(tokens.shape, bool)
     hidden = module.apply(variables, tokens, mask).hidden
-    rows = language_model.head(variables["params"])
-    return next_token_cross_entropy(hidden=hidden, head=rows, tokens=tokens, where=mask)[0]
+    head = language_model.head(variables["params"])
+    return next_token_cross_entropy(hidden=hidden, head=head, tokens=tokens, where=mask)[0]
 
 
-def update(model: Pretrained, tokens: np.ndarray) -> tuple[Callable[[], Any], float]:
-    """A function that makes one update of an adapter, and the bytes its program needs beside its arguments."""
+def update_function(model: Pretrained, tokens: np.ndarray) -> tuple[Callable[[], Any], float]:
+    """A function that makes one update of an adapter, and the bytes that its program needs beside its arguments."""
     params = {"adapter": lora.init(jax.random.key(0), model.params, ADAPTER)}
 
     def loss(params, frozen, batch, key):
@@ -88,43 +94,45 @@ def update(model: Pretrained, tokens: np.ndarray) -> tuple[Callable[[], Any], fl
     state, batch, key = jax.device_put(init_state(params, optimizer), placement), {"tokens": tokens}, jax.random.key(0)
     program = step.lower(state, model.params, batch, key).compile()
 
-    def once():
-        nonlocal state  # the step takes the old one's memory
+    def update() -> Any:
+        nonlocal state  # the step donates the old one
         state, metrics = program(state, model.params, batch, key)
         return metrics
 
-    return once, program.memory_analysis().temp_size_in_bytes
+    return update, program.memory_analysis().temp_size_in_bytes
 
 
 def measure(rounds: int) -> list[Row]:
     """All bases, timed in turns."""
     path = hub.resolve(MODEL)
-    tokens = text(path)
+    tokens = validation_tokens(path)
     models = {name: load(path, **settings) for name, settings in BASES.items()}
     rows: dict[str, dict[str, tuple[float, str]]] = {name: {} for name in BASES}
     forwards, updates = [], []
     for name, model in models.items():
-        read = jax.jit(lambda params, tokens, module=model.module: total_loss(module, {"params": params}, tokens))
-        batches = tokens.reshape(-1, *READ)
-        loss = sum(float(read(model.params, batch)) for batch in batches) / tokens[:, 1:].size
+        forward_loss = jax.jit(
+            lambda params, tokens, module=model.module: total_loss(module, {"params": params}, tokens)
+        )
+        batches = tokens.reshape(-1, *FORWARD_SHAPE)
+        loss = sum(float(forward_loss(model.params, batch)) for batch in batches) / tokens[:, 1:].size
         kernels = jax.tree.leaves(model.params["layers"])
-        once, needed = update(model, tokens[: TRAINED[0]])
+        update, program_bytes = update_function(model, tokens[: UPDATE_SHAPE[0]])
         rows[name] |= {
             "parameters": (sum(leaf.nbytes for leaf in jax.tree.leaves(model.params)) / 1e6, "MB"),
             "layers": (sum(leaf.nbytes for leaf in kernels) / 1e6, "MB"),
             "loss": (loss, "nats"),
             "perplexity": (math.exp(loss), ""),
-            "memory of an adapter's update": (needed / 1e6, "MB"),
+            "memory of an adapter's update": (program_bytes / 1e6, "MB"),
         }
-        forwards.append(lambda read=read, params=model.params, batch=batches[0]: read(params, batch))
-        updates.append(once)
+        forwards.append(functools.partial(forward_loss, model.params, batches[0]))
+        updates.append(update)
     for metric, functions in (("forward", forwards), ("adapter's update", updates)):
         for name, best in zip(models, milliseconds(functions, rounds), strict=True):
             rows[name][metric] = (best, "ms")
     return [
         compared(f"{MODEL}, {name}", metric, value, rows["float32"][metric][0], unit)
-        for name, found in rows.items()
-        for metric, (value, unit) in found.items()
+        for name, measured in rows.items()
+        for metric, (value, unit) in measured.items()
     ]
 
 
@@ -133,12 +141,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--page", type=Path, help="the same as Markdown")
+    parser.add_argument("--page", type=Path, help="also write a Markdown page with the table and its provenance")
     options = parser.parse_args()
     rows = [matmul_peak(), *measure(options.rounds)]
     report(rows, "frozen bases", options.json)
     if options.page is not None:
-        page(rows, "Frozen bases in 8 and 4 bits", WORDS, "python -m benchmarks.quantized", options.page)
+        command = " ".join(["python -m benchmarks.quantized", *sys.argv[1:]])
+        page(rows, "Frozen bases in 8 and 4 bits", WORDS, command, options.page)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""How fast the graph convolution is, forward and with its gradient, at the size of ReDial's DBpedia graph.
+"""Speed of the graph convolution, forward and with its gradient, at the size of ReDial's DBpedia graph.
 
     python -m benchmarks.rgcn [--kg DIR] [--width 128] [--bases 8] [--json FILE]
 
-DIR is the UniCRS export of the graph; without it a graph of the same size is made from a seed. The peer, in the same
-run, is the loop as commonly written: for every relation a gather, a segment sum into all nodes and a matrix product
-over all nodes, on the same arrays and parameters.
+DIR is the UniCRS export of the graph; without it a random graph of the same size is used. The peer, in the same run, is
+the loop as it is commonly written: for every relation a gather, a segment sum into all nodes and a matrix product over
+all nodes, on the same arrays and parameters.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -18,13 +19,14 @@ import numpy as np
 
 from benchmarks.common import Row, compared, matmul_peak, milliseconds, report
 from ecr_jax.knowledge.graph import from_unicrs
+from ecr_jax.models.lm.language_model import Params
 from ecr_jax.models.rgcn import RGCN, graphs_tuple
 
 NODES, RELATIONS, EDGES = 31_162, 25, 186_685
 
 
-def made_up_edges(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Edges of the published graph's size: a self-loop for most nodes, few hubs, relations of very unequal size."""
+def random_edges(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random edges of the published graph's size: self-loops of most nodes, few hubs, relations of unequal size."""
     rng = np.random.default_rng(seed)
     loops = np.arange(24_032)
     count = (EDGES - len(loops)) * 2 // 3
@@ -37,8 +39,8 @@ def made_up_edges(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return senders, receivers, types
 
 
-def loop(params, x, edges):
-    """The peer: every relation goes over all nodes."""
+def loop(params: Params, x: jax.Array, edges: Sequence[tuple[jax.Array, jax.Array, jax.Array]]) -> jax.Array:
+    """The peer: every relation is computed over all nodes; `edges` are (senders, receivers, weights) by relation."""
     weights = jnp.einsum("rb,bij->rij", params["comp"], params["bases"])
     y = x @ params["root"] + params["bias"]
     for relation, (senders, receivers, weight) in enumerate(edges):
@@ -48,7 +50,7 @@ def loop(params, x, edges):
 
 
 def measure(edges: tuple[np.ndarray, np.ndarray, np.ndarray], nodes: int, width: int, bases: int) -> list[Row]:
-    """Times ours and the loop in turns and checks that they agree."""
+    """Times ours and the loop in turns, and checks that they agree."""
     graph = jax.tree.map(jnp.asarray, graphs_tuple(*edges, nodes))
     relations = len(graph.globals["pairs"])
     layer = RGCN(relations, bases)
@@ -86,7 +88,7 @@ def main() -> None:
     parser.add_argument("--bases", type=int, default=8)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    edges, nodes = made_up_edges(), NODES
+    edges, nodes = random_edges(), NODES
     if options.kg is not None:
         graph = from_unicrs(options.kg)
         edges, nodes = graph.message_edges(), len(graph.uris) + 1
