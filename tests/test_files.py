@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecr_jax.files import read_jsonl_rows, replacing, write_json, write_jsonl
+from ecr_jax.files import read_jsonl_rows, read_parquet, replacing, write_json, write_jsonl, write_parquet
 
 
 def names(folder):
@@ -72,3 +72,24 @@ def test_jsonl_round_trip(tmp_path):
     assert read_jsonl_rows(tmp_path / "rows.jsonl") == rows
     write_jsonl(tmp_path / "rows.jsonl", [])
     assert read_jsonl_rows(tmp_path / "rows.jsonl") == []
+
+
+def test_parquet_round_trip(tmp_path, capfd):
+    types = {"id": "int32", "spans": [{"start": "int32", "name": "string"}], "weights": ["float64"]}
+    columns = {
+        "id": [1, None],
+        "spans": [[{"start": 0, "name": "ü"}, {"start": 3, "name": None}], []],
+        "weights": [[], [0.1]],
+    }
+    write_parquet(tmp_path / "table.parquet", columns, types)
+    assert read_parquet(tmp_path / "table.parquet") == columns
+    write_parquet(tmp_path / "table.parquet", {name: [] for name in types}, types)
+    assert read_parquet(tmp_path / "table.parquet") == {name: [] for name in types}
+    assert names(tmp_path) == ["table.parquet"] and capfd.readouterr() == ("", "")  # no progress bars
+
+
+def test_parquet_keeps_the_old_table(tmp_path):
+    write_parquet(tmp_path / "table.parquet", {"id": [1]}, {"id": "int32"})
+    with pytest.raises((TypeError, ValueError)):
+        write_parquet(tmp_path / "table.parquet", {"id": ["one"]}, {"id": "int32"})
+    assert read_parquet(tmp_path / "table.parquet") == {"id": [1]} and names(tmp_path) == ["table.parquet"]

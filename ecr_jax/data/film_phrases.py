@@ -1,7 +1,7 @@
-"""The words of the built-in corpus: banks of phrases by speech act and by emotion, all written for it.
+"""The phrases of the built-in corpus, by speech act and by emotion, all written for it.
 
 A phrase is a small grammar: `(a|b|)` chooses one of its branches (they nest), `<slot>` is filled by `films.py` with a
-film, a person, a genre and so on. What a bank is filed under is the emotion that its phrases voice.
+film, a person, a genre and so on. The key of a bank is the emotion that its phrases express.
 """
 
 from __future__ import annotations

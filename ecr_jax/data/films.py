@@ -1,8 +1,9 @@
 """The built-in corpus: dialogues and top-rated reviews over the real films of the Wikidata table, from a seed.
 
-A seeker has tastes (genre, director, actor, era) and perhaps an aversion. A recommender hears only what is said, and
-draws films by how well they fit it, by the feelings voiced so far and by how well known they are. What a seeker answers
-(like, dislike, unsaid) depends on all of the tastes, and the feeling voiced depends on the answer and on the film.
+A seeker has tastes (genre, director, actor, era) and perhaps an aversion. The recommender knows only those that the
+seeker has stated, and samples films by how well they fit these, by the emotions expressed so far and by popularity. The
+seeker's feedback (like, dislike, unsaid) depends on all of the tastes, and the expressed emotion on the feedback and on
+the film.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ecr_jax.data import film_phrases as phrases
 from ecr_jax.data.schema import Conversation, Feedback, Mention, Role, Split, Turn
 
 DECADES = {1940: 30, 1950: 50, 1960: 60, 1970: 90, 1980: 170, 1990: 300, 2000: 450, 2010: 300}
-"""How many of the best documented films of a decade can be recommended."""
+"""How many of a decade's best documented films are items."""
 MIN_REVIEWS = 15
 """A film with fewer critics' reviews in the table is not well documented."""
 
@@ -29,9 +30,9 @@ _CURIOUS = ("Sci-Fi", "Mystery", "Documentary", "Fantasy", "History")
 _SURPRISE = ("Thriller", "Horror", "Crime")
 _OLD = 1990
 _NOT_A_TASTE = ("Drama", "Music")
-"""Genres that say too little, or too little is of them, to be the whole of a taste."""
+"""Genres that are too general, or have too few films, to be a taste."""
 
-# What a seeker's taste is made of, and how often.
+# The kinds of attributes that a seeker's tastes have, with their probabilities.
 _TASTES = {
     ("director",): 0.22,
     ("actor",): 0.18,
@@ -49,14 +50,14 @@ _VALENCE = {
     "like": 1.0, "happy": 1.0, "nostalgia": 0.9, "agreement": 0.6, "grateful": 0.6, "surprise": 0.5, "curious": 0.2,
     "neutral": 0.0, "negative": -1.2,
 }  # fmt: skip
-# P(answer | how much of the tastes a film fits), then P(emotion | answer).
-_ANSWERS = {
+# P(like, dislike, unsaid | how well a film fits the tastes), then P(emotion | feedback).
+_FEEDBACK_GIVEN_FIT = {
     "full": (0.84, 0.01, 0.15),
     "part": (0.79, 0.02, 0.19),
     "none": (0.62, 0.08, 0.30),
     "averse": (0.27, 0.45, 0.28),
 }
-_VOICED = {
+_EMOTION_GIVEN_FEEDBACK = {
     Feedback.LIKE: {
         "like": 0.30, "happy": 0.13, "grateful": 0.10, "agreement": 0.14, "nostalgia": 0.05, "surprise": 0.08,
         "curious": 0.10, "neutral": 0.05,
@@ -71,7 +72,7 @@ _WITH_ARTICLE = ("United ", "Netherlands", "Czech Republic", "Soviet Union", "Pe
 
 @dataclass(frozen=True)
 class Film:
-    """A row of the film table. Names are the table's, with whitespace collapsed; unknown is 0, None or ()."""
+    """A row of the film table. Names are as in the table, with white space collapsed; unknown values are 0 or ()."""
 
     uri: str
     title: str
@@ -89,7 +90,7 @@ class Film:
 
     @property
     def name(self) -> str:
-        """The title as it is written in a text: "Title (Year)"."""
+        """The title as it is written in texts: "Title (Year)"."""
         return f"{self.title} ({self.year})" if self.year else self.title
 
     @property
@@ -112,7 +113,7 @@ class FilmReview:
 
 @dataclass(frozen=True)
 class FilmCorpus:
-    """The built-in corpus. `items` are the URIs of the films that can be recommended, sorted."""
+    """The built-in corpus. `items` are the sorted URIs of the films that can be recommended."""
 
     conversations: tuple[Conversation, ...]
     reviews: tuple[FilmReview, ...]
@@ -125,13 +126,13 @@ def uri(kind: str, name: str) -> str:
 
 
 def read_table(path: Path) -> tuple[Film, ...]:
-    """Reads the films of `movies.db`, in the order of their rows' ids; of one imdbID the first row counts.
+    """Reads the films of `movies.db` in the order of their row ids; of rows with the same imdbID the first one counts.
 
     Args:
       path: an SQLite file with the tables `omdb` and `tomatoes`.
 
     Raises:
-      ValueError: it is no such file.
+      ValueError: it is not such a file.
     """
     query = """SELECT o.imdbID, o.Title, o.Year, o.Runtime, o.Genre, o.Director, o.Writer, o."Cast", o.Language,
         o.Country, t.Production, o.Oscars, t.Reviews FROM omdb o LEFT JOIN tomatoes t ON t.ID = o.ID
@@ -168,8 +169,8 @@ def _names(joined: str | None) -> tuple[str, ...]:
 def generate(table: Path, *, seed: int = 0, dialogues: int = 1000, reviews: int = 1800) -> FilmCorpus:
     """Generates the corpus; the same table, seed and numbers give the same corpus.
 
-    Every tenth dialogue is for test and the one before it for validation. Reviews are of films that train dialogues
-    speak of, so that nothing of the other splits is in them.
+    Of every ten dialogues, the last is for test and the one before it for validation. Reviews are of films that the
+    training dialogues mention, so that they contain nothing of the other splits.
 
     Args:
       table: `movies.db`.
@@ -178,7 +179,7 @@ def generate(table: Path, *, seed: int = 0, dialogues: int = 1000, reviews: int 
       reviews: number of reviews.
 
     Raises:
-      ValueError: a number that cannot be, or a table with too few documented films.
+      ValueError: an argument is out of range, or the table has too few documented films.
     """
     if seed < 0 or dialogues < 10 or reviews < 0:
         raise ValueError(
@@ -190,7 +191,7 @@ def generate(table: Path, *, seed: int = 0, dialogues: int = 1000, reviews: int 
         Conversation(f"films-{i:05d}", _split(i), _Dialogue(world, np.random.default_rng([seed, 0, i])).turns())
         for i in range(dialogues)
     )
-    spoken_of = Counter(
+    mentioned = Counter(
         mention.entity
         for conversation in conversations
         if conversation.split == Split.TRAIN
@@ -199,8 +200,8 @@ def generate(table: Path, *, seed: int = 0, dialogues: int = 1000, reviews: int 
         if mention.film
     )
     rng = np.random.default_rng([seed, 1])
-    ranked = sorted(spoken_of, key=lambda film: (-spoken_of[film], film))
-    share = np.array([spoken_of[film] for film in ranked], np.float64) ** 0.5
+    ranked = sorted(mentioned, key=lambda film: (-mentioned[film], film))
+    share = np.array([mentioned[film] for film in ranked], np.float64) ** 0.5
     extra = rng.choice(len(ranked), max(reviews - len(ranked), 0), p=share / share.sum())
     reviewed = [*range(len(ranked)), *sorted(extra.tolist())][:reviews]
     return FilmCorpus(
@@ -215,17 +216,17 @@ def _split(index: int) -> Split:
 
 
 class _World:
-    """The films that can be recommended, with what recommending needs as arrays over them ([I] or [I, I])."""
+    """The items, and the arrays over them ([I] or [I, I]) from which recommendations are sampled."""
 
     def __init__(self, films: Sequence[Film]):
         documented = [f for f in films if f.genres and f.directors and f.cast and f.year and f.reviews >= MIN_REVIEWS]
-        made = Counter(name for film in documented for name in film.directors)
-        # A director with many films is a taste that can be served; a film nobody reviewed is not.
-        documented.sort(key=lambda f: (-np.log(f.reviews) - 0.4 * np.log(max(made[d] for d in f.directors)), f.uri))
-        left, seen, pool = dict(DECADES), set(), []
+        films_by = Counter(name for film in documented for name in film.directors)
+        # A director with many films can be a taste; a film without reviews is not well documented.
+        documented.sort(key=lambda f: (-np.log(f.reviews) - 0.4 * np.log(max(films_by[d] for d in f.directors)), f.uri))
+        remaining, seen, pool = dict(DECADES), set(), []
         for film in documented:
-            if left.get(film.era, 0) and film.name.lower() not in seen:
-                left[film.era] -= 1
+            if remaining.get(film.era, 0) and film.name.lower() not in seen:
+                remaining[film.era] -= 1
                 seen.add(film.name.lower())
                 pool.append(film)
         if len(pool) < 50:
@@ -253,7 +254,7 @@ class _World:
             for kind in self.of
         }
         if not self.choices["genre"]:
-            raise ValueError("no genre of the film table has 12 well documented films, so no taste could be served")
+            raise ValueError("no genre of the film table has 12 well documented films, so no taste can be met")
         self.tables = {  # [values, I] of the choices
             kind: np.array([self.of[kind][value] for value in values], np.float64).reshape(-1, len(pool))
             for kind, values in self.choices.items()
@@ -268,7 +269,7 @@ class _World:
         }
 
     def _known_cast(self, film: Film) -> list[str]:
-        """Who plays in other films of the pool too, most films first: the table lists casts by the alphabet."""
+        """Actors who are in other items too, those in most items first: the table lists casts alphabetically."""
         played = {name: int(self.of["actor"][name].sum()) for name in film.cast if name not in film.directors}
         return sorted((name for name in played if played[name] > 1), key=lambda name: (-played[name], name))[:8]
 
@@ -278,9 +279,9 @@ class _World:
     def _similarity(self) -> np.ndarray:
         shared = {}
         for kind in ("director", "actor", "genre"):
-            # Who is in one film only is shared by none; sizes are of genres, and those are all kept.
-            kept = [films for films in self.of[kind].values() if kind == "genre" or films.sum() > 1]
-            table = np.array(kept, np.float32).reshape(-1, len(self.pool))  # [names, I]
+            # Names in only one film cannot be shared; all genres stay, because `sizes` counts them.
+            shareable = [films for films in self.of[kind].values() if kind == "genre" or films.sum() > 1]
+            table = np.array(shareable, np.float32).reshape(-1, len(self.pool))  # [names, I]
             shared[kind] = table.T @ table
         sizes = np.diag(shared["genre"])
         alike = shared["genre"] / (sizes[:, None] + sizes[None, :] - shared["genre"])
@@ -312,12 +313,12 @@ def _pick(rng: np.random.Generator, bank: Sequence):
     return bank[rng.integers(len(bank))]
 
 
-# Writing: from phrases to text with spans.
+# Text generation: from phrases to text with spans.
 
 
 @dataclass(frozen=True)
 class _Named:
-    """An entity as it will stand in a text."""
+    """An entity as it will be written in a text."""
 
     surface: str
     name: str
@@ -332,7 +333,7 @@ _PARTS = re.compile(r"(<\w+>)")
 
 
 def _choose(rng: np.random.Generator, phrase: str) -> str:
-    """Chooses a branch of every `(a|b)`, innermost first, and mends the spaces."""
+    """Chooses a branch of every `(a|b)`, innermost first, and normalises the spaces."""
     while match := _BRANCHES.search(phrase):
         phrase = phrase[: match.start()] + _pick(rng, match[1].split("|")) + phrase[match.end() :]
     return re.sub(r" ([.,!?])", r"\1", re.sub(r" +", " ", phrase)).strip()
@@ -340,7 +341,7 @@ def _choose(rng: np.random.Generator, phrase: str) -> str:
 
 @dataclass
 class _Writer:
-    """Gathers sentences into a text and its mentions, in one person's manner of writing."""
+    """Builds a text and its mentions out of sentences, in one person's style of writing."""
 
     rng: np.random.Generator
     lower: bool = False
@@ -350,7 +351,7 @@ class _Writer:
     mentions: list[Mention] = field(default_factory=list)
 
     def say(self, bank: Sequence[str], **slots: Slot) -> None:
-        """Appends a sentence made from one phrase of the bank, one not used before while there is one."""
+        """Appends a sentence from one phrase of the bank, preferably one that was not used before."""
         if self.text:
             self.text += " "
         start = len(self.text)
@@ -397,7 +398,7 @@ class _Writer:
 
 
 def _genre_slots(rng: np.random.Generator, genre: str, suffix: str = "") -> dict[str, Slot]:
-    """Slots `genre`, `a_genre`, `genres`: the phrase around the mention goes in as a phrase with a slot of its own."""
+    """Slots `genre`, `a_genre`, `genres`; the phrase around the mention is a phrase with a slot of its own."""
     one, many = phrases.GENRES.get(genre, ((f"a |{genre.lower()}| film",), (f"|{genre.lower()}| films",)))
     slots: dict[str, Slot] = {f"genre{suffix}": _Named(genre.lower(), genre.lower(), uri("genre", genre))}
     for key, forms in (("a_genre", one), ("genres", many)):
@@ -416,28 +417,28 @@ def _person(name: str) -> _Named:
 
 
 class _Dialogue:
-    """One seeker and one recommender, from the first word to the last."""
+    """The simulation of one dialogue between a seeker and a recommender."""
 
     def __init__(self, world: _World, rng: np.random.Generator):
         self.world, self.rng = world, rng
         self.tastes = self._draw_tastes()
         self.aversion = self._draw_aversion()
-        self.hidden = list(self.tastes)
-        self.heard: list[tuple[str, str | int]] = []
-        self.heard_against: list[tuple[str, str | int]] = []
-        self.valence: dict[int, float] = {}  # film -> how the seeker spoke of it
+        self.unstated_tastes = list(self.tastes)
+        self.stated_tastes: list[tuple[str, str | int]] = []
+        self.stated_aversions: list[tuple[str, str | int]] = []
+        self.valence: dict[int, float] = {}  # film -> valence of what the seeker said about it
         self.feedback: dict[int, Feedback] = {}
         self.recent: list[int] = []  # recommended in the last recommender turn
-        self.felt: list[str] = []  # voiced in the seeker's last turn
-        self.said: list[Turn] = []
-        self.used: set[str] = set()  # phrases: nobody says the same twice
+        self.last_emotions: list[str] = []  # of the seeker's last turn
+        self.finished_turns: list[Turn] = []
+        self.used: set[str] = set()  # phrases, so that no phrase is used twice
         manner = rng.random()
         self.manners = {
             Role.SEEKER: (manner < 0.12, 0.04 if rng.random() < 0.15 else 0.004),
             Role.RECOMMENDER: (rng.random() < 0.08, 0.03 if rng.random() < 0.1 else 0.003),
         }
 
-    # What the seeker is like.
+    # The seeker's preferences.
 
     def _draw_tastes(self) -> list[tuple[str, str | int]]:
         world, rng = self.world, self.rng
@@ -458,7 +459,7 @@ class _Dialogue:
                 return tastes
 
     def _draw_aversion(self) -> tuple[str, str | int] | None:
-        """A genre that a good part of the fitting films have: only who heard it can steer round them."""
+        """A genre of many of the fitting films, so that a recommender who knows it can avoid them."""
         world = self.world
         fitting = np.logical_and.reduce([world.fits(t) for t in self.tastes])
         shares = {
@@ -469,36 +470,36 @@ class _Dialogue:
         fair = {genre: share for genre, share in shares.items() if 0.15 <= share <= 0.6}
         return ("genre", _draw(self.rng, fair)) if fair and self.rng.random() < 0.45 else None
 
-    def _answer(self, film: int) -> Feedback:
-        """What the seeker will have said of a film after the dialogue; drawn once."""
+    def _feedback(self, film: int) -> Feedback:
+        """The seeker's feedback on a film after the dialogue; sampled once."""
         if film not in self.feedback:
             fit = np.mean([self.world.fits(taste)[film] for taste in self.tastes])
             averse = self.aversion is not None and self.world.fits(self.aversion)[film]
-            p = _ANSWERS["averse" if averse else "full" if fit == 1 else "part" if fit else "none"]
+            p = _FEEDBACK_GIVEN_FIT["averse" if averse else "full" if fit == 1 else "part" if fit else "none"]
             self.feedback[film] = tuple(Feedback)[self.rng.choice(3, p=p)]
         return self.feedback[film]
 
-    def _emotion(self, film: int, answer: Feedback) -> str:
-        weights = dict(_VOICED[answer])
+    def _emotion(self, film: int, feedback: Feedback) -> str:
+        weights = dict(_EMOTION_GIVEN_FEEDBACK[feedback])
         for emotion, films in self.world.moods.items():
             if emotion in weights and films[film]:
                 weights[emotion] *= 8.0 if emotion == "nostalgia" else 2.0
         return _draw(self.rng, weights)
 
-    # What the recommender does.
+    # The recommender's choice of films.
 
     def _scores(self) -> np.ndarray:
-        """[I] log-weights of the films given what was said; spoken of already: minus infinity."""
+        """[I] log-weights of the films given the dialogue so far; minus infinity for those already mentioned."""
         world = self.world
         scores = _KNOWN * world.log_known
-        if self.rng.random() > 0.04:  # now and then a recommender has not listened
-            for taste in self.heard:
+        if self.rng.random() > 0.04:  # otherwise the recommender ignores what the seeker said
+            for taste in self.stated_tastes:
                 scores = scores + _FIT[taste[0]] * world.fits(taste)
-            for taste in self.heard_against:
+            for taste in self.stated_aversions:
                 scores = scores + _AVERSION * world.fits(taste)
             for film, valence in self.valence.items():
                 scores = scores + _SIMILAR * valence * world.similar[film]
-            for emotion in self.felt:
+            for emotion in self.last_emotions:
                 if emotion in world.moods:
                     scores = scores + _MOOD * world.moods[emotion]
         scores = scores.copy()
@@ -509,7 +510,7 @@ class _Dialogue:
         noise = self.rng.gumbel(size=len(self.world.pool))
         return np.argsort(-(self._scores() + noise), kind="stable")[:count].tolist()
 
-    # Words.
+    # Phrases.
 
     def _writer(self, role: Role) -> _Writer:
         lower, typos = self.manners[role]
@@ -522,7 +523,7 @@ class _Dialogue:
             surface = item.title
         if self.rng.random() < 0.04:
             surface = surface.lower()
-        return _Named(surface, item.name, item.uri, True, self._answer(film))
+        return _Named(surface, item.name, item.uri, True, self._feedback(film))
 
     def _slots(self, tastes: Sequence[tuple[str, str | int]]) -> dict[str, Slot]:
         slots: dict[str, Slot] = {}
@@ -536,7 +537,7 @@ class _Dialogue:
         return slots
 
     def _nouns(self, tastes: Sequence[tuple[str, str | int]], emotion: str) -> dict[str, Slot]:
-        """Slots `np`, and `nps` for where only a plural will do."""
+        """Slots `np`, and `nps` for where only a plural fits."""
         kind = "+".join(kind for kind, _ in tastes)
         slots = self._slots(tastes)
         slots["nps"] = _pick(self.rng, phrases.TASTE_NOUNS[kind])
@@ -546,10 +547,10 @@ class _Dialogue:
         slots["np"] = _pick(self.rng, phrases.TASTE_SINGULARS[kind]) if singular else slots["nps"]
         return slots
 
-    def _say(self, role: Role, writer: _Writer, emotions: Sequence[str] = ()) -> None:
-        self.said.append(Turn(role, writer.text, tuple(writer.mentions), tuple(dict.fromkeys(emotions))[:2]))
+    def _finish_turn(self, role: Role, writer: _Writer, emotions: Sequence[str] = ()) -> None:
+        self.finished_turns.append(Turn(role, writer.text, tuple(writer.mentions), tuple(dict.fromkeys(emotions))[:2]))
         if role == Role.SEEKER:
-            self.felt = list(self.said[-1].emotions)
+            self.last_emotions = list(self.finished_turns[-1].emotions)
 
     # The seeker's turns.
 
@@ -565,15 +566,15 @@ class _Dialogue:
                     weights[emotion] *= 2.5
         return _draw(self.rng, weights)
 
-    def _tell(self, writer: _Writer, count: int, answering: bool) -> list[str]:
-        """Tells the next `count` tastes not told yet."""
-        told, self.hidden = self.hidden[:count], self.hidden[count:]
-        self.heard += told
-        emotion = self._taste_emotion(told, answering)
-        writer.say(phrases.TASTES[emotion], **self._nouns(told, emotion))
+    def _state_tastes(self, writer: _Writer, count: int, answering: bool) -> list[str]:
+        """States the next `count` tastes that are not stated yet."""
+        tastes, self.unstated_tastes = self.unstated_tastes[:count], self.unstated_tastes[count:]
+        self.stated_tastes += tastes
+        emotion = self._taste_emotion(tastes, answering)
+        writer.say(phrases.TASTES[emotion], **self._nouns(tastes, emotion))
         return [emotion]
 
-    def _tell_film(self, writer: _Writer) -> list[str]:
+    def _state_loved_film(self, writer: _Writer) -> list[str]:
         """Names a loved film that fits the tastes."""
         world = self.world
         scores = 0.5 * world.log_known
@@ -592,11 +593,11 @@ class _Dialogue:
         self.valence[film] = max(_VALENCE[emotion], 0.7)
         return [emotion]
 
-    def _tell_aversion(self, writer: _Writer) -> list[str]:
+    def _state_aversion(self, writer: _Writer) -> list[str]:
         world = self.world
-        if self.aversion and self.aversion not in self.heard_against:
+        if self.aversion and self.aversion not in self.stated_aversions:
             writer.say(phrases.AVERSIONS, **self._nouns([self.aversion], "negative"))
-            self.heard_against.append(self.aversion)
+            self.stated_aversions.append(self.aversion)
             return ["negative"]
         if self.rng.random() < 0.35:  # a film that does not fit at all
             scores = world.log_known - 6.0 * np.mean([world.fits(t) for t in self.tastes], axis=0)
@@ -613,42 +614,41 @@ class _Dialogue:
         writer, emotions = self._writer(Role.SEEKER), []
         if hello:
             writer.say(phrases.SEEKER_HELLO)
-        both = len(self.hidden) == 2 and self.rng.random() < 0.45
-        emotions += self._tell(writer, 2 if both else 1, answering=False)
+        both = len(self.unstated_tastes) == 2 and self.rng.random() < 0.45
+        emotions += self._state_tastes(writer, 2 if both else 1, answering=False)
         if self.rng.random() < 0.45:
-            emotions += self._tell_film(writer)
-        self._say(Role.SEEKER, writer, emotions)
+            emotions += self._state_loved_film(writer)
+        self._finish_turn(Role.SEEKER, writer, emotions)
 
     def _react(self, last: bool) -> None:
-        """Answers the films of the last recommender turn."""
+        """Reacts to the films of the last recommender turn."""
         rng = self.rng
         writer, emotions = self._writer(Role.SEEKER), []
-        voiced: dict[int, str] = {}
-        spoken = self.recent[: 1 if len(self.recent) > 1 and rng.random() < 0.35 else 2]
-        for film in spoken:
-            answer = self._answer(film)
-            emotion = self._emotion(film, answer)
+        emotion_of: dict[int, str] = {}
+        addressed = self.recent[: 1 if len(self.recent) > 1 and rng.random() < 0.35 else 2]
+        for film in addressed:
+            emotion = self._emotion(film, self._feedback(film))
             named = len(self.recent) > 1 or rng.random() < 0.25
             bank = phrases.REACTIONS if named else phrases.SHORT_REACTIONS
             writer.say(bank[emotion], **({"film": self._film(film)} if named else {}))
-            voiced[film] = emotion
+            emotion_of[film] = emotion
             emotions.append(emotion)
         for film in self.recent:
-            self.valence[film] = _VALENCE[voiced.get(film, emotions[0])] * (1.0 if film in voiced else 0.5)
-        if len(spoken) == 1 and rng.random() < (0.5 if emotions[0] == "negative" else 0.15):
-            self._reason(writer, spoken[0], emotions[0])
+            self.valence[film] = _VALENCE[emotion_of.get(film, emotions[0])] * (1.0 if film in emotion_of else 0.5)
+        if len(addressed) == 1 and rng.random() < (0.5 if emotions[0] == "negative" else 0.15):
+            self._reason(writer, addressed[0], emotions[0])
         if not last:
-            if self.hidden and rng.random() < 0.4 and emotions[0] not in ("grateful", "agreement"):
-                emotions += self._tell(writer, 1, answering=False)
+            if self.unstated_tastes and rng.random() < 0.4 and emotions[0] not in ("grateful", "agreement"):
+                emotions += self._state_tastes(writer, 1, answering=False)
             elif rng.random() < 0.4:
                 writer.say(phrases.MORE)
         elif "grateful" not in emotions and len(emotions) < 2 and rng.random() < 0.25:
             writer.say(phrases.SEEKER_END["grateful"])
             emotions.append("grateful")
-        self._say(Role.SEEKER, writer, emotions)
+        self._finish_turn(Role.SEEKER, writer, emotions)
 
     def _reason(self, writer: _Writer, film: int, emotion: str) -> None:
-        """Says what in the film was loved or not; the recommender takes note."""
+        """Says what the seeker liked or disliked in the film, which the recommender then knows."""
         if emotion not in ("like", "happy", "negative"):
             return
         against = emotion == "negative"
@@ -666,19 +666,19 @@ class _Dialogue:
             return
         kind, value = taste = _pick(self.rng, options)
         writer.say(phrases.REASONS["negative" if against else "like"][kind], **self._slots([taste]))
-        if against and taste not in self.heard_against:
-            self.heard_against.append(taste)
-        if not against and taste in self.hidden:
-            self.hidden.remove(taste)
-            self.heard.append(taste)
+        if against and taste not in self.stated_aversions:
+            self.stated_aversions.append(taste)
+        if not against and taste in self.unstated_tastes:
+            self.unstated_tastes.remove(taste)
+            self.stated_tastes.append(taste)
 
     # The recommender's turns.
 
-    def _take_up(self, writer: _Writer) -> None:
-        """Reacts to what the seeker felt, sometimes naming a film again."""
-        if not self.felt:
+    def _acknowledge(self, writer: _Writer) -> None:
+        """Reacts to the seeker's emotion, sometimes mentioning a film again."""
+        if not self.last_emotions:
             return
-        emotion = self.felt[0]
+        emotion = self.last_emotions[0]
         if self.rng.random() < 0.75:
             writer.say(phrases.EMPATHY[emotion])
         if self.recent and self.rng.random() < 0.08:
@@ -688,24 +688,24 @@ class _Dialogue:
     def _recommend(self, count: int) -> None:
         rng = self.rng
         writer = self._writer(Role.RECOMMENDER)
-        self._take_up(writer)
+        self._acknowledge(writer)
         films = self._films(count)
         if count == 1:
             writer.say(phrases.RECOMMEND, film=self._film(films[0]))
             if rng.random() < 0.45:
-                self._why(writer, films[0])
+                self._justify(writer, films[0])
             if rng.random() < 0.45:
                 writer.say(phrases.SEEN)
         else:
             joined = ", ".join(f"<f{i}>" for i in range(count - 1)) + f" (and|or) <f{count - 1}>"
             writer.say(phrases.RECOMMEND_MANY, films=joined, **{f"f{i}": self._film(f) for i, f in enumerate(films)})
-        self._say(Role.RECOMMENDER, writer)
+        self._finish_turn(Role.RECOMMENDER, writer)
         self.recent = films
 
-    def _why(self, writer: _Writer, film: int) -> None:
-        """Says why: what the film shares with what was heard, or else a fact about it."""
+    def _justify(self, writer: _Writer, film: int) -> None:
+        """Justifies a recommendation: what the film has in common with the stated tastes, or a fact about it."""
         world, item = self.world, self.world.pool[film]
-        shared = [taste for taste in self.heard if world.fits(taste)[film]]
+        shared = [taste for taste in self.stated_tastes if world.fits(taste)[film]]
         loved = [f for f, valence in self.valence.items() if valence >= 0.6]
         options = [*shared, *shared, ("director", item.directors[0])]
         options += [("actor", name) for name in world.known_cast[film][:2]]
@@ -721,49 +721,49 @@ class _Dialogue:
 
     def _ask(self, what: str) -> None:
         writer = self._writer(Role.RECOMMENDER)
-        self._take_up(writer)
+        self._acknowledge(writer)
         banks = {"second": phrases.ASK_SECOND, "film": phrases.ASK_FAVORITE, "avoid": phrases.ASK_AVOID}
         writer.say(banks[what])
-        self._say(Role.RECOMMENDER, writer)
+        self._finish_turn(Role.RECOMMENDER, writer)
         writer = self._writer(Role.SEEKER)
         if what == "avoid":
-            emotions = self._tell_aversion(writer)
-        elif what == "second" and self.hidden:
-            emotions = self._tell(writer, 1, answering=True)
+            emotions = self._state_aversion(writer)
+        elif what == "second" and self.unstated_tastes:
+            emotions = self._state_tastes(writer, 1, answering=True)
         else:
-            emotions = self._tell_film(writer)
-        self._say(Role.SEEKER, writer, emotions)
+            emotions = self._state_loved_film(writer)
+        self._finish_turn(Role.SEEKER, writer, emotions)
         self.recent = []
 
     def _close(self) -> None:
         rng = self.rng
         writer = self._writer(Role.RECOMMENDER)
-        writer.say(phrases.EMPATHY[self.felt[0]])
+        writer.say(phrases.EMPATHY[self.last_emotions[0]])
         if rng.random() < 0.22:
             best = max(self.recent, key=lambda f: (self.valence[f], -f))
             if self.valence[best] >= 0:
                 writer.say(phrases.AGAIN["end"], film=self._film(best))
         writer.say(phrases.RECOMMENDER_END)
-        self._say(Role.RECOMMENDER, writer)
+        self._finish_turn(Role.RECOMMENDER, writer)
         if rng.random() < 0.75:
             writer = self._writer(Role.SEEKER)
             emotion = _draw(rng, {"grateful": 0.45, "happy": 0.15, "agreement": 0.15, "neutral": 0.17, "like": 0.08})
             writer.say(phrases.SEEKER_END[emotion])
-            self._say(Role.SEEKER, writer, [emotion])
+            self._finish_turn(Role.SEEKER, writer, [emotion])
 
     def turns(self) -> tuple[Turn, ...]:
-        """Plays the dialogue."""
+        """Generates the dialogue."""
         rng = self.rng
         if rng.random() < 2 / 3:
             writer = self._writer(Role.RECOMMENDER)
             writer.say(phrases.GREETING)
             writer.say(phrases.ASK_TASTE)
-            self._say(Role.RECOMMENDER, writer)
+            self._finish_turn(Role.RECOMMENDER, writer)
             self._open(hello=rng.random() < 0.5)
         else:
             self._open(hello=True)
         rounds = int(rng.choice([2, 3, 4], p=[0.42, 0.46, 0.12]))
-        ask = {"second": 0.75 if self.hidden else 0.0, "film": 0.25, "avoid": 0.55 if self.aversion else 0.12}
+        ask = {"second": 0.75 if self.unstated_tastes else 0.0, "film": 0.25, "avoid": 0.55 if self.aversion else 0.12}
         asks = [what for what, p in ask.items() if rng.random() < p][: 5 - rounds]
         for i in range(rounds):
             # Questions come early, at most one before each recommendation but the last.
@@ -772,14 +772,14 @@ class _Dialogue:
             self._recommend(int(rng.choice([1, 2, 3], p=[0.66, 0.27, 0.07])))
             self._react(last=i == rounds - 1)
         self._close()
-        return tuple(self.said)
+        return tuple(self.finished_turns)
 
 
 # Reviews.
 
 
 def _review(world: _World, film: int, rng: np.random.Generator) -> FilmReview:
-    """Voices what is true of a film, in 40 to 120 words."""
+    """Writes an emotional review with facts about a film, in 40 to 120 words."""
     item = world.pool[film]
     weights = {
         "like": 0.2, "happy": 0.16, "nostalgia": 0.1, "surprise": 0.13, "curious": 0.1, "grateful": 0.11,
@@ -810,7 +810,7 @@ def _review(world: _World, film: int, rng: np.random.Generator) -> FilmReview:
 
 
 def _facts(world: _World, film: int, rng: np.random.Generator) -> list[tuple[str, dict[str, Slot]]]:
-    """What can be said of a film: (bank of `REVIEW_FACTS`, slots); who made or plays in it comes first."""
+    """Facts about a film as (bank of `REVIEW_FACTS`, slots); directors and actors come first."""
     item = world.pool[film]
 
     def named(kind: str, name: str) -> _Named:

@@ -1,1 +1,1 @@
-"""What is felt: the nine labels and the labels of a corpus."""
+"""Emotions: ECR's nine labels, and the GoEmotions corpus mapped to them."""

@@ -1,7 +1,7 @@
-"""GoEmotions (Demszky et al., ACL 2020) as a stand-in for ECR's unpublished emotion labels: its 28 labels as our nine.
+"""GoEmotions (Demszky et al., ACL 2020), whose 28 labels are mapped to ECR's nine (its own labels are unpublished).
 
-The mapping is a judgement about what the words mean in talk about films; `MAPPING` says why for each. Two labels have
-no counterpart and are left out; nostalgia has no source and is found by a weak rule (`reminisces`).
+The mapping is a judgement about the labels' meaning in conversations about films; `MAPPING` gives the reason for each.
+Two labels have no counterpart and are left out. No label corresponds to nostalgia; a weak rule (`reminisces`) finds it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from ecr_jax.data.schema import BadLine, CorpusError, FieldError, Split
 from ecr_jax.emotion.labels import from_names
 
 MAPPING = {
-    # Liking somebody or something, or wanting it.
-    "admiration": "like",  # praise of a thing or its maker, the usual way to like a film
+    # Liking or wanting something.
+    "admiration": "like",  # praise of a work or its maker, the usual way to like a film
     "love": "like",
-    "desire": "like",  # "I would love to see that": a wish is a liking before the fact
-    # Asking to know more.
+    "desire": "like",  # "I would love to see that": to wish for a film is to like it in advance
+    # Asking for more information.
     "curiosity": "curious",
     "confusion": "curious",  # asks for what is missing; 15 % of its comments are curious too, twice any other label
-    # Pleasant arousal.
+    # Pleasant emotions.
     "joy": "happy",
     "amusement": "happy",
     "excitement": "happy",
@@ -29,7 +29,7 @@ MAPPING = {
     "pride": "happy",
     "relief": "happy",
     "gratitude": "grateful",
-    # Whatever is unpleasant: the nine make no difference between the kinds.
+    # Unpleasant emotions, between which the nine do not distinguish.
     "anger": "negative",
     "annoyance": "negative",
     "disapproval": "negative",
@@ -41,15 +41,15 @@ MAPPING = {
     "embarrassment": "negative",
     "fear": "negative",
     "nervousness": "negative",
-    "approval": "agreement",  # mostly "yes", "true", "good point": assent to what was said
+    "approval": "agreement",  # mostly "yes", "true", "good point": agreement with the other speaker
     "surprise": "surprise",
     "neutral": "neutral",
-    # Left out. Caring is concern for the other person, which none of the nine is. Realization ("turns out ...") is
-    # grouped with surprise by its authors, but goes with approval and neutral more than with surprise.
+    # Left out. Caring is concern for the other person, which is none of the nine. Realization ("turns out ...") is
+    # grouped with surprise by its authors, but occurs more often with approval and neutral than with surprise.
     "caring": None,
     "realization": None,
 }
-"""GoEmotions label -> one of the nine, or None for none."""
+"""GoEmotions label -> one of the nine, or None for a label that is left out."""
 
 _REMINISCENCE = re.compile(
     r"\bnostalgi|\bmy childhood\b"
@@ -74,20 +74,20 @@ def read(folder: Path, split: Split) -> list[tuple[str, tuple[int, ...]]]:
     Args:
       folder: holds `train.tsv`, `dev.tsv`, `test.tsv` (text, comma-separated label numbers, id) and `labels.txt` (the
         names of the labels).
-      split: which part; `valid` is their "dev".
+      split: the part; `valid` is their "dev".
 
     Returns:
-      (text, ascending ids of its emotions, at least one) in file order. Texts whose labels are all left out by
-      `MAPPING` (2.9 % of the training part) are not in it.
+      (text, ascending ids of its emotions, at least one) in file order, without the texts whose labels are all left out
+      by `MAPPING` (2.9 % of the training part).
 
     Raises:
-      ValueError: `labels.txt` names a label that `MAPPING` does not know.
-      CorpusError: naming every malformed line.
+      ValueError: `labels.txt` names a label that is not in `MAPPING`.
+      CorpusError: lists every malformed line.
     """
     folder = Path(folder)
     names = (folder / "labels.txt").read_text(encoding="utf-8").split()
     if unknown := [name for name in names if name not in MAPPING]:
-        raise ValueError(f"{folder / 'labels.txt'} names {unknown[0]!r}, which is no GoEmotions label")
+        raise ValueError(f"{folder / 'labels.txt'} names {unknown[0]!r}, which is not a GoEmotions label")
     path = folder / _FILES[split]
     examples: list[tuple[str, tuple[int, ...]]] = []
     bad: list[BadLine] = []
@@ -100,7 +100,7 @@ def read(folder: Path, split: Split) -> list[tuple[str, tuple[int, ...]]]:
             except FieldError as error:
                 bad.append(rejected_line(path, number, line, error))
             else:
-                if ids := to_nine(labels, nostalgic=reminisces(text, labels)):
+                if ids := map_labels(labels, nostalgic=reminisces(text, labels)):
                     examples.append((text, ids))
     if bad:
         raise CorpusError(bad)
@@ -117,21 +117,21 @@ def _parse(line: str, names: list[str]) -> tuple[str, list[str]]:
     labels = []
     for label in columns[1].split(","):
         if not (label.isascii() and label.isdigit() and int(label) < len(names)):
-            raise FieldError(f"{short_repr(label)} is no label number; expected 0 to {len(names) - 1}")
+            raise FieldError(f"{short_repr(label)} is not a label number; expected 0 to {len(names) - 1}")
         labels.append(names[int(label)])
     return text, labels
 
 
-def to_nine(labels: list[str], *, nostalgic: bool) -> tuple[int, ...]:
-    """Ascending ids of the emotions that GoEmotions labels stand for, each once; with nostalgia where asked."""
+def map_labels(labels: list[str], *, nostalgic: bool) -> tuple[int, ...]:
+    """Ascending ids of the emotions that GoEmotions labels map to; `nostalgic` adds nostalgia."""
     mapped = {MAPPING[label] for label in labels} - {None}
     return tuple(sorted(from_names(mapped | {"nostalgia"} if nostalgic else mapped)))
 
 
 def reminisces(text: str, labels: list[str]) -> bool:
-    """The weak rule for nostalgia: words of reminiscence, and a warm or wistful label (anger, say, is none).
+    """The weak rule for nostalgia: a phrase of reminiscence together with a warm or wistful label (not anger, say).
 
-    It finds 37 of 43,410 training texts, of which some six in ten read as nostalgic: too little to learn from alone,
-    so nostalgia has to come from labelled utterances of another corpus.
+    It matches 37 of 43,410 training texts, of which about six in ten are nostalgic. These are too few to learn from, so
+    that nostalgia has to come from labelled utterances of another corpus.
     """
     return not _WARM.isdisjoint(labels) and _REMINISCENCE.search(text) is not None

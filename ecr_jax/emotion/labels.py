@@ -1,4 +1,4 @@
-"""The nine emotions: their ids, and which of them a distribution over them says."""
+"""The nine emotions: their ids, and the selection of emotions from predicted probabilities."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ecr_jax.data.schema import EMOTIONS
 __all__ = ["BETA", "EMOTIONS", "PAD", "from_names", "select", "select_rows"]
 
 PAD = len(EMOTIONS)
-"""The id that stands for no emotion (9)."""
+"""The pad id, which stands for no emotion (9)."""
 
 BETA = 0.1
-"""The threshold of the paper (section 5.4); strict."""
+"""The threshold of the paper (section 5.4); probabilities must be greater."""
 
 
 def from_names(names: Iterable[str]) -> tuple[int, ...]:
-    """Ids of named emotions, in the order given.
+    """Ids of named emotions, in the same order.
 
     Raises:
-      ValueError: a name is none of the nine.
+      ValueError: a name is not one of the nine.
     """
     names = tuple(names)
     if unknown := [name for name in names if name not in EMOTIONS]:
@@ -30,15 +30,15 @@ def from_names(names: Iterable[str]) -> tuple[int, ...]:
 
 
 def select(probs: np.ndarray, beta: float = BETA) -> list[tuple[int, float]]:
-    """The emotions of one utterance: those above the threshold, and the most probable one in any case.
+    """The emotions of one utterance: those above the threshold, and always the most probable one.
 
     Args:
       probs: [9] probabilities.
-      beta: a label is kept if its probability is greater (strictly).
+      beta: a label is selected if its probability is strictly greater.
 
     Returns:
-      (label id, probability), most probable first, equal ones by id. (The published code keeps the corpus's stored
-      order, and leaves the fallback out in one of its two scripts.)
+      (label id, probability), most probable first, ties by id. (The published code uses the order in which the corpus
+      stores them, and one of its two scripts does not fall back to the most probable one.)
 
     Reference: ECR 4.1.1 and its `process.py`.
     """
@@ -47,11 +47,11 @@ def select(probs: np.ndarray, beta: float = BETA) -> list[tuple[int, float]]:
 
 
 def select_rows(probs: np.ndarray, count: int, beta: float = BETA) -> tuple[np.ndarray, np.ndarray]:
-    """`select` for many utterances at once, at most `count` emotions of each.
+    """`select` for many utterances at once, with at most `count` emotions each.
 
     Args:
       probs: [N, 9] probabilities.
-      count: how many to keep (the paper's n_f is 3).
+      count: the most emotions per utterance (the paper's n_f is 3).
       beta: as in `select`.
 
     Returns:
@@ -64,9 +64,9 @@ def select_rows(probs: np.ndarray, count: int, beta: float = BETA) -> tuple[np.n
         raise ValueError("probabilities must be finite and not negative; pass soft-max outputs, not logits")
     if not 1 <= count <= PAD:
         raise ValueError(f"count is {count}; expected 1 to {PAD}")
-    order = np.argsort(-probs, axis=1, kind="stable")[:, :count]  # stable: equal ones by id
+    order = np.argsort(-probs, axis=1, kind="stable")[:, :count]  # stable: ties by id
     values = np.take_along_axis(probs, order, axis=1)
-    # A Python float takes the array's type here, so that float32's 0.1 is not "greater than" 0.1.
-    keep = values > float(beta)
-    keep[:, 0] = True
-    return np.where(keep, order, PAD).astype(np.int32), np.where(keep, values, 0).astype(np.float32)
+    # A Python float takes the array's type here, so that float32's 0.1 is not greater than 0.1.
+    selected = values > float(beta)
+    selected[:, 0] = True
+    return np.where(selected, order, PAD).astype(np.int32), np.where(selected, values, 0).astype(np.float32)

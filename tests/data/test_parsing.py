@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from ecr_jax.data.parsing import join_pieces, plain_text, require_field, require_type
-from ecr_jax.data.schema import FieldError
+from ecr_jax.data.parsing import join_pieces, plain_text, read_jsonl, require_field, require_type
+from ecr_jax.data.schema import Conversation, CorpusError, FieldError, Mention, Role, Split, Turn
 
 
 def test_plain_text():
     assert plain_text("  Q &amp; A\n\t&quot;x&nbsp;&nbsp;y&quot; ") == 'Q & A "x y"'
 
 
-def test_compose_collapses_white_space_across_pieces():
+def test_join_pieces_collapses_white_space_across_pieces():
     pieces = [" \n so  ", ("Big (1988)", {"film": True}), "  , or \t", ("Alien", {"film": False}), " "]
     text, (first, second) = join_pieces(pieces)
     assert text == "so Big (1988) , or Alien"
@@ -18,13 +18,13 @@ def test_compose_collapses_white_space_across_pieces():
     assert (first.film, second.film) == (True, False)
 
 
-def test_compose_joins_names_that_touch():
+def test_join_pieces_joins_names_that_touch():
     text, mentions = join_pieces([("Big", {"film": True}), ("Up", {"film": True}), "!"])
     assert text == "BigUp!"
     assert [(m.start, m.end) for m in mentions] == [(0, 3), (3, 5)]
 
 
-def test_compose_keeps_one_space_where_an_empty_stretch_stands_between():
+def test_join_pieces_keeps_one_space_where_an_empty_stretch_stands_between():
     assert join_pieces(["a ", "", " b"])[0] == "a b"
     assert join_pieces([])[0] == ""
 
@@ -39,7 +39,7 @@ def test_compose_keeps_one_space_where_an_empty_stretch_stands_between():
         ({"x": "\ud83d"}, str, "at.x holds half of a surrogate pair, which is no character"),
     ],
 )
-def test_field_says_what_is_wrong(record, kinds, reason):
+def test_require_field_says_what_is_wrong(record, kinds, reason):
     with pytest.raises(FieldError) as error:
         require_field(record, "x", kinds, "at")
     assert str(error.value) == reason
@@ -47,3 +47,34 @@ def test_field_says_what_is_wrong(record, kinds, reason):
 
 def test_true_is_a_boolean():
     assert require_type(True, bool, "x") is True
+
+
+def parse(value, number):
+    if "id" not in value:
+        raise FieldError("id is missing")
+    mention = Mention(0, value.get("end", 1), "x", True)
+    return Conversation(value["id"], Split.TRAIN, (Turn(Role.SEEKER, "abc", (mention,)),))
+
+
+def test_read_jsonl(tmp_path):
+    path = tmp_path / "c.jsonl"
+    lines = ['{"id": "a"}', "", "{oh", "   ", "{}", '{"id": "a"}', '{"id": "b", "end": 9}', '{"id": "c"}']
+    path.write_text("\n".join(lines))
+    conversations, bad = read_jsonl(path, parse)
+    assert [conversation.id for conversation in conversations] == ["a", "c"]
+    assert [line.line for line in bad] == [3, 5, 6, 7]
+    assert bad[0].reason.startswith("not JSON") and "column 2" in bad[0].reason and bad[0].text == "{oh"
+    assert bad[1].reason == "id is missing"
+    assert bad[2].reason == "id 'a' was already used in line 1"
+    assert "span [0, 9) in a text of 3" in bad[3].reason
+    assert str(bad[1]) == f"{path}:5: id is missing"
+    error = CorpusError(bad)
+    assert error.bad == tuple(bad) and str(error).startswith("4 malformed line(s):")
+    assert all(f"{path}:{number}: " in str(error) for number in (3, 5, 6, 7)) and "--skip-bad" in str(error)
+
+
+def test_id_of_a_rejected_line_can_be_used_again(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": "a", "end": 9}\n{"id": "a"}\n')
+    conversations, bad = read_jsonl(path, parse)
+    assert [c.id for c in conversations] == ["a"] and [line.line for line in bad] == [1]

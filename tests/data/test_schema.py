@@ -1,16 +1,13 @@
-"""The one shape of a corpus: spans, joined messages, masked text, Parquet and back, and refused lines."""
+"""The data model: spans, joined messages, masked text, and Parquet."""
 
 from __future__ import annotations
 
 import pytest
 
-from ecr_jax.data.parsing import read_jsonl
 from ecr_jax.data.schema import (
     BadLine,
     Conversation,
-    CorpusError,
     Feedback,
-    FieldError,
     Mention,
     Role,
     Split,
@@ -89,37 +86,6 @@ def test_parquet_round_trip(tmp_path):
 def test_no_conversations_round_trip(tmp_path):
     write_conversations(tmp_path / "c.parquet", [])
     assert read_conversations(tmp_path / "c.parquet") == []
-
-
-def parse(value, number):
-    if "id" not in value:
-        raise FieldError("id is missing")
-    mention = Mention(0, value.get("end", 1), "x", True)
-    return Conversation(value["id"], Split.TRAIN, (Turn(Role.SEEKER, "abc", (mention,)),))
-
-
-def test_read_jsonl(tmp_path):
-    path = tmp_path / "c.jsonl"
-    lines = ['{"id": "a"}', "", "{oh", "   ", "{}", '{"id": "a"}', '{"id": "b", "end": 9}', '{"id": "c"}']
-    path.write_text("\n".join(lines))
-    conversations, bad = read_jsonl(path, parse)
-    assert [conversation.id for conversation in conversations] == ["a", "c"]
-    assert [line.line for line in bad] == [3, 5, 6, 7]
-    assert bad[0].reason.startswith("not JSON") and "column 2" in bad[0].reason and bad[0].text == "{oh"
-    assert bad[1].reason == "id is missing"
-    assert bad[2].reason == "id 'a' was already used in line 1"
-    assert "span [0, 9) in a text of 3" in bad[3].reason
-    assert str(bad[1]) == f"{path}:5: id is missing"
-    error = CorpusError(bad)
-    assert error.bad == tuple(bad) and str(error).startswith("4 malformed line(s):")
-    assert all(f"{path}:{number}: " in str(error) for number in (3, 5, 6, 7)) and "--skip-bad" in str(error)
-
-
-def test_id_of_a_refused_line_is_free(tmp_path):
-    path = tmp_path / "c.jsonl"
-    path.write_text('{"id": "a", "end": 9}\n{"id": "a"}\n')
-    conversations, bad = read_jsonl(path, parse)
-    assert [c.id for c in conversations] == ["a"] and [line.line for line in bad] == [1]
 
 
 def test_bad_line_words():

@@ -48,15 +48,15 @@ def test_malformed_lines_are_all_named(tmp_path):
     assert [(b.line, b.reason) for b in error.value.bad] == [
         (2, "1 columns; expected 3: text, label numbers, id"),
         (3, "the text is empty"),
-        (4, "'5' is no label number; expected 0 to 4"),
-        (5, "'²' is no label number; expected 0 to 4"),
-        (6, "'' is no label number; expected 0 to 4"),
+        (4, "'5' is not a label number; expected 0 to 4"),
+        (5, "'²' is not a label number; expected 0 to 4"),
+        (6, "'' is not a label number; expected 0 to 4"),
     ]
     assert str(error.value.bad[0]).startswith(f"{tmp_path / 'dev.tsv'}:2: ")
 
 
 def test_unknown_names(tmp_path):
-    with pytest.raises(ValueError, match="'hunger', which is no GoEmotions label"):
+    with pytest.raises(ValueError, match="'hunger', which is not a GoEmotions label"):
         goemotions.read(folder(tmp_path, names=["joy", "hunger"]), Split.TRAIN)
 
 

@@ -1,10 +1,10 @@
-"""The built-in corpus as a `tensorflow_datasets` builder that needs no TensorFlow; import it where the extra `tfds` is.
+"""The built-in corpus as a `tensorflow_datasets` builder that needs no TensorFlow (extra `tfds`).
 
     builder = FilmDialogues(table=hub.resolve("wikidata-films"), data_dir=...)
     builder.download_and_prepare(file_format="array_record")
     turns = builder.as_data_source("train")
 
-An example is one turn; nested ragged features would need TensorFlow. `conversations` puts the turns together again.
+An example is one turn; nested ragged features would need TensorFlow. `conversations` joins the turns again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ecr_jax.data.schema import EMOTIONS, Conversation, Feedback, Mention, Role,
 
 _SPLITS = {"train": Split.TRAIN, "validation": Split.VALID, "test": Split.TEST}
 _FEEDBACK = ["", *Feedback]
-"""Labels of a mention's feedback; the empty one is for what is no film."""
+"""Labels of a mention's feedback; the empty one is for mentions that are not films."""
 
 
 class FilmDialogues(tfds.core.GeneratorBasedBuilder):
@@ -31,7 +31,7 @@ class FilmDialogues(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}
 
     def __init__(self, *, table: Path, seed: int = 0, dialogues: int = 1000, **kwargs: Any):
-        """Makes a builder.
+        """Creates a builder.
 
         Args:
           table: `movies.db`.
@@ -48,7 +48,7 @@ class FilmDialogues(tfds.core.GeneratorBasedBuilder):
 
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Conversations in which a recommender finds films for a seeker; one example a turn.",
+            description="Conversations in which a recommender finds films for a seeker; one example per turn.",
             features=tfds.features.FeaturesDict(
                 {
                     "conversation": tfds.features.Text(),
@@ -98,13 +98,13 @@ class FilmDialogues(tfds.core.GeneratorBasedBuilder):
 
 
 def conversations(turns: Iterable[Mapping[str, Any]], split: str) -> list[Conversation]:
-    """Puts the examples of a split (in any order) together again, sorted by conversation id.
+    """Joins the examples of a split (in any order) into conversations, sorted by id.
 
     Args:
       turns: what `as_data_source(split)` yields.
       split: "train", "validation" or "test".
     """
-    gathered: dict[str, dict[int, Turn]] = {}
+    turns_of: dict[str, dict[int, Turn]] = {}
     for example in turns:
         mentions = tuple(
             Mention(
@@ -116,13 +116,13 @@ def conversations(turns: Iterable[Mapping[str, Any]], split: str) -> list[Conver
                 strict=True,
             )
         )  # fmt: skip
-        gathered.setdefault(example["conversation"].decode(), {})[int(example["turn"])] = Turn(
+        turns_of.setdefault(example["conversation"].decode(), {})[int(example["turn"])] = Turn(
             tuple(Role)[example["role"]],
             example["text"].decode(),
             mentions,
             tuple(EMOTIONS[emotion] for emotion in example["emotions"]),
         )
     return [
-        Conversation(name, _SPLITS[split], tuple(found[i] for i in sorted(found)))
-        for name, found in sorted(gathered.items())
+        Conversation(name, _SPLITS[split], tuple(by_index[i] for i in sorted(by_index)))
+        for name, by_index in sorted(turns_of.items())
     ]
