@@ -21,7 +21,7 @@ _STAGES = tuple(spec.name for spec in registry.stages())
 _BASELINES = tuple(spec.name for spec in registry.baselines())
 Stage = Literal[(*_STAGES, *_BASELINES)]  # type: ignore[valid-type]
 Ranker = Literal[("recommendation", *_BASELINES)]  # type: ignore[valid-type]
-Settings = Annotated[Config, tyro.conf.arg(name="")]
+Settings = Annotated[tyro.conf.FlagConversionOff[Config], tyro.conf.arg(name="")]  # True or False, as in a sweep
 _KNOWN = f"{', '.join(configs.names())}; or the path of a .py file that defines `config`."
 ConfigName = Annotated[str, tyro.conf.arg(help=f"A name in configs/: {_KNOWN}")]
 StageName = Annotated[

@@ -54,8 +54,8 @@ def test_variables_that_the_user_set_are_left_alone():
 
 @needs_glibc
 def test_a_relaunched_process_is_interrupted_like_any_other():
-    program = (
-        RELAUNCH + "import time; print('ready', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print(1)"
+    program = RELAUNCH + (
+        "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt: print(1)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
