@@ -45,8 +45,7 @@ _OPENING_TOKENS = 32
 
 def prompt_encoder(experiment: ExperimentContext, model: Pretrained) -> PromptEncoder:
     """The prompt encoder for the conversation's language model."""
-    sizes = prompt_sizes(experiment.corpus.graph, model.config, experiment.encoder.width)
-    return PromptEncoder(experiment.config.recommender.prompt, sizes)
+    return PromptEncoder(experiment.config.recommender.prompt, prompt_sizes(experiment, model.config))
 
 
 def prefix(
