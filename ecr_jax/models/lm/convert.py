@@ -1,8 +1,8 @@
-"""Hugging Face's names and configurations ↔ our parameter trees, as tables that check every shape.
+"""Conversion between Hugging Face's names and configurations and our parameter trees, by tables that check every shape.
 
-A row of a table is (their name, our path, their shape, transposed?). `{l}` in a name is the layer; rows with it are
-stacked to [L, ...]. Shapes are written with the letters that `_sizes` gives a meaning to. torch keeps a linear layer
-as [out, in] and we as [in, out], hence the transposition; GPT-2's are [in, out] already.
+A row of a table is (Hugging Face's name, our path, Hugging Face's shape, transposed?). `{l}` in a name stands for the
+layer; such tensors are stacked to [L, ...]. Shapes are written with the letters defined in `_sizes`. torch stores a
+linear layer as [out, in] and flax as [in, out], hence the transposition; GPT-2's are [in, out] already.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ BERT: tuple[Row, ...] = (
     (_ENCODER + "output.LayerNorm.bias", "layers/mlp_norm/bias", "D", False),
 )
 
-# What comes before the names of a checkpoint, sometimes: (accepted and dropped, put there by `to_hf`).
+# An optional prefix of the names in a checkpoint: (pattern that `from_hf` drops, prefix that `to_hf` adds).
 _PREFIXES = {
     LlamaConfig: (r"model\.", "model."),
     Gpt2Config: (r"transformer\.", "transformer."),
     BertConfig: (r"(?:bert|roberta)\.", ""),
 }
-# Buffers and heads that our modules have no use for.
+# Buffers and heads that our modules do not use.
 _IGNORED = {
     LlamaConfig: r".*rotary_emb\.inv_freq",
     Gpt2Config: r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight",
@@ -94,26 +94,26 @@ _IGNORED = {
 
 
 def module_of(config: LanguageConfig) -> type[Llama] | type[Gpt2] | type[Bert]:
-    """The module class that a configuration belongs to."""
+    """The module class of a configuration."""
     return {LlamaConfig: Llama, Gpt2Config: Gpt2, BertConfig: Bert}[type(config)]
 
 
 def table_of(config: LanguageConfig) -> tuple[Row, ...]:
-    """The conversion table of a configuration, names without the model's prefix."""
+    """The conversion table of a configuration; its names lack the model's prefix."""
     if isinstance(config, LlamaConfig):
         return LLAMA if config.tied else (*LLAMA, LLAMA_HEAD)
     return GPT2 if isinstance(config, Gpt2Config) else BERT
 
 
 def projections(config: LanguageConfig) -> dict[str, tuple[str, tuple[int, int]]]:
-    """{our path: (their module without the model's prefix, (in, out))} of the linear maps inside the layers."""
-    found = {}
-    for theirs, ours, letters, transposed in table_of(config):
-        if ours.endswith("/kernel"):
+    """{our path: (Hugging Face's module without the model's prefix, (in, out))} of the linear layers."""
+    modules = {}
+    for hf_name, path, letters, transposed in table_of(config):
+        if path.endswith("/kernel"):
             shape = _shape(config, letters)
-            module = theirs.removesuffix(".weight")
-            found[ours.removesuffix("/kernel")] = (module, shape[::-1] if transposed else shape)
-    return found
+            module = hf_name.removesuffix(".weight")
+            modules[path.removesuffix("/kernel")] = (module, shape[::-1] if transposed else shape)
+    return modules
 
 
 def _sizes(config: LanguageConfig) -> dict[str, int]:
@@ -136,7 +136,7 @@ def _shape(config: LanguageConfig, letters: str) -> tuple[int, ...]:
     return tuple(sizes[letter] for letter in letters.split())
 
 
-def _short(name: str, config: LanguageConfig) -> str:
+def _without_prefix(name: str, config: LanguageConfig) -> str:
     return re.sub("^" + _PREFIXES[type(config)][0], "", name)
 
 
@@ -144,7 +144,7 @@ def from_hf(tensors: Mapping[str, Any], config: LanguageConfig, dtype: Any = np.
     """Hugging Face's tensors as our tree of numpy arrays.
 
     Args:
-      tensors: name → array; read one at a time, so it may load lazily. Layers beyond `config.layers` are an error:
+      tensors: name -> array; read one at a time, so it may load lazily. Layers beyond `config.layers` are an error:
         leave their names out to keep the lowest ones.
       config: the sizes to check against.
       dtype: of the result.
@@ -152,32 +152,32 @@ def from_hf(tensors: Mapping[str, Any], config: LanguageConfig, dtype: Any = np.
     Raises:
       ValueError: names that are missing or that nothing uses, or a tensor of another shape; all are listed.
     """
-    names = {_short(name, config): name for name in tensors}
+    names = {_without_prefix(name, config): name for name in tensors}
     ignored = re.compile(_IGNORED[type(config)])
     if isinstance(config, LlamaConfig) and config.tied:
-        names.pop("lm_head.weight", None)  # a copy of the embedding
+        names.pop("lm_head.weight", None)  # the same as the embedding
     unused = {short for short in names if not ignored.fullmatch(short)}
-    missing, wrong = [], []
+    missing, misshapen = [], []
     tree: dict[str, Any] = {}
-    for theirs, ours, letters, transposed in table_of(config):
-        stacked = "{l}" in theirs
+    for hf_name, path, letters, transposed in table_of(config):
+        stacked = "{l}" in hf_name
         shape = _shape(config, letters)
         array = np.empty((config.layers if stacked else 1, *(shape[::-1] if transposed else shape)), dtype)
         for layer in range(len(array)):
-            short = theirs.replace("{l}", str(layer))
+            short = hf_name.replace("{l}", str(layer))
             if short not in names:
                 missing.append(short)
                 continue
             unused.discard(short)
             tensor = tensors[names[short]]
             if tuple(tensor.shape) != shape:
-                wrong.append(f"{names[short]} is {tuple(tensor.shape)}, not {shape} ({letters})")
+                misshapen.append(f"{names[short]} is {tuple(tensor.shape)}, not {shape} ({letters})")
                 continue
             array[layer] = np.asarray(tensor).T if transposed else np.asarray(tensor)
-        _put(tree, ours, array if stacked else array[0])
+        _put(tree, path, array if stacked else array[0])
     problems = [f"missing: {', '.join(missing)}"] if missing else []
     problems += [f"not used by {type(config).__name__}: {', '.join(sorted(unused))}"] if unused else []
-    problems += wrong
+    problems += misshapen
     if problems:
         raise ValueError("these weights do not fit the configuration; " + "; ".join(problems))
     return tree
@@ -193,21 +193,21 @@ def to_hf(params: Mapping[str, Any], config: LanguageConfig) -> dict[str, np.nda
 
 
 def hf_views(params: Mapping[str, Any], config: LanguageConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """The names and tensors of `to_hf` as views of our arrays, so that a large model need not be held twice."""
+    """The names and tensors of `to_hf` as views of our arrays, so that a large model is not in memory twice."""
     flat = flatten(params)
     table = table_of(config)
-    if different := set(flat) ^ {ours for _, ours, _, _ in table}:
+    if different := set(flat) ^ {path for _, path, _, _ in table}:
         raise ValueError(f"missing from or unknown to {type(config).__name__}: {', '.join(sorted(different))}")
     prefix = _PREFIXES[type(config)][1]
-    for theirs, ours, letters, transposed in table:
-        stacked = "{l}" in theirs
-        array = np.asarray(flat[ours])
+    for hf_name, path, letters, transposed in table:
+        stacked = "{l}" in hf_name
+        array = np.asarray(flat[path])
         shape = _shape(config, letters)
         expected = (config.layers,) * stacked + (shape[::-1] if transposed else shape)
         if array.shape != expected:
-            raise ValueError(f"{ours} is {array.shape}, not {expected}")
+            raise ValueError(f"{path} is {array.shape}, not {expected}")
         for layer, part in enumerate(array if stacked else array[None]):
-            name = ("" if theirs == LLAMA_HEAD[0] else prefix) + theirs.replace("{l}", str(layer))
+            name = ("" if hf_name == LLAMA_HEAD[0] else prefix) + hf_name.replace("{l}", str(layer))
             yield name, part.T if transposed else part
 
 
@@ -240,11 +240,11 @@ def config_from_hf(values: Mapping[str, Any]) -> LanguageConfig:
     return readers[kind](values)
 
 
-def whole(values: Mapping[str, Any], field: str, default: int | None = None, least: int = 1) -> int:
-    """A whole number among the settings of a model.
+def integer_setting(values: Mapping[str, Any], field: str, default: int | None = None, least: int = 1) -> int:
+    """An integer among the settings of a model.
 
     Raises:
-      ValueError: it is missing and has no default, or it is no whole number of at least `least`.
+      ValueError: it is missing and has no default, or it is not an integer of at least `least`.
     """
     value = values.get(field)
     value = default if value is None else value
@@ -255,8 +255,8 @@ def whole(values: Mapping[str, Any], field: str, default: int | None = None, lea
     return value
 
 
-def real(values: Mapping[str, Any], field: str, default: float | None = None) -> float:
-    """A number above 0 among the settings of a model; errors as in `whole`."""
+def positive_setting(values: Mapping[str, Any], field: str, default: float | None = None) -> float:
+    """A number above 0 among the settings of a model; errors as in `integer_setting`."""
     value = values.get(field)
     value = default if value is None else value
     if value is None:
@@ -266,85 +266,88 @@ def real(values: Mapping[str, Any], field: str, default: float | None = None) ->
     return float(value)
 
 
-def _insist(values: Mapping[str, Any], field: str, *allowed: Any) -> None:
-    """Refuses a setting that our modules do not implement; the first allowed value is the default."""
-    if values.get(field, allowed[0]) not in allowed:
-        raise ValueError(f"{field}={values[field]!r} is not supported; supported: {', '.join(map(repr, allowed))}")
+def _check_supported(values: Mapping[str, Any], field: str, *supported: Any) -> None:
+    """Raises ValueError for a setting that our modules do not implement; the first supported value is the default."""
+    if values.get(field, supported[0]) not in supported:
+        raise ValueError(f"{field}={values[field]!r} is not supported; supported: {', '.join(map(repr, supported))}")
 
 
 def _llama_from_hf(values: Mapping[str, Any]) -> LlamaConfig:
-    _insist(values, "hidden_act", "silu")
-    _insist(values, "attention_bias", False)
-    _insist(values, "mlp_bias", False)
-    # transformers 5 keeps all that concerns rotary positions in one dictionary, older ones in two fields.
+    _check_supported(values, "hidden_act", "silu")
+    _check_supported(values, "attention_bias", False)
+    _check_supported(values, "mlp_bias", False)
+    # transformers 5 has one dictionary for rotary positions, older versions have two fields.
     rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
         raise ValueError(f"rope_type {kind!r} is not supported; supported are default, llama3")
-    _insist(rope, "partial_rotary_factor", 1.0)
+    _check_supported(rope, "partial_rotary_factor", 1.0)
     scaling = None
     if kind == "llama3":
-        low, high = real(rope, "low_freq_factor"), real(rope, "high_freq_factor")
-        positions = whole(rope, "original_max_position_embeddings", values.get("original_max_position_embeddings"))
-        scaling = RopeScaling(real(rope, "factor"), low, high, positions)
-    heads, width = whole(values, "num_attention_heads"), whole(values, "hidden_size")
+        low, high = positive_setting(rope, "low_freq_factor"), positive_setting(rope, "high_freq_factor")
+        positions = integer_setting(
+            rope, "original_max_position_embeddings", values.get("original_max_position_embeddings")
+        )
+        scaling = RopeScaling(positive_setting(rope, "factor"), low, high, positions)
+    heads, width = integer_setting(values, "num_attention_heads"), integer_setting(values, "hidden_size")
     return LlamaConfig(
-        vocab_size=whole(values, "vocab_size"),
+        vocab_size=integer_setting(values, "vocab_size"),
         width=width,
-        layers=whole(values, "num_hidden_layers"),
+        layers=integer_setting(values, "num_hidden_layers"),
         heads=heads,
-        kv_heads=whole(values, "num_key_value_heads", heads),
-        head_dim=whole(values, "head_dim", width // heads),
-        hidden=whole(values, "intermediate_size"),
-        positions=whole(values, "max_position_embeddings", 2048),
-        rope_theta=real(rope, "rope_theta", real(values, "rope_theta", 10000.0)),
+        kv_heads=integer_setting(values, "num_key_value_heads", heads),
+        head_dim=integer_setting(values, "head_dim", width // heads),
+        hidden=integer_setting(values, "intermediate_size"),
+        positions=integer_setting(values, "max_position_embeddings", 2048),
+        rope_theta=positive_setting(rope, "rope_theta", positive_setting(values, "rope_theta", 10000.0)),
         rope_scaling=scaling,
-        eps=real(values, "rms_norm_eps", 1e-6),
+        eps=positive_setting(values, "rms_norm_eps", 1e-6),
         tied=bool(values.get("tie_word_embeddings", False)),
     )
 
 
 def _gpt2_from_hf(values: Mapping[str, Any]) -> Gpt2Config:
-    _insist(values, "activation_function", "gelu_new")
-    _insist(values, "tie_word_embeddings", True)
-    _insist(values, "scale_attn_weights", True)
-    _insist(values, "scale_attn_by_inverse_layer_idx", False)
-    _insist(values, "add_cross_attention", False)
-    width = whole(values, "n_embd")
+    _check_supported(values, "activation_function", "gelu_new")
+    _check_supported(values, "tie_word_embeddings", True)
+    _check_supported(values, "scale_attn_weights", True)
+    _check_supported(values, "scale_attn_by_inverse_layer_idx", False)
+    _check_supported(values, "add_cross_attention", False)
+    width = integer_setting(values, "n_embd")
     return Gpt2Config(
-        vocab_size=whole(values, "vocab_size"),
+        vocab_size=integer_setting(values, "vocab_size"),
         width=width,
-        layers=whole(values, "n_layer"),
-        heads=whole(values, "n_head"),
-        hidden=whole(values, "n_inner", 4 * width),
-        positions=whole(values, "n_positions"),
-        eps=real(values, "layer_norm_epsilon", 1e-5),
+        layers=integer_setting(values, "n_layer"),
+        heads=integer_setting(values, "n_head"),
+        hidden=integer_setting(values, "n_inner", 4 * width),
+        positions=integer_setting(values, "n_positions"),
+        eps=positive_setting(values, "layer_norm_epsilon", 1e-5),
     )
 
 
 def _bert_from_hf(values: Mapping[str, Any]) -> BertConfig:
-    _insist(values, "hidden_act", "gelu")
-    _insist(values, "position_embedding_type", "absolute")
-    _insist(values, "is_decoder", False)
+    _check_supported(values, "hidden_act", "gelu")
+    _check_supported(values, "position_embedding_type", "absolute")
+    _check_supported(values, "is_decoder", False)
     # RoBERTa's positions begin behind its padding id.
-    offset = whole(values, "pad_token_id", least=0) + 1 if values["model_type"] == "roberta" else 0
+    offset = integer_setting(values, "pad_token_id", least=0) + 1 if values["model_type"] == "roberta" else 0
     return BertConfig(
-        vocab_size=whole(values, "vocab_size"),
-        width=whole(values, "hidden_size"),
-        layers=whole(values, "num_hidden_layers"),
-        heads=whole(values, "num_attention_heads"),
-        hidden=whole(values, "intermediate_size"),
-        positions=whole(values, "max_position_embeddings"),
-        token_types=whole(values, "type_vocab_size"),
+        vocab_size=integer_setting(values, "vocab_size"),
+        width=integer_setting(values, "hidden_size"),
+        layers=integer_setting(values, "num_hidden_layers"),
+        heads=integer_setting(values, "num_attention_heads"),
+        hidden=integer_setting(values, "intermediate_size"),
+        positions=integer_setting(values, "max_position_embeddings"),
+        token_types=integer_setting(values, "type_vocab_size"),
         position_offset=offset,
-        eps=real(values, "layer_norm_eps", 1e-12),
+        eps=positive_setting(values, "layer_norm_eps", 1e-12),
     )
 
 
 def config_to_hf(config: LanguageConfig) -> dict[str, Any]:
     """The `config.json` of our configuration, the inverse of `config_from_hf`; readable by transformers 4 and 5.
 
-    It names no tokens that begin, end or pad a text: those are the tokenizer's to know (`pretrained.save` adds them).
+    It has no ids of the tokens that begin, end or pad a text: those come from the tokenizer, and
+    `pretrained.language_models.save` adds them.
     """
     if isinstance(config, LlamaConfig):
         return _llama_to_hf(config)

@@ -1,7 +1,7 @@
-"""GGUF's names, metadata and tensor layouts → Hugging Face's, from where `convert` goes on.
+"""Conversion of GGUF's names, metadata and tensor layouts to Hugging Face's, which `convert` then reads.
 
-The architectures are llama (Llama 2 and 3, SmolLM2) and gpt2. Nothing is read here: a tensor is a function that gives
-the dequantised array [out, in] when it is called.
+The architectures are llama (Llama 2 and 3, SmolLM2) and gpt2. Nothing is read here: a tensor is a function that returns
+the dequantised array [out, in].
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ecr_jax.models.lm.convert import real, whole
+from ecr_jax.models.lm.convert import integer_setting, positive_setting
 from ecr_jax.models.lm.gpt2 import Gpt2Config
 from ecr_jax.models.lm.llama import LlamaConfig, RopeScaling, frequencies
 
 Readers = dict[str, Callable[[], np.ndarray]]
+"""Name of a tensor -> a function that reads it."""
 
 _BLOCK = "blk.{l}."
 LLAMA = (
@@ -55,23 +56,23 @@ GPT2 = (
 TABLES = {"llama": LLAMA, "gpt2": GPT2}
 
 _ROPE_FACTORS = "rope_freqs.weight"
-# Llama 3.1's and 3.2's, which their GGUF files do not spell out.
+# Of Llama 3.1 and 3.2, whose GGUF files do not hold them.
 _LOW, _HIGH, _ORIGINAL_POSITIONS = 1.0, 4.0, 8192
 
 
 def from_gguf(metadata: Mapping[str, Any], tensors: Readers) -> tuple[Readers, LlamaConfig | Gpt2Config]:
-    """What a GGUF file holds, as Hugging Face has it.
+    """The content of a GGUF file in Hugging Face's names and layouts.
 
     Args:
-      metadata: key → value.
-      tensors: GGUF name → a function that reads the tensor, dequantised.
+      metadata: key -> value.
+      tensors: GGUF name -> a function that reads the tensor, dequantised.
 
     Returns:
-      Hugging Face's name → a function that reads the tensor in its layout, and the configuration.
+      Hugging Face's name -> a function that reads the tensor in Hugging Face's layout; and the configuration.
 
     Raises:
-      ValueError: another architecture, a file that is one part of several, a metadata key that is missing or cannot
-        be, a tensor with a name that is not in the table, or rotary positions that `RopeScaling` cannot say.
+      ValueError: another architecture, a file that is one part of several, a metadata key that is missing or has an
+        impossible value, a tensor that is not in the table, or rotary positions that `RopeScaling` cannot express.
     """
     kind = metadata.get("general.architecture")
     if kind not in TABLES:
@@ -81,12 +82,15 @@ def from_gguf(metadata: Mapping[str, Any], tensors: Readers) -> tuple[Readers, L
         raise ValueError(f"this is one of {parts} parts; join them with `llama-gguf-split --merge`")
     tensors = dict(tensors)
     factors = tensors.pop(_ROPE_FACTORS, None) if kind == "llama" else None
-    named = {hf_name(name, kind): name for name in tensors}
+    gguf_names = {hf_name(name, kind): name for name in tensors}
     if kind == "llama":
         config = _llama(metadata, tied="output.weight" not in tensors, factors=factors and factors())
     else:
         config = _gpt2(metadata)
-    readers = {theirs: lambda name=name: to_hf_layout(name, tensors[name](), config) for theirs, name in named.items()}
+    readers = {
+        converted: lambda name=name: to_hf_layout(name, tensors[name](), config)
+        for converted, name in gguf_names.items()
+    }
     return readers, config
 
 
@@ -96,52 +100,55 @@ def hf_name(name: str, architecture: str) -> str:
     Raises:
       ValueError: a name that the architecture's table does not have.
     """
-    for theirs, ours in TABLES[architecture]:
-        pattern = re.escape(theirs).replace(re.escape("{l}"), r"(\d+)")
-        if found := re.fullmatch(pattern, name):
-            return ours.replace("{l}", found[1]) if found.groups() else ours
+    for gguf_name, converted in TABLES[architecture]:
+        pattern = re.escape(gguf_name).replace(re.escape("{l}"), r"(\d+)")
+        if match := re.fullmatch(pattern, name):
+            return converted.replace("{l}", match[1]) if match.groups() else converted
     raise ValueError(f"unknown tensor {name!r} in a GGUF file of architecture {architecture}")
 
 
 def to_hf_layout(name: str, tensor: np.ndarray, config: LlamaConfig | Gpt2Config) -> np.ndarray:
-    """A dequantised GGUF tensor as Hugging Face has it: Llama's q and k put back in order, GPT-2's matrices turned.
+    """A dequantised GGUF tensor in Hugging Face's layout: Llama's q and k reordered, GPT-2's matrices transposed.
 
-    llama.cpp turns neighbouring features (2i, 2i + 1), Hugging Face features (i, i + Dh/2); its converter reorders the
-    rows of every head accordingly, and this undoes it. GPT-2's linear layers are [out, in] in GGUF and [in, out] in
-    Hugging Face's files.
+    Rotary positions rotate neighbouring features (2i, 2i + 1) in llama.cpp and features (i, i + Dh/2) in Hugging Face's
+    models; llama.cpp's converter reorders the rows of every head accordingly, and this undoes it. GPT-2's linear layers
+    are [out, in] in GGUF and [in, out] in Hugging Face's files.
     """
     if isinstance(config, Gpt2Config):
         return tensor.T if re.search(r"\.(attn_qkv|attn_output|ffn_up|ffn_down)\.weight$", name) else tensor
-    if not (found := re.search(r"\.attn_([qk])\.weight$", name)):
+    if not (match := re.search(r"\.attn_([qk])\.weight$", name)):
         return tensor
-    heads = config.heads if found[1] == "q" else config.kv_heads
+    heads = config.heads if match[1] == "q" else config.kv_heads
     if tensor.shape[0] != heads * config.head_dim:
-        return tensor  # `from_hf` names it and the shape it should have
+        return tensor  # `from_hf` reports it with the shape expected
     paired = tensor.reshape(heads, config.head_dim // 2, 2, tensor.shape[1])
     return paired.swapaxes(1, 2).reshape(tensor.shape)
 
 
 def _vocabulary(metadata: Mapping[str, Any], kind: str) -> int:
-    return whole(metadata, f"{kind}.vocab_size", len(metadata.get("tokenizer.ggml.tokens", ())) or None)
+    return integer_setting(metadata, f"{kind}.vocab_size", len(metadata.get("tokenizer.ggml.tokens", ())) or None)
 
 
 def _llama(metadata: Mapping[str, Any], tied: bool, factors: np.ndarray | None) -> LlamaConfig:
     if (scaling := metadata.get("llama.rope.scaling.type", "none")) != "none":
         raise ValueError(f"llama.rope.scaling.type {scaling!r} is not supported; use the model's safetensors")
-    heads, width = whole(metadata, "llama.attention.head_count"), whole(metadata, "llama.embedding_length")
-    head_dim = whole(metadata, "llama.attention.key_length", width // heads)
-    if (turned := whole(metadata, "llama.rope.dimension_count", head_dim)) != head_dim:
-        raise ValueError(f"llama.rope.dimension_count {turned} differs from the head size {head_dim}")
+    heads, width = (
+        integer_setting(metadata, "llama.attention.head_count"),
+        integer_setting(metadata, "llama.embedding_length"),
+    )
+    head_dim = integer_setting(metadata, "llama.attention.key_length", width // heads)
+    if (rotated := integer_setting(metadata, "llama.rope.dimension_count", head_dim)) != head_dim:
+        raise ValueError(f"llama.rope.dimension_count {rotated} differs from the head size {head_dim}")
     return LlamaConfig(
         vocab_size=_vocabulary(metadata, "llama"),
         width=width,
-        layers=whole(metadata, "llama.block_count"),
+        layers=integer_setting(metadata, "llama.block_count"),
         heads=heads,
-        kv_heads=whole(metadata, "llama.attention.head_count_kv", heads),
+        kv_heads=integer_setting(metadata, "llama.attention.head_count_kv", heads),
         head_dim=head_dim,
-        hidden=whole(metadata, "llama.feed_forward_length"),
-        positions=whole(metadata, "llama.context_length"),
-        rope_theta=(theta := real(metadata, "llama.rope.freq_base", 10000.0)),
+        hidden=integer_setting(metadata, "llama.feed_forward_length"),
+        positions=integer_setting(metadata, "llama.context_length"),
+        rope_theta=(theta := positive_setting(metadata, "llama.rope.freq_base", 10000.0)),
         rope_scaling=None if factors is None else rope_scaling(factors, theta, head_dim),
         eps=_eps(metadata, "llama.attention.layer_norm_rms_epsilon"),
         tied=tied,
@@ -151,25 +158,26 @@ def _llama(metadata: Mapping[str, Any], tied: bool, factors: np.ndarray | None) 
 def _gpt2(metadata: Mapping[str, Any]) -> Gpt2Config:
     return Gpt2Config(
         vocab_size=_vocabulary(metadata, "gpt2"),
-        width=whole(metadata, "gpt2.embedding_length"),
-        layers=whole(metadata, "gpt2.block_count"),
-        heads=whole(metadata, "gpt2.attention.head_count"),
-        hidden=whole(metadata, "gpt2.feed_forward_length"),
-        positions=whole(metadata, "gpt2.context_length"),
+        width=integer_setting(metadata, "gpt2.embedding_length"),
+        layers=integer_setting(metadata, "gpt2.block_count"),
+        heads=integer_setting(metadata, "gpt2.attention.head_count"),
+        hidden=integer_setting(metadata, "gpt2.feed_forward_length"),
+        positions=integer_setting(metadata, "gpt2.context_length"),
         eps=_eps(metadata, "gpt2.attention.layer_norm_epsilon"),
     )
 
 
 def _eps(metadata: Mapping[str, Any], key: str) -> float:
-    """GGUF keeps float32; the shortest decimal that rounds to it is what was meant (1e-5, not 9.99999975e-6)."""
-    return float(str(np.float32(real(metadata, key))))
+    """The shortest decimal that rounds to GGUF's float32: what was meant (1e-5, not 9.99999975e-6)."""
+    return float(str(np.float32(positive_setting(metadata, key))))
 
 
 def rope_scaling(factors: np.ndarray, theta: float, head_dim: int) -> RopeScaling | None:
     """The `RopeScaling` that divides the plain frequencies by `factors` [Dh / 2], GGUF's `rope_freqs.weight`.
 
-    A GGUF file has the outcome of Llama 3.1's stretching, not its parameters. The factor is the largest one (slow
-    frequencies are divided by it whole), the others are taken to be Llama 3.1's, and the outcome is compared.
+    A GGUF file has the result of Llama 3.1's stretching, not its parameters. The factor is the largest one (slow
+    frequencies are divided by exactly it), the other parameters are assumed to be Llama 3.1's, and the result is
+    compared with `factors`.
 
     Raises:
       ValueError: these parameters do not give these factors.

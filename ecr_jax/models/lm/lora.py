@@ -150,8 +150,8 @@ def select(stacked: Adapter, rows: jax.Array) -> Adapter:
 
     Args:
       stacked: from `stack`.
-      rows: int [B], the index of each row's adapter; -1 for the base alone. An index that is too large makes the row NaN,
-        so that it cannot pass for a result.
+      rows: int [B], the index of each row's adapter; -1 for the base alone. An index that is too large makes the row
+        NaN, so that it cannot pass for a result.
 
     Returns:
       a [..., B, in, r] and b [..., B, r, out].

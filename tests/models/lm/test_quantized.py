@@ -11,7 +11,7 @@ import scipy.stats
 from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm import lora, quantized
 from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
-from ecr_jax.models.lm.linear import product
+from ecr_jax.models.lm.linear import weight_matmul
 from tests import tiny
 
 CONFIG = Gpt2Config(vocab_size=30, width=16, layers=3, heads=2, hidden=24, positions=16)
@@ -132,9 +132,9 @@ def test_an_adapter_is_trained_on_a_quantised_base(format):
 def test_products_are_in_the_dtype_of_what_is_read(format):
     kernel, x = random(64, 8), random(3, 64, seed=1)
     made = quantized.encode(kernel, format)
-    exact = product(x, made)
+    exact = weight_matmul(x, made)
     np.testing.assert_allclose(exact, x @ whole(made), rtol=1e-5, atol=1e-5)
-    low = product(jnp.asarray(x, jnp.bfloat16), made)
+    low = weight_matmul(jnp.asarray(x, jnp.bfloat16), made)
     assert low.dtype == jnp.bfloat16
     np.testing.assert_allclose(low.astype(np.float32), exact, atol=0.15)  # of sums around 4
 
@@ -150,7 +150,7 @@ def test_decoded_kernels_are_not_kept_for_the_backward_pass(format):
         weights = quantized.quantize(params, (".*",), format)["layers"]["up"]
 
     def loss(x, weights):
-        return jnp.sum(jax.lax.scan(lambda x, w: (jnp.tanh(product(x, w)), None), x, weights)[0])
+        return jnp.sum(jax.lax.scan(lambda x, w: (jnp.tanh(weight_matmul(x, w)), None), x, weights)[0])
 
     compiled = jax.jit(jax.grad(loss)).lower(jnp.ones((2, width)), weights).compile()
     whole = 4 * width * width
