@@ -49,11 +49,11 @@ def train(config: Config, stage: str, *, force: bool = False, experiment: Experi
         _link_from_base(experiment, needed)
     if not force and _link_from_base(experiment, spec):
         return
-    records.write_run(config, spec)
     started, cost = time.monotonic(), folder / "cost.json"
     before = json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else {"seconds": 0.0, "peak_memory_mb": 0.0}
     try:
         spec.import_function("train")(experiment, spec)
+        records.write_run(config, spec)  # not before: a training that is refused leaves the run as it is
     finally:
         if (folder / "config.json").is_file():
             seconds = before["seconds"] + time.monotonic() - started
