@@ -17,7 +17,7 @@ from ecr_jax.losses.expression import Term, parse
 from ecr_jax.losses.objective import GROUP, Objective, check
 from ecr_jax.training.options import TrainConfig
 
-GIVEN = {
+INPUTS = {
     "logits": jnp.log(jnp.array([[1.0, 2.0, 5.0], [6.0, 1.0, 1.0], [1.0, 1.0, 2.0]])),
     "targets": jnp.array([[1, 2], [0, 0], [0, 0]]),
     "where": jnp.array([[True, True], [True, False], [False, False]]),
@@ -115,25 +115,25 @@ def test_the_syntax_is_checked_without_jax():
 
 
 def test_one_term():
-    total, count, parts = Objective("0.5 * feedback_cross_entropy")(**GIVEN)
+    total, count, parts = Objective("0.5 * feedback_cross_entropy")(**INPUTS)
     np.testing.assert_allclose(total, (2 * np.log(4) + 0.5 * np.log(8 / 5) + np.log(8 / 6)) / 2, rtol=1e-6)
     assert count == 3 and parts == {}
-    total, count, _ = Objective("normalised_cross_entropy")(**GIVEN)
+    total, count, _ = Objective("normalised_cross_entropy")(**INPUTS)
     np.testing.assert_allclose(total, 2 * np.log(4) + 0.5 * np.log(8 / 5) + np.log(8 / 6), rtol=1e-6)
     assert count == 3.5  # the weights' sum
-    *_, count, _ = Objective("listwise_cross_entropy")(**GIVEN)
+    *_, count, _ = Objective("listwise_cross_entropy")(**INPUTS)
     assert count == 2  # turns
 
 
 def test_a_sum_is_the_sum_of_the_means():
-    total, count, parts = Objective("feedback_cross_entropy + 0.3*pairwise_batch(margin=0)")(**GIVEN)
+    total, count, parts = Objective("feedback_cross_entropy + 0.3*pairwise_batch(margin=0)")(**INPUTS)
     first = 2 * np.log(4) + 0.5 * np.log(8 / 5) + np.log(8 / 6)
     np.testing.assert_allclose(total / count, first / 3 + 0.3 * np.log(4), rtol=1e-6)  # three targets; one pair
     np.testing.assert_allclose(parts["feedback_cross_entropy"] / count, first / 3, rtol=1e-6)
     np.testing.assert_allclose(parts["pairwise_batch(margin=0)"] / count, np.log(4), rtol=1e-6)
-    turned, _, _ = Objective("0.3*pairwise_batch + feedback_cross_entropy")(**GIVEN)
+    turned, _, _ = Objective("0.3*pairwise_batch + feedback_cross_entropy")(**INPUTS)
     np.testing.assert_allclose(turned, total, rtol=1e-6)
-    alone = GIVEN | {"feedback": jnp.zeros((3, 2), int)}  # no pair at all
+    alone = INPUTS | {"feedback": jnp.zeros((3, 2), int)}  # no pair at all
     total, count, _ = Objective("feedback_cross_entropy + 0.3*pairwise_batch")(**alone)
     np.testing.assert_allclose(total / count, first / 3, rtol=1e-6)
 
@@ -141,20 +141,20 @@ def test_a_sum_is_the_sum_of_the_means():
 def test_options_arrive():
     with jax.disable_jit():
         near = Objective("sampled_softmax(samples=4, power=0)")
-        value, *_ = near(**GIVEN, counts=jnp.ones(3), key=jax.random.key(0))
+        value, *_ = near(**INPUTS, counts=jnp.ones(3), key=jax.random.key(0))
     assert np.isfinite(value)
-    assert Objective("focal(gamma=0)")(**GIVEN)[0] == Objective("feedback_cross_entropy")(**GIVEN)[0]
+    assert Objective("focal(gamma=0)")(**INPUTS)[0] == Objective("feedback_cross_entropy")(**INPUTS)[0]
 
 
 def test_losses_of_other_packages(others):
     expected = 3 * (np.log(2) ** 2 + np.log(5) ** 2 + np.log(6) ** 2)
     for name in ("others:squared(scale=3)", "squares(scale=3)"):
         check(name)
-        total, count, _ = Objective(name)(**GIVEN)
+        total, count, _ = Objective(name)(**INPUTS)
         np.testing.assert_allclose(total, expected, rtol=1e-6)
         assert count == 3
-    total, *_ = Objective("cross_entropy + 0.1*others:squared(power=1)")(**GIVEN)
-    plain, *_ = Objective("cross_entropy")(**GIVEN)
+    total, *_ = Objective("cross_entropy + 0.1*others:squared(power=1)")(**INPUTS)
+    plain, *_ = Objective("cross_entropy")(**INPUTS)
     np.testing.assert_allclose(total, plain + 0.1 * np.log(2 * 5 * 6), rtol=1e-6)
     with pytest.raises(ValueError, match="there is no loss 'square'; there are .*, squares, and any function"):
         check("square")
@@ -180,4 +180,4 @@ def test_losses_that_cannot_be_used(others, name, message):
 
 def test_a_loss_gives_a_value_a_row(others):
     with pytest.raises(ValueError, match=r"'others:scalar' returns the shapes \(\) and \(3,\) for 3 rows"):
-        Objective("others:scalar")(**GIVEN)
+        Objective("others:scalar")(**INPUTS)

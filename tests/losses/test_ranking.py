@@ -40,14 +40,14 @@ TOGETHER = {"in_batch_softmax", "pairwise_batch"}
 """Losses that take the rows of a batch together."""
 
 
-def call(name, given=None, **changes):
+def call(name, inputs=None, **changes):
     """(values, counts) of a loss; the counts are None where it has none."""
     loss = RANKING[name]
-    given = TURNS if given is None else given
-    inputs = [p.name for p in inspect.signature(loss).parameters.values() if p.default is p.empty]
+    inputs = TURNS if inputs is None else inputs
+    names = [p.name for p in inspect.signature(loss).parameters.values() if p.default is p.empty]
     options = {k: v for k, v in changes.items() if k not in INPUTS}
-    found = loss(**{k: changes.get(k, given[k]) for k in inputs}, **options)
-    return found if isinstance(found, tuple) else (found, None)
+    result = loss(**{k: changes.get(k, inputs[k]) for k in names}, **options)
+    return result if isinstance(result, tuple) else (result, None)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def call(name, given=None, **changes):
     ],
 )  # fmt: skip
 def test_by_hand(name, changes, values, counts):
-    found, number = call(name, **changes)
-    np.testing.assert_allclose(found, values, rtol=2e-6, atol=1e-7)
+    computed, number = call(name, **changes)
+    np.testing.assert_allclose(computed, values, rtol=2e-6, atol=1e-7)
     assert (number is None) == (counts is None)
     if counts is not None:
         np.testing.assert_allclose(number, counts, rtol=1e-6)
@@ -109,32 +109,32 @@ def test_options_are_named_as_the_emotions():
 def test_sampled_softmax_approaches_the_whole_one():
     """Many samples from any q give the cross-entropy: the correction is right, and so is leaving out the hits."""
     logits = 2 * jax.random.normal(jax.random.key(1), (2, 50))
-    given = TURNS | {"logits": logits, "counts": jnp.arange(1.0, 51)}
-    whole, _ = call("feedback_cross_entropy", given)
+    inputs = TURNS | {"logits": logits, "counts": jnp.arange(1.0, 51)}
+    whole, _ = call("feedback_cross_entropy", inputs)
     for power in (0.0, 1.0):
-        near, _ = call("sampled_softmax", given, samples=200_000, power=power)
+        near, _ = call("sampled_softmax", inputs, samples=200_000, power=power)
         np.testing.assert_allclose(near, whole, rtol=0.01)
-    other, _ = call("sampled_softmax", given, samples=5, key=jax.random.key(2))
-    assert not np.allclose(other, call("sampled_softmax", given, samples=5)[0])
+    other, _ = call("sampled_softmax", inputs, samples=5, key=jax.random.key(2))
+    assert not np.allclose(other, call("sampled_softmax", inputs, samples=5)[0])
 
 
 def test_pairwise_losses_are_what_the_aucs_measure():
     """Steps down the loss raise the AUC of its pairs to one."""
     shape = (6, 2)
     where = jnp.ones(shape, bool)
-    given = {
+    inputs = {
         "targets": jax.random.randint(jax.random.key(0), shape, 0, 5), "where": where,
         "feedback": jnp.array([[1, 0], [-1, 1], [1, -1], [0, -1], [1, 1], [-1, 1]]),
     }  # fmt: skip
     logits = jax.random.normal(jax.random.key(4), (6, 5))
 
     def mean(logits):
-        values, counts = pairwise_batch(logits=logits, **given)
+        values, counts = pairwise_batch(logits=logits, **inputs)
         return values.sum() / counts.sum()
 
     def auc(logits):
-        score = jnp.take_along_axis(jax.nn.log_softmax(logits), given["targets"], axis=1).reshape(-1)
-        liked, disliked = (score[given["feedback"].reshape(-1) == sign] for sign in (1, -1))
+        score = jnp.take_along_axis(jax.nn.log_softmax(logits), inputs["targets"], axis=1).reshape(-1)
+        liked, disliked = (score[inputs["feedback"].reshape(-1) == sign] for sign in (1, -1))
         return float((liked[:, None] > disliked).mean())
 
     assert auc(logits) < 0.7
@@ -164,77 +164,77 @@ def random_turns(seed=0, rows=8, candidates=7):
 def measured(name):
     """A program for ((value, count), gradient) of a batch: total, what it is divided by, and by the logits."""
 
-    def total(logits, given):
-        values, counts = call(name, given | {"logits": logits, "like_logits": logits[:, 0]})
-        return values.sum(), given["where"].sum() if counts is None else counts.sum()
+    def total(logits, inputs):
+        values, counts = call(name, inputs | {"logits": logits, "like_logits": logits[:, 0]})
+        return values.sum(), inputs["where"].sum() if counts is None else counts.sum()
 
-    return jax.jit(lambda given: jax.value_and_grad(total, has_aux=True)(given["logits"], given))
+    return jax.jit(lambda inputs: jax.value_and_grad(total, has_aux=True)(inputs["logits"], inputs))
 
 
 @pytest.mark.parametrize("name", RANKING)
 def test_gradients(name):
     """Against finite differences in a random direction."""
-    given, step = random_turns(1), 1e-2
-    away = jax.random.normal(jax.random.key(9), given["logits"].shape)
-    ahead, behind = (measured(name)(given | {"logits": given["logits"] + s * away})[0][0] for s in (step, -step))
-    slope = (measured(name)(given)[1] * away).sum()
+    inputs, step = random_turns(1), 1e-2
+    away = jax.random.normal(jax.random.key(9), inputs["logits"].shape)
+    ahead, behind = (measured(name)(inputs | {"logits": inputs["logits"] + s * away})[0][0] for s in (step, -step))
+    slope = (measured(name)(inputs)[1] * away).sum()
     np.testing.assert_allclose((ahead - behind) / (2 * step), slope, rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.parametrize("name", RANKING)
 def test_padding_changes_neither_value_nor_gradient(name):
     """Padded slots and padded rows, whatever they hold."""
-    given = random_turns()
-    where = given["where"].at[5].set(False)
-    given |= {"where": where, "ratings": given["ratings"].at[5].set(0)}
-    (value, count), gradient = measured(name)(given)
-    other = given | {
-        "logits": given["logits"].at[5].set(9.0),
-        "targets": jnp.where(where, given["targets"], 10**6),
-        "weights": jnp.where(where, given["weights"], 99.0),
-        "feedback": jnp.where(where, given["feedback"], -1),
-        "reaction": given["reaction"].at[5].set(7.0),
+    inputs = random_turns()
+    where = inputs["where"].at[5].set(False)
+    inputs |= {"where": where, "ratings": inputs["ratings"].at[5].set(0)}
+    (value, count), gradient = measured(name)(inputs)
+    other = inputs | {
+        "logits": inputs["logits"].at[5].set(9.0),
+        "targets": jnp.where(where, inputs["targets"], 10**6),
+        "weights": jnp.where(where, inputs["weights"], 99.0),
+        "feedback": jnp.where(where, inputs["feedback"], -1),
+        "reaction": inputs["reaction"].at[5].set(7.0),
     }
     (again, count_again), gradient_again = measured(name)(other)
     assert (value, count) == (again, count_again) and count > 0
     np.testing.assert_array_equal(gradient, gradient_again)
     assert gradient.any() and not gradient[5].any()
-    (value, count), gradient = measured(name)(given | {"where": np.zeros_like(where)})
+    (value, count), gradient = measured(name)(inputs | {"where": np.zeros_like(where)})
     assert value == count == 0 and not gradient.any()
 
 
 @pytest.mark.parametrize("name", RANKING)
 def test_extreme_logits_stay_finite(name):
     """A candidate that has all the probability, wanted or not."""
-    given = random_turns(2)
-    wanted = np.zeros_like(given["logits"])
-    wanted[np.arange(len(wanted)), given["targets"][:, 0]] = 1e4
-    for logits in (wanted, -wanted, 1e4 * given["logits"], 0 * wanted):
-        (value, _), gradient = measured(name)(given | {"logits": logits})
+    inputs = random_turns(2)
+    wanted = np.zeros_like(inputs["logits"])
+    wanted[np.arange(len(wanted)), inputs["targets"][:, 0]] = 1e4
+    for logits in (wanted, -wanted, 1e4 * inputs["logits"], 0 * wanted):
+        (value, _), gradient = measured(name)(inputs | {"logits": logits})
         assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("name", RANKING)
 def test_half_precision_is_summed_in_single(name):
-    given = random_turns(2)
-    (value, _), gradient = jax.eval_shape(measured(name), given | {"logits": given["logits"].astype(jnp.bfloat16)})
+    inputs = random_turns(2)
+    (value, _), gradient = jax.eval_shape(measured(name), inputs | {"logits": inputs["logits"].astype(jnp.bfloat16)})
     assert value.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("name", [name for name in RANKING if name not in TOGETHER])
 def test_micro_batches_add_up(name):
-    given = random_turns(3)
-    halves = [given["where"] & (np.arange(8) % 2 == part)[:, None] for part in (0, 1)]
-    parts = [measured(name)(given | {"where": half})[0] for half in halves]
-    np.testing.assert_allclose(np.sum(parts, axis=0), measured(name)(given)[0], rtol=1e-6)
+    inputs = random_turns(3)
+    halves = [inputs["where"] & (np.arange(8) % 2 == part)[:, None] for part in (0, 1)]
+    parts = [measured(name)(inputs | {"where": half})[0] for half in halves]
+    np.testing.assert_allclose(np.sum(parts, axis=0), measured(name)(inputs)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bpr", "sampled_softmax", *sorted(TOGETHER)])
 def test_eight_devices_give_the_result_of_one(name):
-    given = random_turns(3)
+    inputs = random_turns(3)
     rows = NamedSharding(make_mesh(), P("data"))
-    shared = {key: array if key in ("counts", "key") else jax.device_put(array, rows) for key, array in given.items()}
-    for one, eight in zip(*(jax.tree.leaves(measured(name)(x)) for x in (given, shared)), strict=True):
+    shared = {key: array if key in ("counts", "key") else jax.device_put(array, rows) for key, array in inputs.items()}
+    for one, eight in zip(*(jax.tree.leaves(measured(name)(x)) for x in (inputs, shared)), strict=True):
         np.testing.assert_allclose(eight, one, rtol=1e-5, atol=1e-6)
 
 
@@ -263,11 +263,11 @@ def scored(hidden, head, tokens, where):
 
 def test_language_model_is_shifted():
     hidden = jnp.log(jnp.array([[[1.0, 3.0], [1.0, 1.0], [5.0, 1.0]]]))
-    given = dict(hidden=hidden, head=jnp.eye(2), tokens=jnp.array([[0, 1, 0]]))
-    everything, hits = next_token_cross_entropy(**given, where=jnp.ones((1, 3), bool))
+    inputs = dict(hidden=hidden, head=jnp.eye(2), tokens=jnp.array([[0, 1, 0]]))
+    everything, hits = next_token_cross_entropy(**inputs, where=jnp.ones((1, 3), bool))
     np.testing.assert_allclose(everything, np.log(4 / 3) + np.log(2), rtol=1e-6)
     assert hits == 2
-    completion, hits = next_token_cross_entropy(**given, where=jnp.array([[False, False, True]]))
+    completion, hits = next_token_cross_entropy(**inputs, where=jnp.array([[False, False, True]]))
     np.testing.assert_allclose(completion, np.log(2), rtol=1e-6)
     assert hits == 1
 
@@ -284,7 +284,7 @@ def test_chunks_of_the_vocabulary_loss_change_nothing(chunk):
 
     (value, hits), (to_hidden, to_head) = jax.value_and_grad(ours, (0, 1), has_aux=True)(hidden, head)
     plain, plain_hits = scored(hidden, head, tokens, where)
-    want = jax.grad(lambda *given: 3.0 * scored(*given, tokens, where)[0], (0, 1))(hidden, head)
+    want = jax.grad(lambda *arrays: 3.0 * scored(*arrays, tokens, where)[0], (0, 1))(hidden, head)
     np.testing.assert_allclose(value, plain, rtol=1e-6)
     assert hits == plain_hits
     np.testing.assert_allclose(3 * to_hidden, want[0], rtol=1e-5, atol=1e-6)

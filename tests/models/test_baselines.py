@@ -169,8 +169,8 @@ def test_ease_by_hand():
 
 
 def test_interactions():
-    found = interactions([np.array([2, 0, 2]), np.array([], int), np.array([1])], 4)
-    np.testing.assert_array_equal(found.toarray(), [[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
+    matrix = interactions([np.array([2, 0, 2]), np.array([], int), np.array([1])], 4)
+    np.testing.assert_array_equal(matrix.toarray(), [[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
     assert interactions([], 3).shape == (0, 3)
 
 

@@ -16,9 +16,9 @@ from tests.models.configs import SIZES, prompt_config
 from tests.models.published import Published, fill
 
 
-def small_graph(wanted=None):
+def small_graph(encoded_nodes=None):
     rng = np.random.default_rng(0)
-    return graphs_tuple(*np.unique(rng.integers(0, [11, 11, 3], (40, 3)), axis=0).T, 12, wanted)
+    return graphs_tuple(*np.unique(rng.integers(0, [11, 11, 3], (40, 3)), axis=0).T, 12, encoded_nodes)
 
 
 def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
@@ -45,7 +45,7 @@ def small_batch(rows=3, text=4, slots=3, neighbours=2, seed=0):
 
 
 def widen(batch, text=2, slots=2, seed=9):
-    """The same rows with more padding, filled with rubbish where masks allow it."""
+    """The same rows with more padding, filled with arbitrary values where masks hide them."""
     rng = np.random.default_rng(seed)
     extra = {"text_states": text, "text_mask": text, "text_ages": text}
     wide = {"emotion_totals": batch["emotion_totals"]}
@@ -71,7 +71,7 @@ def task(request):
 
 
 @pytest.fixture(scope="module")
-def made(task):
+def encoder_and_params(task):
     encoder = PromptEncoder(prompt_config(), SIZES)
     return encoder, initial(encoder, task)
 
@@ -94,8 +94,8 @@ def initial(encoder, task, *entity_text):
     return random_like(shapes)
 
 
-def test_shapes(made, task):
-    prefix = apply(*made, small_batch(), task)
+def test_shapes(encoder_and_params, task):
+    prefix = apply(*encoder_and_params, small_batch(), task)
     positions = {"recommendation": 2 + 6, "conversation": 3 + 4, "fusion": 6}[task]
     assert prefix.keys.shape == prefix.values.shape == (3, 3, 2, positions, 4)
     learned = {"recommendation": 2, "conversation": 3, "fusion": 0}[task]
@@ -115,16 +115,16 @@ def real(prefix):
     return [np.asarray(part[:, b][:, :, rows[b]]) for b in range(len(rows)) for part in (prefix.keys, prefix.values)]
 
 
-def test_padding_changes_nothing(made, task):
-    once, wide = apply(*made, small_batch(), task), apply(*made, widen(small_batch()), task)
+def test_padding_changes_nothing(encoder_and_params, task):
+    once, wide = apply(*encoder_and_params, small_batch(), task), apply(*encoder_and_params, widen(small_batch()), task)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), real(once), real(wide))
 
 
-def test_other_rows_change_nothing(made, task):
+def test_other_rows_change_nothing(encoder_and_params, task):
     batch = small_batch()
-    together = real(apply(*made, batch, task))
+    together = real(apply(*encoder_and_params, batch, task))
     for row in range(3):
-        alone = real(apply(*made, {key: array[row : row + 1] for key, array in batch.items()}, task))
+        alone = real(apply(*encoder_and_params, {key: array[row : row + 1] for key, array in batch.items()}, task))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), together[2 * row : 2 * row + 2], alone)
 
 
@@ -138,19 +138,19 @@ def test_published_preset_lets_padding_in():
     assert np.abs(apply(encoder, params, batch, "fusion").keys - prefix.keys).max() > 1e-4
 
 
-def test_padding_entity_is_zero(made):
-    encoder, params = made
+def test_padding_entity_is_zero(encoder_and_params):
+    encoder, params = encoder_and_params
     table = jax.jit(lambda: encoder.apply({"params": params}, small_graph(), method="entity_table"))().rows
     assert table.shape == (12, 16) and not table[11].any() and table[:11].any(axis=1).all()
 
 
-def test_only_wanted_entities_are_encoded(made):
-    encoder, params = made
-    wanted = np.array([0, 3, 4, 7, 11])
+def test_only_some_entities_are_encoded(encoder_and_params):
+    encoder, params = encoder_and_params
+    encoded_nodes = np.array([0, 3, 4, 7, 11])
     run = jax.jit(lambda graph: encoder.apply({"params": params}, graph, method="entity_table"))
-    whole, some = run(small_graph()), run(small_graph(wanted))
+    whole, some = run(small_graph()), run(small_graph(encoded_nodes))
     assert some.rows.shape == (5, 16)
-    np.testing.assert_allclose(some[wanted], whole[wanted], atol=1e-6)
+    np.testing.assert_allclose(some[encoded_nodes], whole[encoded_nodes], atol=1e-6)
     assert not some[jnp.array([[1, 11], [5, 10]])].any()  # the others are padding
 
 
@@ -181,8 +181,8 @@ def test_ablations(fields):
     assert prefix.keys.shape[3] == 2 + (6 if fields.get("global_entities", True) else 3)
 
 
-def test_dropout_needs_an_rng(made, task):
-    encoder, params = made
+def test_dropout_needs_an_rng(encoder_and_params, task):
+    encoder, params = encoder_and_params
     still = apply(encoder, params, small_batch(), task).keys
 
     @jax.jit

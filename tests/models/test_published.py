@@ -1,7 +1,7 @@
 """The preset `code` is the published code: losses, gradients, optimiser and copy head against its golden arrays.
 
 The parts are compared where they are tested: the graph (test_rgcn), the prompt (test_prompt), logits and ranking losses
-(test_recommender), GPT-2 behind given prefixes (test_gpt2), co-occurrence, the evaluator.
+(test_recommender), GPT-2 behind prefixes (test_gpt2), co-occurrence, the evaluator.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def published(golden):
 
 def named(tree):
     """The leaves by their published names, laid out as published."""
-    found = {}
+    leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         theirs, transposed = name("/".join(str(part.key) for part in path))
-        found[theirs] = np.asarray(leaf).T if transposed else np.asarray(leaf)
-    return found
+        leaves[theirs] = np.asarray(leaf).T if transposed else np.asarray(leaf)
+    return leaves
 
 
 def published_conversation(published, mode, dtype):
@@ -70,7 +70,7 @@ def check_norms(published, mode, gradients):
 
 @pytest.mark.parametrize("mode", ["conv", "conv48"])
 def test_conversation(published, mode):
-    """Its loss; and gradients where they are given: the norms of all, and four whole."""
+    """Its loss; and gradients where they are stored: the norms of all, and four whole."""
     with jax.enable_x64(True):
         run, params = published_conversation(published, mode, jnp.float64)
         value, gradients = jax.jit(jax.value_and_grad(run) if mode == "conv48" else lambda p: (run(p), {}))(params)
@@ -89,7 +89,7 @@ def test_conversation(published, mode):
 
 @pytest.mark.parametrize("mode", sorted(MODES.keys() - {"rec_copy"}))
 def test_ranking(published, mode):
-    """Logits, losses of instances and of the batch, in float64; the gradients' norms where they are given."""
+    """Logits, losses of instances and of the batch, in float64; the gradients' norms where they are stored."""
 
     def loss(params):
         logits = run(params)

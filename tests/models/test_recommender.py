@@ -36,9 +36,9 @@ def test_last_state():
 
 
 def test_candidate_positions():
-    found, known = candidate_positions(jnp.array([[9, 4], [2, 11]]), jnp.asarray(ITEMS))
+    positions, known = candidate_positions(jnp.array([[9, 4], [2, 11]]), jnp.asarray(ITEMS))
     np.testing.assert_array_equal(known, [[True, True], [False, False]])
-    np.testing.assert_array_equal(found[0], [3, 1])
+    np.testing.assert_array_equal(positions[0], [3, 1])
 
 
 def test_candidate_columns():
@@ -81,7 +81,7 @@ def recommender(preset="improved", **fields):
     return Recommender(prompt_config(preset), SIZES, heads_config(preset, **fields))
 
 
-def made(model):
+def random_params(model):
     batch = with_tokens(small_batch())
     init = functools.partial(model.init, item_prior=jnp.zeros(12), facts=facts())
     return random_like(jax.eval_shape(init, jax.random.key(0), small_graph(), batch, ITEMS)["params"])
@@ -89,8 +89,8 @@ def made(model):
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def scores_of(model, params, batch):
-    given = dict(language_model=language_model, item_prior=jnp.arange(12.0), facts=facts())
-    return model.apply({"params": params}, small_graph(), batch, ITEMS, **given)
+    arguments = dict(language_model=language_model, item_prior=jnp.arange(12.0), facts=facts())
+    return model.apply({"params": params}, small_graph(), batch, ITEMS, **arguments)
 
 
 def logits_of(model, params, batch):
@@ -117,16 +117,16 @@ def test_padding_changes_nothing():
     more = ((0, 0), (0, 2), (0, 3))
     wide["cooccurring_items"] = np.pad(batch["cooccurring_items"], more, constant_values=11)
     wide["cooccurrence_weights"] = np.pad(batch["cooccurrence_weights"], more)
-    once = logits_of(model, made(model), batch)
+    once = logits_of(model, random_params(model), batch)
     assert once.shape == (3, 4)
-    np.testing.assert_allclose(once, logits_of(model, made(model), wide), atol=1e-5)
+    np.testing.assert_allclose(once, logits_of(model, random_params(model), wide), atol=1e-5)
 
 
 def test_other_rows_change_nothing():
     model, batch = recommender(), with_copies(with_tokens(small_batch()))
-    together = logits_of(model, made(model), batch)
+    together = logits_of(model, random_params(model), batch)
     for row in range(3):
-        alone = logits_of(model, made(model), {key: array[row : row + 1] for key, array in batch.items()})
+        alone = logits_of(model, random_params(model), {key: array[row : row + 1] for key, array in batch.items()})
         np.testing.assert_allclose(together[row : row + 1], alone, atol=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_heads_by_hand():
     batch["entities"][:] = [[4, 9, 4]]
     batch["neighbours"][:] = [[[5, 1], [5, 11], [9, 11]]]
     batch["neighbour_weights"][:] = [[[0.5, 0.25], [0.125, 0], [0.5, 0]]]
-    params = made(model)
+    params = random_params(model)
     head = jax.tree.map(jnp.zeros_like, params["head"])
     head["prior"]["scale"] = jnp.array(2.0)
     repetition, cooccurrence = head["repetition"], head["cooccurrence"]
@@ -168,7 +168,7 @@ def test_heads_by_hand():
 
 def test_like_probability():
     model, batch = recommender(), with_copies(with_tokens(small_batch()))
-    params = made(model)
+    params = random_params(model)
     scores = scores_of(model, params, batch)
     chance = jax.nn.sigmoid(scores.like_logits)[:, None]
     expected = jax.nn.softmax(scores.logits) * (chance / (1 - chance)) ** 2.0
@@ -178,11 +178,11 @@ def test_like_probability():
     np.testing.assert_array_equal(emotional.logits, scores.logits)
     assert np.abs(emotional.like_logits - scores.like_logits).min() > 0
     without = recommender(like_probability=False)
-    assert scores_of(without, made(without), batch).like_logits is None
+    assert scores_of(without, random_params(without), batch).like_logits is None
 
 
 def test_facts_by_hand():
-    found = facts()
+    collected = facts()
     half, third = 2**-0.5, 3**-0.5  # the director is in two triples, the genre in three
     rows = {
         1: ([7, 11], [0, 3], [half, 0]),
@@ -192,10 +192,13 @@ def test_facts_by_hand():
         2: ([2, 11], [3, 3], [1, 0]),
         11: ([11, 11], [3, 3], [0, 0]),
     }
-    assert found.entities.shape == found.types.shape == found.weights.shape == (12, 2) and found.relations == 3
+    assert (
+        collected.entities.shape == collected.types.shape == collected.weights.shape == (12, 2)
+        and collected.relations == 3
+    )
     for entity, (entities, types, weights) in rows.items():
-        assert found.entities[entity].tolist() == entities and found.types[entity].tolist() == types
-        np.testing.assert_allclose(found.weights[entity], weights, rtol=1e-6)
+        assert collected.entities[entity].tolist() == entities and collected.types[entity].tolist() == types
+        np.testing.assert_allclose(collected.weights[entity], weights, rtol=1e-6)
 
 
 def test_facts_keep_the_rarest():
@@ -208,9 +211,9 @@ def test_facts_are_read_in_either_direction():
 
 
 def test_item_without_facts_and_loops():
-    found = facts_of(np.array([[1, 0, 1], [1, 0, 7], [1, 0, 7]]), ITEMS, 11, 3, 2)
-    assert found.entities[1].tolist() == [7, 11] and found.entities[4].tolist() == [11, 11]
-    assert not found.weights[4].any()
+    collected = facts_of(np.array([[1, 0, 1], [1, 0, 7], [1, 0, 7]]), ITEMS, 11, 3, 2)
+    assert collected.entities[1].tolist() == [7, 11] and collected.entities[4].tolist() == [11, 11]
+    assert not collected.weights[4].any()
 
 
 def two_hop(mentions, change=lambda head: head):
@@ -220,7 +223,7 @@ def two_hop(mentions, change=lambda head: head):
     batch["entities"][0, : len(mentions)] = mentions
     batch["entity_mask"][:] = np.arange(3) < len(mentions)
     batch["neighbour_weights"][:] = 0
-    params = made(model)
+    params = random_params(model)
     head = jax.tree.map(jnp.zeros_like, params["head"])
     head["two_hop"] = change(head["two_hop"] | {"scale": jnp.array(1.0)})
     return _two_hop(model, {**params, "head": head}, batch)
@@ -266,7 +269,8 @@ def test_two_hop_needs_facts():
 def test_paths_of_the_heads():
     """Learning-rate groups of configs name them."""
     paths = {
-        "/".join(part.key for part in path[:3]) for path, _ in jax.tree_util.tree_leaves_with_path(made(recommender()))
+        "/".join(part.key for part in path[:3])
+        for path, _ in jax.tree_util.tree_leaves_with_path(random_params(recommender()))
     }
     small = r"head/((two_hop|cooccurrence|repetition|prior)/(scale|unit|relations|recency|kind)|like_probability/.*)"
     assert {path for path in paths if re.fullmatch(small, path)} == {
@@ -280,7 +284,7 @@ def test_every_parameter_learns():
     model, batch = recommender(), with_tokens(small_batch())
     batch["entities"][0], batch["neighbours"][:2] = ITEMS[:3], ITEMS[2]
     total = jax.grad(lambda p: sum(jnp.sin(part).sum() for part in scores_of(model, p, batch)))
-    gradients = jax.jit(total)(made(model))
+    gradients = jax.jit(total)(random_params(model))
     idle = {jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not g.any()}
     assert not idle
 
