@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ecr_jax.data import film_phrases as phrases
 from ecr_jax.data.schema import Conversation, Feedback, Mention, Role, Split, Turn
+
+_T = TypeVar("_T")
 
 DECADES = {1940: 30, 1950: 50, 1960: 60, 1970: 90, 1980: 170, 1990: 300, 2000: 450, 2010: 300}
 """How many of a decade's best documented films are items."""
@@ -306,11 +309,11 @@ def _membership(values: Sequence[Sequence[str | int]]) -> dict[str | int, np.nda
 def _draw(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     names = list(weights)
     p = np.array([weights[name] for name in names], np.float64)
-    return names[rng.choice(len(names), p=p / p.sum())]
+    return names[int(rng.choice(len(names), p=p / p.sum()))]
 
 
-def _pick(rng: np.random.Generator, bank: Sequence):
-    return bank[rng.integers(len(bank))]
+def _pick(rng: np.random.Generator, bank: Sequence[_T]) -> _T:
+    return bank[int(rng.integers(len(bank)))]
 
 
 # Text generation: from phrases to text with spans.
@@ -529,11 +532,11 @@ class _Dialogue:
         slots: dict[str, Slot] = {}
         for kind, value in tastes:
             if kind == "genre":
-                slots |= _genre_slots(self.rng, value, "2" if "genre" in slots else "")
+                slots |= _genre_slots(self.rng, str(value), "2" if "genre" in slots else "")
             elif kind == "era":
-                slots["era"] = _pick(self.rng, phrases.ERAS[value])
+                slots["era"] = _pick(self.rng, phrases.ERAS[int(value)])
             else:
-                slots["person"] = _person(value)
+                slots["person"] = _person(str(value))
         return slots
 
     def _nouns(self, tastes: Sequence[tuple[str, str | int]], emotion: str) -> dict[str, Slot]:
@@ -559,7 +562,7 @@ class _Dialogue:
         if answering:
             weights["agreement"] = 0.12
         for kind, value in tastes:
-            if kind == "era" and value < _OLD:
+            if kind == "era" and int(value) < _OLD:
                 weights["nostalgia"] = 0.9
             for emotion, genres in (("happy", _HAPPY), ("curious", _CURIOUS), ("surprise", _SURPRISE)):
                 if value in genres:
@@ -817,7 +820,7 @@ def _facts(world: _World, film: int, rng: np.random.Generator) -> list[tuple[str
         return _Named(name, name, uri(kind, name))
 
     def some(names: Sequence[str], count: int) -> list[str]:
-        return [names[i] for i in rng.permutation(len(names))[:count]]
+        return [names[i] for i in rng.permutation(len(names))[:count].tolist()]
 
     facts: list[tuple[str, dict[str, Slot]]] = []
     if len(item.directors) == 1 or rng.random() < 0.4:

@@ -157,40 +157,65 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, int]:
+@dataclass(frozen=True)
+class _Source:
+    """A corpus as read from its files: conversations that are not linked yet, the graph, reviews and the film table."""
+
+    conversations: list[Conversation]
+    graph: KnowledgeGraph
+    reviews: ReviewStore
+    movies: Mapping[str, redial.Movie]
+    bad: list[BadLine]
+    counts: Mapping[str, int]
+
+
+def _generate_films(corpus: CorpusConfig) -> _Source:
+    table = hub.resolve("wikidata-films")
+    generated = films.generate(table, seed=corpus.seed, dialogues=corpus.dialogues, reviews=corpus.film_reviews)
+    graph = graphs.from_wikidata(table, generated.items)
+    reviews = ReviewStore.from_films(generated.reviews, graph)
+    return _Source(list(generated.conversations), graph, reviews, {}, [], {})
+
+
+def _read_files(corpus: CorpusConfig) -> _Source:
+    """Raises CorpusError for malformed lines, unless `corpus.skip_bad`."""
     movies: dict[str, redial.Movie] = {}
     bad: list[BadLine] = []
     counts: Counter[str] = Counter()
-    if corpus.name == "films":
-        generated = films.generate(
-            hub.resolve("wikidata-films"), seed=corpus.seed, dialogues=corpus.dialogues, reviews=corpus.film_reviews
-        )
-        conversations = list(generated.conversations)
-        graph = graphs.from_wikidata(hub.resolve("wikidata-films"), generated.items)
-    else:
-        if corpus.movies is not None:
-            movies, bad_movies = redial.read_movies(corpus.path("movies"))
-            bad += bad_movies
-        # GoRecDial has its own film ids, so that its films are looked up by title.
-        uris = redial.title_uris(movies) if corpus.name == "gorecdial" else redial.movie_uris(movies)
-        conversations = []
-        for split in Split:
-            if corpus.path(split.value) is None:
-                continue
-            parsed = _READERS[corpus.name](corpus.path(split.value), split, uris)
-            conversations += parsed.conversations
-            bad += parsed.bad
-            counts.update({f"{split}_{name}": number for name, number in parsed.counts.items()})
-        if corpus.valid is None:
-            training = redial.split_train((c for c in conversations if c.split == Split.TRAIN), corpus.valid_share)
-            conversations = training + [c for c in conversations if c.split == Split.TEST]
-        if bad and not corpus.skip_bad:
-            raise CorpusError(bad)
-        graph = _graph(corpus)
+    if (path := corpus.path("movies")) is not None:
+        movies, bad_movies = redial.read_movies(path)
+        bad += bad_movies
+    # GoRecDial has its own film ids, so that its films are looked up by title.
+    uris = redial.title_uris(movies) if corpus.name == "gorecdial" else redial.movie_uris(movies)
+    conversations: list[Conversation] = []
+    for split in Split:
+        if (path := corpus.path(split.value)) is None:
+            continue
+        parsed = _READERS[corpus.name](path, split, uris)
+        conversations += parsed.conversations
+        bad += parsed.bad
+        counts.update({f"{split}_{name}": number for name, number in parsed.counts.items()})
+    if corpus.valid is None:
+        training = redial.split_train((c for c in conversations if c.split == Split.TRAIN), corpus.valid_share)
+        conversations = training + [c for c in conversations if c.split == Split.TEST]
+    if bad and not corpus.skip_bad:
+        raise CorpusError(bad)
+    graph = _graph(corpus)
+    reviews = ReviewStore(())
+    if (path := corpus.path("reviews")) is not None:
+        titles = {graph.title(int(item)): graph.uris[item] for item in graph.items} | redial.title_uris(movies)
+        reviews = ReviewStore.from_ecr(path, titles)
+    return _Source(conversations, graph, reviews, movies, bad, counts)
+
+
+def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, int]:
+    """Writes everything but the manifest; returns the manifest's counts."""
+    source = _generate_films(corpus) if corpus.name == "films" else _read_files(corpus)
+    graph, conversations = source.graph, source.conversations
     repeated = [name for name, number in Counter(c.id for c in conversations).items() if number > 1]
     if repeated:
         raise ValueError(f"conversation ids in more than one split: {', '.join(repeated[:10])}; make them unique")
-    write_jsonl(folder / "rejected.jsonl", [dataclasses.asdict(line) for line in bad])
+    write_jsonl(folder / "rejected.jsonl", [dataclasses.asdict(line) for line in source.bad])
 
     linker = EntityLinker(graph)
     films_are_marked = any(m.film for c in conversations for t in c.turns for m in t.mentions)
@@ -200,26 +225,18 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
     ]
     write_conversations(folder / "conversations.parquet", linked)
     graph.save(folder)
-    texts = describe(graph, movies, corpus.description_facts)
+    texts = describe(graph, source.movies, corpus.description_facts)
     write_parquet(folder / "descriptions.parquet", {"text": texts}, {"text": "string"})
-
-    if corpus.name == "films":
-        reviews = ReviewStore.from_films(generated.reviews, graph)
-    elif corpus.reviews is not None:
-        titles = {graph.title(int(item)): graph.uris[item] for item in graph.items} | redial.title_uris(movies)
-        reviews = ReviewStore.from_ecr(corpus.path("reviews"), titles)
-    else:
-        reviews = ReviewStore(())
-    reviews.save(folder / "reviews.parquet")
+    source.reviews.save(folder / "reviews.parquet")
     _write_utterances(folder / "utterances.parquet", corpus, linked)
     return {
         **_counts(linked),
-        **counts,
-        "rejected": len(bad),
+        **source.counts,
+        "rejected": len(source.bad),
         "entities": len(graph.uris),
         "items": len(graph.items),
         "triples": len(graph.triples),
-        "reviews": len(reviews),
+        "reviews": len(source.reviews),
     }
 
 
@@ -314,11 +331,11 @@ def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_pe
 
 
 def _write_utterances(path: Path, corpus: CorpusConfig, conversations: Iterable[Conversation]) -> None:
-    if corpus.goemotions is not None:
+    if (folder := corpus.path("goemotions")) is not None:
         rows = [
             {"split": split.value, "text": text, "labels": list(ids)}
             for split in Split
-            for text, ids in goemotions.read(corpus.path("goemotions"), split)
+            for text, ids in goemotions.read(folder, split)
         ]
     else:
         rows = [

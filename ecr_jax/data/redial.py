@@ -182,12 +182,12 @@ def _pieces(
     for place, piece in enumerate(_FILM_ID.split(html.unescape(text))):
         if place % 2 == 0:
             yield piece
-        elif titles.get(piece) is None:
+        elif (title := titles.get(piece)) is None:
             counts["untitled_ids" if piece in titles else "unknown_ids"] += 1
             yield f"@{piece}"
         else:
             fields = {"film": True, "entity": uris.get(piece), "feedback": feedback.get(piece, Feedback.UNSAID)}
-            yield titles[piece], fields
+            yield title, fields
 
 
 def split_train(conversations: Iterable[Conversation], share: float) -> list[Conversation]:

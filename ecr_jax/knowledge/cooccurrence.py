@@ -63,7 +63,7 @@ class Cooccurrence:
     @cached_property
     def probabilities(self) -> scipy.sparse.csr_array:
         """P(y given x) over all dialogues, float64 [N, N]; an entity without pairs has an empty row."""
-        totals = np.maximum(self.matrix.sum(axis=1), 1)
+        totals = np.maximum(np.asarray(self.matrix.sum(axis=1)), 1)
         return scipy.sparse.csr_array(scipy.sparse.diags_array(1 / totals) @ self.matrix)
 
     @cached_property
@@ -72,7 +72,7 @@ class Cooccurrence:
         m = self.matrix
         row = np.repeat(np.arange(self.n_entities), np.diff(m.indptr))
         order = np.lexsort((m.indices, -m.data, row))
-        return m.indptr, m.indices[order], m.data[order], m.sum(axis=1)
+        return m.indptr, m.indices[order], m.data[order], np.asarray(m.sum(axis=1))
 
     def neighbours(
         self, entities: Sequence[int] | np.ndarray, k: int, exclude: int | None = None

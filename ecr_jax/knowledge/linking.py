@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -147,7 +147,7 @@ class EntityLinker:
             last_at[position] = number
             padded += [word, " "]
             position += 1
-        quoted = [match.span(match.lastindex) for match in _QUOTED.finditer(text)]
+        quoted = list(_quoted_spans(text))
         dated, plain, blocked = [], [], []
         for end, number in self._automaton.iter("".join(padded)):
             alias = self._texts[number]
@@ -259,8 +259,7 @@ class EntityLinker:
         """Matches by edit distance for what is quoted or capitalised like a name and is not linked yet."""
         covered = [any(used[start:end]) for _, start, end in tokens]
         spans = []
-        for match in _QUOTED.finditer(text):
-            start, stop = match.span(match.lastindex)
+        for start, stop in _quoted_spans(text):
             inside = [number for number, token in enumerate(tokens) if start <= token[1] and token[2] <= stop]
             if inside and not any(covered[number] for number in inside):
                 spans += self._nearest(tokens[inside[0] : inside[-1] + 1])
@@ -309,6 +308,12 @@ class EntityLinker:
             return []
         candidates = {entity for entity, _ in self._entries[match[0]] if self._film[entity] or self._person[entity]}
         return [_Span(part[0][1], part[-1][2], len(written), tuple(sorted(candidates)), match[1])]
+
+
+def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
+    """The spans inside quotation marks or asterisks."""
+    for match in _QUOTED.finditer(text):
+        yield match.span(match.lastindex or 0)
 
 
 def _titles_before_years(
