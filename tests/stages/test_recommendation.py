@@ -119,10 +119,10 @@ def test_code_with_its_copy_head_trains_a_step(base, tmp_path):
     train(config, "recommendation", experiment=hearing(config))
     params = flatten(read_params(config.stage_folder("recommendation") / "params.safetensors"))
     made = recommender.parts(hearing(config))
-    assert made.model.heads.copy == "published" and not made.model.prompt.masked and made.prefix_visibility == "all"
+    assert made.model.heads.cooccurrence == "published" and not made.model.prompt.masked and made.prefix_visibility == "all"
     assert params["encoder/recommendation/table"].shape[0] == 4
     assert {name for name in params if name.startswith("head")} == {
-        f"head/copy_{part}/{leaf}" for part in ("down", "up", "out") for leaf in ("kernel", "bias")
+        f"head/cooccurrence/{part}/{leaf}" for part in ("down", "up", "out") for leaf in ("kernel", "bias")
     }
     assert all(np.isfinite(leaf).all() for leaf in params.values())
 
