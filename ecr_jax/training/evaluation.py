@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 
 from ecr_jax.losses.next_token import next_token_cross_entropy
 from ecr_jax.metrics import mrr_at, ranks, recall_at
-from ecr_jax.models.lm.language_model import Params, Prefix, head
+from ecr_jax.models.lm.language_model import Output, Params, Prefix, head
 from ecr_jax.training.step import Batch, Loss, Tree
 
 
@@ -39,8 +39,11 @@ def language_model_loss(
       The sum over the marked tokens, their number, and {"accuracy": how many had the highest score}.
     """
     rngs = None if key is None else {"dropout": key}
-    output = module.apply(
-        variables, batch["tokens"], batch["token_mask"], rngs=rngs, prefix=prefix, prefix_mask=prefix_mask
+    output = cast(
+        Output,
+        module.apply(
+            variables, batch["tokens"], batch["token_mask"], rngs=rngs, prefix=prefix, prefix_mask=prefix_mask
+        ),
     )
     marked = batch["loss_mask"] & batch["token_mask"]
     total, hits = next_token_cross_entropy(
