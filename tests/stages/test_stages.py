@@ -16,78 +16,26 @@ import pytest
 from rich.console import Console
 
 from ecr_jax import config as configs
-from ecr_jax.config import LoraConfig, TrainConfig
-from ecr_jax.data.prepare import prepare
+from ecr_jax.config import TrainConfig, registry
 from ecr_jax.data.schema import Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation.predictions import read as read_predictions
-from ecr_jax.evaluation.protocol import mention_rows
+from ecr_jax.evaluation.protocol import mention_instances
 from ecr_jax.evaluation.run import evaluate
-from ecr_jax.features.examples import recommendation_rows
+from ecr_jax.features.instances import recommendation_instances
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.inference import chat
 from ecr_jax.inference.agent import Agent
 from ecr_jax.models.lm.convert import flatten
-from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages import STAGES, train
+from ecr_jax.runs.context import open_experiment
+from ecr_jax.stages import train
 from ecr_jax.training.checkpoint import read_params
 from ecr_jax.training.options import ShardingConfig
 from tests import tiny
 
 pytestmark = pytest.mark.slow
 
-WORDS = (
-    "User: System: movie hello i liked a lot then you should see tonight . that is one with Robert De Niro , what else "
-    "? maybe for you what night this was number of them all Movie Name: Related Entities: Knowledge from KG: First "
-    "Sentence: Rain, Night None director starring genre Michael Mann Ronin Thief Collateral Sleuth Zodiac Brazil 0 1 2 "
-    "3 4 5 (1998) (1981) (2004) (1972) (2007) (1985)"
-).split()
-
-
-def tiny_config(folder):
-    language_model = str(tiny.write_llama(folder / "llama", WORDS))
-    encoder = str(tiny.write_bert(folder / "bert", WORDS))
-    made = configs.load("demo")
-
-    def few(stage, **changes):
-        return dataclasses.replace(getattr(made, stage), train=TrainConfig(steps=2, batch_size=8), **changes)
-
-    return dataclasses.replace(
-        made,
-        name="tiny",
-        corpus=tiny.write_corpus(folder / "data"),
-        encoder=dataclasses.replace(made.encoder, name=encoder, turn_tokens=24, entity_tokens=16),
-        recommender=dataclasses.replace(
-            made.recommender, language_model=language_model, layers=1,
-            prompt=dataclasses.replace(made.recommender.prompt, entity_width=8, emotion_width=4, bases=2),
-            max_tokens=32, max_states=32, max_entities=4, neighbours=4, cooccurring_items=4,
-        ),
-        emotion=few("emotion", hidden=8),
-        fusion=few("fusion"),
-        conversation=few("conversation", language_model=language_model, layers=None, adapter=LoraConfig(rank=2),
-                         max_reply=12, valid_examples=4),
-        recommendation=few("recommendation"),
-        response=few("response", language_model=language_model, adapter=LoraConfig(rank=2, dropout=0.1),
-                     quantize="int8", max_prompt=32, max_review=12, valid_examples=4),
-        evaluation=dataclasses.replace(made.evaluation, resamples=20, replies=2, shown=1),
-        prepared=folder / "prepared",
-        runs=folder / "runs",
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A config whose corpus is prepared and whose stages are trained."""
-    config = tiny_config(tmp_path_factory.mktemp("run"))
-    prepare(config, console=Console(quiet=True))
-    experiment = ExperimentContext(config)
-    for stage in (*STAGES, "baselines/ease"):
-        train(config, stage, experiment=experiment)
-    return config
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+STAGES = tuple(spec.name for spec in registry.stages())
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -107,8 +55,7 @@ def test_each_stage_writes_its_run(run, stage):
     assert all(math.isfinite(value) for value in numbers if not isinstance(value, str))
     params = flatten(read_params(folder / "params.safetensors"))
     assert params and all(np.isfinite(array).all() for array in params.values())
-    kept = configs.read_recorded(run.runs / run.name, STAGES)
-    assert dataclasses.replace(kept, evaluation=run.evaluation) == run
+    assert configs.read_run(run.folder, registry.stages()) == run
 
 
 def test_trained_parameters_are_the_small_ones(run):
@@ -133,9 +80,9 @@ def test_fusion_is_handed_on(run):
 
 
 @pytest.mark.parametrize("stage", ["emotion", "response"])
-def test_trained_again_is_nothing_to_do(run, stage):
+def test_trained_again_is_nothing_to_do(run, stage, contents):
     before = contents(run.stage_folder(stage))
-    train(run, stage, experiment=ExperimentContext(run))
+    train(run, stage, experiment=open_experiment(run))
     after = contents(run.stage_folder(stage))
     assert {str(path) for path in after if after[path] != before.get(path)} <= {"cost.json"}
     assert after.keys() == before.keys()
@@ -153,7 +100,7 @@ def test_stages_need_what_comes_before(run, tmp_path):
     for stage in ("fusion", "recommendation", "conversation"):
         with pytest.raises(ValueError, match="run `ecr train emotion` with this config first"):
             train(fresh, stage)
-    with pytest.raises(ValueError, match="no stage 'cooking'; there are emotion, fusion"):
+    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, fusion"):
         train(fresh, "cooking")
     with pytest.raises(ValueError, match="run `ecr prepare`"):
         train(dataclasses.replace(fresh, prepared=tmp_path), "emotion")
@@ -161,8 +108,8 @@ def test_stages_need_what_comes_before(run, tmp_path):
         Agent.open(tmp_path / "tiny")
 
 
-def test_seeker_turns_are_felt(run):
-    experiment = ExperimentContext(run)
+def test_seeker_turns_have_emotions(run):
+    experiment = open_experiment(run)
     turns = {(d.id, i): t for split in Split for d in experiment.dialogues(split) for i, t in enumerate(d.turns)}
     for turn in turns.values():
         if turn.role == Role.RECOMMENDER:
@@ -175,7 +122,7 @@ def test_seeker_turns_are_felt(run):
 
 
 def test_killed_and_resumed_is_the_same(run, tmp_path, monkeypatch):
-    """SIGTERM in the middle of a stage: the same command goes on and ends where an undisturbed run does."""
+    """After SIGTERM in the middle of a stage the same command resumes and ends where an undisturbed run does."""
     settings = TrainConfig(steps=4, batch_size=8, eval_every=2)
     changed = dataclasses.replace(run, emotion=dataclasses.replace(run.emotion, train=settings))
     whole, cut = (dataclasses.replace(changed, runs=tmp_path / name) for name in ("whole", "cut"))
@@ -208,33 +155,39 @@ def test_language_models_train_split_over_devices(run, tmp_path, stage, capsys):
         shutil.copytree(run.stage_folder(before), other.stage_folder(before))
     train(other, stage)
     assert "fsdp_tensor over 4 data x 2 model devices" in capsys.readouterr().out
-    found, expected = (json.loads((c.stage_folder(stage) / "summary.json").read_text()) for c in (other, run))
+    sharded, expected = (json.loads((c.stage_folder(stage) / "summary.json").read_text()) for c in (other, run))
     for name, value in expected["best"]["metrics"].items():
-        np.testing.assert_allclose(found["best"]["metrics"][name], value, rtol=1e-4)
+        np.testing.assert_allclose(sharded["best"]["metrics"][name], value, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
 def agent(run):
-    return Agent.open(run.runs / run.name)
+    return Agent.open(run.folder)
 
 
-def test_partner_opens_what_was_trained(run, agent):
-    assert dataclasses.replace(agent.config, evaluation=run.evaluation) == run
+def test_agent_opens_what_was_trained(run, agent):
+    assert agent.config == run
+
+
+def item_probabilities(agent, dialogues):
+    states = agent.experiment.encode_turns([turn.text_with_role for turns in dialogues for turn in turns], cached=False)
+    return agent.item_probabilities([exchange.arrays for exchange in agent.begin(dialogues, states)])
 
 
 def test_replies(run, agent):
     ronin = Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")
     mann = Turn(Role.SEEKER, "what of Michael Mann ?")
-    heard = [agent.hear([ronin]), agent.hear([ronin, Turn(Role.RECOMMENDER, "maybe Thief (1981)"), mann])]
-    graph = agent.experiment.prepared.graph
+    dialogues = [agent.perceive([ronin]), agent.perceive([ronin, Turn(Role.RECOMMENDER, "maybe Thief (1981)"), mann])]
+    first = dialogues[0][0]
+    graph = agent.experiment.corpus.graph
     ids = {name: graph.id(tiny.uri(name)) for name in (*tiny.FILMS, "Michael_Mann")}
-    assert heard[0][0].entities == (ids["Ronin_(film)"],) and heard[0][0].masked == "hello i liked <movie> a lot"
-    assert heard[0][0].emotions and heard[1][1].emotions == ()
-    replies = agent.replies(heard, items=2)
+    assert first.entities == (ids["Ronin_(film)"],) and first.masked == "hello i liked <movie> a lot"
+    assert first.emotions and dialogues[1][1].emotions == ()
+    replies = agent.replies(dialogues, items=2)
     assert replies[1].entities == (ids["Ronin_(film)"], ids["Thief_(film)"], ids["Michael_Mann"])
-    shares = agent.rank([array for _, array in agent.contexts(heard)])
-    assert shares.shape == (2, 6) and np.isfinite(shares).all()
-    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+    probabilities = item_probabilities(agent, dialogues)
+    assert probabilities.shape == (2, 6) and np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     for reply in replies:
         assert len(reply.items) >= 2 and not set(reply.items[:2]) & set(reply.entities)
         assert all(graph.title(item) in reply.recommendation for item in reply.items)
@@ -246,8 +199,8 @@ def test_replies(run, agent):
 
 
 def test_a_reply_does_not_depend_on_its_company(agent):
-    one = agent.hear([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])
-    other = agent.hear([Turn(Role.SEEKER, "what else")])
+    one = agent.perceive([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])
+    other = agent.perceive([Turn(Role.SEEKER, "what else")])
     (alone,), (together, _) = agent.replies([one]), agent.replies([one, other])
     assert (alone.items, alone.entities, alone.facts) == (together.items, together.entities, together.facts)
     np.testing.assert_allclose([p for _, p in alone.ranked], [p for _, p in together.ranked], atol=1e-5)
@@ -257,11 +210,11 @@ def quiet():
     return Console(file=io.StringIO(), width=200)
 
 
-def test_evaluation(run, agent):
-    spoken = agent.experiment.dialogues(Split.TEST)
-    targets = sum(len(row.targets) for row in recommendation_rows(spoken))
+def test_evaluation(run, agent, contents):
+    dialogues = agent.experiment.dialogues(Split.TEST)
+    targets = sum(len(instance.targets) for instance in recommendation_instances(dialogues))
     report = evaluate(run, split=Split.TEST, console=quiet())
-    folder = run.stage_folder("test")
+    folder = run.folder / "test"
     written = {path.name for path in folder.iterdir()}
     assert written == {"predictions.jsonl", "catalogue.json", "reads.jsonl", "report.html", "report.json"}
     predictions = read_jsonl_rows(folder / "predictions.jsonl")
@@ -280,28 +233,28 @@ def test_evaluation(run, agent):
     assert len(report.replies) == 1 and "left out" not in report.provenance
     # the recommender's ranks in the report are those of the chat
     first = next(row for row in predictions if row["model"] == "ecr")
-    dialogue = next(d for d in spoken if d.id == first["conversation"])
-    ((context, arrays),) = agent.contexts([dialogue.turns[: first["turn"]]])
-    items = agent.experiment.prepared.graph.items.tolist()
-    np.testing.assert_allclose(agent.rank([arrays])[0][items.index(first["target"])], first["score"], atol=2e-3)
+    dialogue = next(d for d in dialogues if d.id == first["conversation"])
+    (probabilities,) = item_probabilities(agent, [dialogue.turns[: first["turn"]]])
+    items = agent.experiment.corpus.graph.items.tolist()
+    np.testing.assert_allclose(probabilities[items.index(first["target"])], first["score"], atol=2e-3)
     before = contents(folder)
     again = evaluate(run, split=Split.TEST, console=quiet())
     assert contents(folder) == before and (again.rows, again.replies) == (report.rows, report.replies)
 
 
 def test_published_protocol(run, agent):
-    report = evaluate(run, split=Split.VALID, protocol="published", console=quiet(), agent=agent)
-    folder = run.stage_folder("valid") / "published"
+    report = evaluate(run, split=Split.VALID, protocol="published", console=quiet(), experiment=agent.experiment)
+    folder = (run.folder / "valid") / "published"
     assert {path.name for path in folder.iterdir()} == {
         "predictions.jsonl", "catalogue.json", "report.html", "report.json"
     }  # fmt: skip
-    assert [row["protocol"] for row in read_jsonl_rows(run.stage_folder("valid") / "reads.jsonl")] == ["published"]
+    assert [row["protocol"] for row in read_jsonl_rows((run.folder / "valid") / "reads.jsonl")] == ["published"]
     assert {row.stratum for row in report.rows} == {"all"}
     assert all(row.metric.startswith("published/") for row in report.rows) and report.replies == ()
-    spoken = agent.experiment.dialogues(Split.VALID)
-    assert report.value("ecr", "published/recall@10").n == sum(len(row.targets) for row in mention_rows(spoken))
+    instances = mention_instances(agent.experiment.dialogues(Split.VALID))
+    assert report.value("ecr", "published/recall@10").n == sum(len(instance.targets) for instance in instances)
     # over all entities a target's share is less than over the items, and the items' order is the same
-    default = evaluate(run, split=Split.VALID, console=quiet(), agent=agent)
+    default = evaluate(run, split=Split.VALID, console=quiet(), experiment=agent.experiment)
     ours, theirs = (read_predictions(path / "predictions.jsonl")["ecr"] for path in (folder.parent, folder))
     assert all(one.score > other.score for one, other in zip(ours, theirs, strict=True))
     assert [row.top for row in ours] == [row.top for row in theirs]
@@ -313,6 +266,7 @@ def test_ranking_needs_no_replies(run, tmp_path):
     alone = dataclasses.replace(run, runs=tmp_path)
     for stage in ("emotion", "fusion", "recommendation"):
         shutil.copytree(run.stage_folder(stage), alone.stage_folder(stage))
+    shutil.copy(run.folder / "config.json", alone.folder)
     console = quiet()
     report = evaluate(alone, split=Split.VALID, console=console)
     why = "not trained: conversation, response"
@@ -325,33 +279,32 @@ def test_ranking_needs_no_replies(run, tmp_path):
         evaluate(alone, split=Split.VALID, console=console)
 
 
-def test_a_run_with_a_base(run):
+def test_a_run_with_a_base(run, contents):
     """One stage of its own, the others linked: measured and talked with as any other run."""
     seeded = dataclasses.replace(run.recommendation.train, seed=1)
     other = dataclasses.replace(
         run, name="other", base="tiny", recommendation=dataclasses.replace(run.recommendation, train=seeded)
     )
-    before = contents(run.runs / run.name)
-    for stage in ("recommendation", "baselines/ease", "conversation", "response"):
+    before = contents(run.folder)
+    for stage in ("recommendation", "ease", "conversation", "response"):
         train(other, stage)
-    stages = [other.stage_folder(stage) for stage in (*STAGES, "baselines/ease")]
+    stages = [other.stage_folder(stage) for stage in (*STAGES, "ease")]
     assert [path.name for path in stages if not path.is_symlink()] == ["recommendation"]
-    assert contents(run.runs / run.name) == before  # nothing is written through a link
-    opened = Agent.open(other.runs / "other")
-    assert dataclasses.replace(opened.config, evaluation=run.evaluation) == other
+    assert contents(run.folder) == before  # nothing is written through a link
+    opened = Agent.open(other.folder)
+    assert opened.config == other
     report = evaluate(other, split=Split.VALID, console=quiet())
     assert {"ecr", "ease"} <= {row.model for row in report.rows} and "left out" not in report.provenance
     assert report.provenance["fingerprint"]["parameters"].keys() == {*STAGES, "baselines/ease"}
-    (reply,) = opened.replies([opened.hear([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])], items=1)
+    (reply,) = opened.replies([opened.perceive([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])], items=1)
     assert reply.items
 
 
 def test_chat(run, agent, monkeypatch):
     monkeypatch.setattr(Agent, "open", classmethod(lambda cls, path: agent))
-    monkeypatch.setattr(agent, "replies", lambda said, items=0: Agent.replies(agent, said, items))
     lines = iter(["", "/help", "/items 2", "/explain", "hello i liked Ronin (1998) a lot", "/new", "/quit"])
     console = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(console, "input", lambda *args: next(lines))
-    chat.talk(run.runs / run.name, explain=False, items=1, console=console)
-    said = console.file.getvalue()
-    assert "explanations are on" in said and "ecr:" in said and "linked" in said and "Ronin (1998)" in said
+    chat.talk(run.folder, explain=False, items=1, console=console)
+    text = console.file.getvalue()
+    assert "explanations are on" in text and "ecr:" in text and "Ronin (1998)" in text
