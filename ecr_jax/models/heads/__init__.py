@@ -2,7 +2,7 @@
 
 A head that is off, or whose input is missing, has no parameters. `query` gives the vector whose inner products with the
 entity table are the first logits; the others add logits [B, I], except `like_probability`, which gives one logit a row.
-The parameter paths, below "head" in a recommender's parameters:
+The parameter paths, below "head" in a recommender's parameters::
 
     query/recency  query/state_norm/{scale,bias}  query/state/{kernel,bias}  query/{entity_pool,token_pool}/...
     prior/scale
