@@ -61,6 +61,21 @@ def _without_flax_fields(
     return signature, returns
 
 
+def _without_generated_members(
+    app: Any, kind: str, name: str, thing: object, skip: bool, options: object
+) -> bool | None:
+    """Leaves out what named tuples and flax's dataclasses generate: aliases of their fields, and `replace`."""
+    generated = ("Alias for field number", "Returns a new object replacing the specified fields")
+    return True if (getattr(thing, "__doc__", None) or "").strip('" ').startswith(generated) else None
+
+
+def _with_letters(app: Any, kind: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Keeps a description that is one letter, such as "relations: R.", from being read as the item of a list."""
+    lines[:] = [re.sub(r"^(\s+\w+: [A-Z])\.$", r"\1", line) for line in lines]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-signature", _without_flax_fields)
+    app.connect("autodoc-skip-member", _without_generated_members)
+    app.connect("autodoc-process-docstring", _with_letters, priority=400)
