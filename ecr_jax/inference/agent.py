@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class Exchange:
     context: Context
     arrays: Example
     response: str = ""
-    probabilities: np.ndarray | None = None
+    probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     ranked: tuple[int, ...] = ()
     items: tuple[int, ...] = ()
     recommendation: str = ""

@@ -17,7 +17,7 @@ ITEMS = np.array([2, 3, 5, 7])
 
 
 def exchange(response="", mentioned=(), probabilities=(0.4, 0.3, 0.2, 0.1), neighbours=((), ()), **fields):
-    """Where the seeker mentioned some entities and felt curious (label 3) with probability 0.6."""
+    """Where the seeker mentioned some entities and is grateful (label 3) with probability 0.6."""
     turns = (Utterance(Role.SEEKER, "x", "x", tuple(mentioned), (), ((3, 0.6),)), Utterance(Role.RECOMMENDER, "y", "y"))
     arrays = dict(zip(("neighbours", "neighbour_weights"), map(np.asarray, neighbours), strict=True))
     return Exchange(Context(turns, 4), arrays, response, np.asarray(probabilities), **fields)
@@ -61,7 +61,7 @@ def test_what_explains_a_reply():
         emotional="Good.",
     )
     reply = reply_of(finished, ITEMS, top=10)
-    assert reply == Reply("see Film 3", "Good.", (3,), ((3, 0.3), (5, 0.2)), (("nostalgia", 0.6),), (2, 9),
+    assert reply == Reply("see Film 3", "Good.", (3,), ((3, 0.3), (5, 0.2)), (("grateful", 0.6),), (2, 9),
                           ((6, 0.75), (4, 0.5)), ("director: Mann", "Rain"))  # fmt: skip
     assert reply.text == "see Film 3 Good." and reply_of(finished, ITEMS, top=1).related == ((6, 0.75),)
     assert reply_of(exchange(neighbours=([[4]], [[0.0]])), ITEMS, top=1).facts == ()

@@ -234,7 +234,7 @@ def test_trained_and_ranked_with_responses(replying, tmp_path, monkeypatch):
         return calls[-1][1]
 
     monkeypatch.setattr(agent, "item_probabilities", item_probabilities)
-    monkeypatch.setattr(agent, "emotional_responder", lambda prompts: ["good ."] * len(prompts))
+    monkeypatch.setitem(vars(agent), "emotional_responder", lambda prompts: ["good ."] * len(prompts))
     (reply,) = agent.replies([turns], items=1)
     ((context, ranked),) = calls
     assert context["tokens"].tolist() == arrays["tokens"].tolist()
