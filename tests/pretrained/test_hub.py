@@ -367,7 +367,7 @@ def test_a_snapshot_in_part_is_not_taken(hf_cache: Path) -> None:
     index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
     (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
     (snapshot / "model-1-of-2.safetensors").write_bytes(WEIGHTS)
-    with pytest.raises(hub.UnreachableError, match="not whole in the Hugging Face cache"):
+    with pytest.raises(hub.UnreachableError, match="not complete in the Hugging Face cache"):
         hub.resolve("org/toy", offline=True)
     (snapshot / "model-2-of-2.safetensors").write_bytes(WEIGHTS)
     assert hub.resolve("org/toy", offline=True) == snapshot
