@@ -14,9 +14,9 @@ MERGES = ("h e", "l l", "he ll", "hell o", "Ġ hello")
 
 
 def words(size: int) -> list[str]:
-    """A vocabulary: two control tokens, the 256 bytes, what MERGES make, a word of no merge, and fillers."""
-    made = [*SPECIAL, *sorted(ByteLevel.alphabet()), "he", "ll", "hell", "hello", "Ġhello", "orld"]
-    return made + [f"unused{number}" for number in range(size - len(made))]
+    """A vocabulary: two control tokens, the 256 bytes, the results of MERGES, a word without a merge, and fillers."""
+    tokens = [*SPECIAL, *sorted(ByteLevel.alphabet()), "he", "ll", "hell", "hello", "Ġhello", "orld"]
+    return tokens + [f"unused{number}" for number in range(size - len(tokens))]
 
 
 def write(path, config, params, kind=gguf.GGMLQuantizationType.F32, pre="smollm", architecture=None, factors=None,
@@ -76,8 +76,8 @@ def _add_weights(writer, config, params, kind, skip):
 def stored(name, tensor, config):
     """A Hugging Face tensor as llama.cpp's converter lays it out: [out, in], heads' halves of q and k interleaved."""
     if not isinstance(config, LlamaConfig):
-        turned = name.split(".")[-2] in ("attn_qkv", "attn_output", "ffn_up", "ffn_down") and tensor.ndim == 2
-        return np.ascontiguousarray(tensor.T if turned else tensor)
+        transposed = name.split(".")[-2] in ("attn_qkv", "attn_output", "ffn_up", "ffn_down") and tensor.ndim == 2
+        return np.ascontiguousarray(tensor.T if transposed else tensor)
     if not name.endswith(("attn_q.weight", "attn_k.weight")):
         return tensor
     heads = config.heads if "attn_q" in name else config.kv_heads
@@ -87,14 +87,14 @@ def stored(name, tensor, config):
 
 def rope_factors(theta, head_dim, factor, low=1.0, high=4.0, positions=8192):
     """llama.cpp's `rope_freqs.weight` for Llama 3.1: 1 for fast frequencies, `factor` for slow ones, between: mixed."""
-    made = []
+    factors = []
     for pair in range(head_dim // 2):
         wavelength = 2 * np.pi * theta ** (2 * pair / head_dim)
         if wavelength < positions / high:
-            made.append(1.0)
+            factors.append(1.0)
         elif wavelength > positions / low:
-            made.append(factor)
+            factors.append(factor)
         else:
-            keep = (positions / wavelength - low) / (high - low)
-            made.append(1 / ((1 - keep) / factor + keep))
-    return np.array(made, np.float32)
+            unscaled = (positions / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - unscaled) / factor + unscaled))
+    return np.array(factors, np.float32)

@@ -1,4 +1,4 @@
-"""What is compared with transformers: scores, states after each layer, and the gradient of a loss; our side of it.
+"""Our side of the comparison with transformers: logits, states after each layer, and the gradients of a loss.
 
 The loss of a decoder is the mean cross-entropy of the next token, over pairs of real tokens; that of an encoder the
 mean over real tokens of the state's product with cos(0, 1, 2, ...).
@@ -16,12 +16,12 @@ from ecr_jax.models.lm import convert, language_model
 from ecr_jax.models.lm.bert import BertConfig
 
 TOLERANCE = 1e-5
-# Each program runs once: what LLVM would make of it costs more than it saves.
+# Each program runs once: optimising it would cost more than it saves.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
 def gap(ours, theirs, scale=None):
-    """The largest difference, relative to the largest number (`scale` where that says nothing)."""
+    """The largest difference, relative to the largest expected number, or to `scale` where one is given."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape
     return np.abs(ours - theirs).max() / (np.abs(theirs).max() if scale is None else scale)
@@ -46,7 +46,7 @@ def decoder(config) -> bool:
 
 
 def sample(gradient):
-    """What golden arrays keep of a gradient: its norm, its largest number, and 22 numbers at even distances."""
+    """What golden arrays hold of a gradient: its norm, its largest number, and 22 numbers at even distances."""
     flat = np.asarray(gradient, np.float64).ravel()
     some = flat[np.linspace(0, len(flat) - 1, 22).astype(int)]
     return np.array([np.sqrt(np.sum(flat**2)), np.abs(flat).max(), *some], np.float32)
@@ -73,8 +73,8 @@ class Ours:
             return (products * mask).sum() / mask.sum(), (hidden, hidden)
         logits = language_model.logits(params, hidden)
         pairs = mask[:, 1:] & mask[:, :-1]
-        chances = jax.nn.log_softmax(logits[:, :-1])
-        losses = -jnp.take_along_axis(chances, batch["tokens"][:, 1:, None], axis=-1)[..., 0]
+        log_probabilities = jax.nn.log_softmax(logits[:, :-1])
+        losses = -jnp.take_along_axis(log_probabilities, batch["tokens"][:, 1:, None], axis=-1)[..., 0]
         return (losses * pairs).sum() / pairs.sum(), (hidden, logits)
 
     def scores(self, batch):

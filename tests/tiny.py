@@ -1,4 +1,4 @@
-"""Small things that several tests stand on: a film graph and a corpus as files, word tokenizers, random models."""
+"""Small data and models that many tests share: a film graph and a corpus as files, word tokenizers, random models."""
 
 from __future__ import annotations
 
@@ -77,20 +77,20 @@ def turn(role, text, films=(), emotions=(), feedback="like"):
         start = text.index(title)
         mentions.append({"start": start, "end": start + len(title), "name": title, "entity": uri(name),
                          "feedback": feedback})  # fmt: skip
-    made = {"role": role, "text": text, "mentions": mentions}
-    return made | ({"emotions": list(emotions)} if emotions else {})
+    values = {"role": role, "text": text, "mentions": mentions}
+    return values | ({"emotions": list(emotions)} if emotions else {})
 
 
-def conversation(identifier, asked, offered, feeling="like", feedback="like"):
-    """The seeker names one film, is offered another, answers, and is offered one more."""
-    more = next(name for name in FILMS if name not in (asked, offered))
+def conversation(identifier, liked, offered, emotion="like", feedback="like"):
+    """The seeker names one film, gets another offered, replies, and gets a third."""
+    third = next(name for name in FILMS if name not in (liked, offered))
     return {
         "id": identifier,
         "turns": [
-            turn("seeker", f"hello i liked {FILMS[asked]} a lot", [asked], [feeling]),
+            turn("seeker", f"hello i liked {FILMS[liked]} a lot", [liked], [emotion]),
             turn("recommender", f"then you should see {FILMS[offered]} tonight .", [offered], feedback=feedback),
             turn("seeker", "that is one with Robert De Niro , what else ?", (), ["curious"]),
-            turn("recommender", f"maybe {FILMS[more]} is for you .", [more], feedback="unsaid"),
+            turn("recommender", f"maybe {FILMS[third]} is for you .", [third], feedback="unsaid"),
         ],
     }
 
@@ -98,12 +98,12 @@ def conversation(identifier, asked, offered, feeling="like", feedback="like"):
 def write_corpus(folder, train=6):
     """The corpus as files, and the settings that read it."""
     write_graph(folder / "kg")
-    names, feelings = list(FILMS), ["like", "negative", "nostalgia", "happy"]
+    names, emotions = list(FILMS), ["like", "negative", "nostalgia", "happy"]
     counts = {"train": train, "valid": 2, "test": 2}
     for shift, (split, count) in enumerate(counts.items()):
         rows = [
             conversation(f"{split}-{i}", names[(i + shift) % 6], names[(i + 1 + 2 * shift) % 6],
-                         feelings[i % 4], ["like", "dislike"][i % 2])
+                         emotions[i % 4], ["like", "dislike"][i % 2])
             for i in range(count)
         ]  # fmt: skip
         write_lines(folder / f"{split}.jsonl", rows)
@@ -125,14 +125,14 @@ def write_lines(path, rows):
 
 
 def tokenizer(words, marks=False):
-    """A token a word, parted by spaces; unknown words are one token. `marks` puts [CLS] and [SEP] around, as BERT."""
-    known = [END, "<unknown>", "[CLS]", "[SEP]", *sorted(set(words))]
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unknown>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    """One token a word, split at spaces; unknown words share a token. `marks` adds [CLS] and [SEP], as BERT does."""
+    vocabulary = [END, "<unknown>", "[CLS]", "[SEP]", *sorted(set(words))]
+    words_only = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unknown>"))
+    words_only.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if marks:
-        around = [("[CLS]", 2), ("[SEP]", 3)]
-        made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=around)
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, unk_token="<unknown>")
+        marks_and_ids = [("[CLS]", 2), ("[SEP]", 3)]
+        words_only.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=marks_and_ids)
+    return PreTrainedTokenizerFast(tokenizer_object=words_only, eos_token=END, unk_token="<unknown>")
 
 
 def random_model(config, seed=0, scale=0.3):
@@ -155,15 +155,15 @@ def bert(vocab_size):
 
 def write_llama(folder, words):
     """A Hugging Face folder of a random Llama that knows these words."""
-    made = tokenizer(words)
-    save(folder, random_model(llama(len(made))), made)
+    words_tokenizer = tokenizer(words)
+    save(folder, random_model(llama(len(words_tokenizer))), words_tokenizer)
     return Path(folder)
 
 
 def write_bert(folder, words):
     """A Hugging Face folder of a random BERT that knows these words."""
-    made = tokenizer(words, marks=True)
-    save(folder, random_model(bert(len(made))), made)
+    words_tokenizer = tokenizer(words, marks=True)
+    save(folder, random_model(bert(len(words_tokenizer))), words_tokenizer)
     return Path(folder)
 
 

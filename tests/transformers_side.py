@@ -1,4 +1,4 @@
-"""transformers' side of `tests/parity.py`, on torch: for what compares live and for what writes golden arrays."""
+"""The side of transformers, on torch, of `tests/parity.py`: for live comparisons and for writing golden arrays."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def build(config, seed=7):
 
 
 def read(model, batch):
-    """What `parity.Ours.read` gives, by transformers; RoBERTa counts its positions itself, over what is no padding."""
+    """The results of `parity.Ours.read`, by transformers; RoBERTa counts its own positions over real tokens."""
     mask = torch.tensor(batch["mask"])
-    given = {"input_ids": torch.tensor(batch["tokens"]).long(), "attention_mask": mask.long()}
+    inputs = {"input_ids": torch.tensor(batch["tokens"]).long(), "attention_mask": mask.long()}
     if model.config.model_type != "roberta":
-        given["position_ids"] = torch.tensor(batch["positions"]).long()
+        inputs["position_ids"] = torch.tensor(batch["positions"]).long()
     if "token_types" in batch:
-        given["token_type_ids"] = torch.tensor(batch["token_types"]).long()
+        inputs["token_type_ids"] = torch.tensor(batch["token_types"]).long()
     model.zero_grad()
-    result = model(**given, output_hidden_states=True)
+    result = model(**inputs, output_hidden_states=True)
     states = list(result.hidden_states[1:])
     causal = hasattr(result, "logits")
     if causal:  # all but the last are from before the final norm
@@ -38,7 +38,7 @@ def read(model, batch):
         states = [*(norm(state) for state in states[:-1]), states[-1]]
         pairs = mask[:, 1:] & mask[:, :-1]
         losses = torch.nn.functional.cross_entropy(
-            result.logits[:, :-1].transpose(1, 2), given["input_ids"][:, 1:], reduction="none"
+            result.logits[:, :-1].transpose(1, 2), inputs["input_ids"][:, 1:], reduction="none"
         )
         loss = (losses * pairs).sum() / pairs.sum()
     else:

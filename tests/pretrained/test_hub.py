@@ -357,7 +357,7 @@ def test_a_repository_is_fetched_once(
     assert asked == []
 
 
-def test_a_snapshot_in_part_is_not_taken(hf_cache: Path) -> None:
+def test_an_incomplete_snapshot_is_not_used(hf_cache: Path) -> None:
     snapshot = hf_cache / "models--org--toy" / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     (hf_cache / "models--org--toy" / "refs").mkdir()
@@ -383,7 +383,7 @@ def test_a_snapshot_in_part_is_not_taken(hf_cache: Path) -> None:
         ("org/toy", {"a.Q4_1.gguf": b"", "a.Q8_0.gguf": b""}, "2 GGUF files.*--local-dir"),
     ],
 )
-def test_what_the_hub_does_not_give(
+def test_repositories_that_the_hub_refuses(
     name: str,
     files: dict[str, bytes],
     says: str,

@@ -189,7 +189,7 @@ def test_modules_are_targeted_as_peft_does(tmp_path):
         ({"trainable_token_indices": {"lm_head": [3]}}, "trainable_token_indices of lm_head are not supported"),
     ],
 )
-def test_what_is_not_understood_is_refused(tmp_path, changes, said):
+def test_unsupported_settings_are_refused(tmp_path, changes, said):
     folder = write_by_hand(tmp_path / "one", layers_of(2, 2), **changes)
     with pytest.raises(ValueError, match=f"one: .*{said}"):
         peft_adapters.read(folder, LLAMA)

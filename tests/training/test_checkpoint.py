@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, on any number of devices; parameters as safetensors."""
+"""Checkpoints: complete or ignored, on any number of devices; parameters as safetensors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_restored_on_other_devices_by_another_strategy_with_the_iterator(tmp_pat
         np.testing.assert_array_equal(next(other)["x"], expected["x"])
 
 
-def test_latest_are_kept_and_half_written_ones_ignored(tmp_path):
+def test_latest_are_kept_and_partly_written_ones_ignored(tmp_path):
     state, placement = placed(sharding.make_mesh())
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for step in (1, 2, 3):

@@ -1,4 +1,5 @@
-"""The loop: killed and gone on equals never killed; the best is kept; what is not finite is named."""
+"""The loop: a killed and resumed run equals one that was never killed; the best parameters are kept; values that are
+not finite are reported."""
 
 from __future__ import annotations
 
@@ -87,7 +88,7 @@ def dying(after):
     return at_batch(after, die)
 
 
-def test_a_run_learns_and_leaves_what_it_says(whole):
+def test_a_run_learns_and_writes_its_files(whole):
     directory, result = whole
     train, valid = rows(directory), rows(directory, "valid")
     assert [row["step"] for row in train] == list(range(1, 31))
@@ -121,7 +122,7 @@ def test_a_finished_run_says_so_and_does_nothing(whole, capsys):
 
 
 @pytest.mark.parametrize("after", [3, 12, 23])
-def test_a_run_that_died_goes_on_as_if_it_had_not(whole, tmp_path, after, capsys):
+def test_a_run_that_died_resumes_exactly(whole, tmp_path, after, capsys):
     with pytest.raises(Stop):
         toy.run(tmp_path, batches=dying(after))
     assert not (tmp_path / "summary.json").exists()
@@ -134,7 +135,7 @@ def test_a_run_that_died_goes_on_as_if_it_had_not(whole, tmp_path, after, capsys
     assert result.summary["best"] == whole[1].summary["best"]
 
 
-def test_goes_on_with_another_number_of_devices(whole, tmp_path):
+def test_resumes_on_another_number_of_devices(whole, tmp_path):
     with pytest.raises(Stop):
         toy.run(tmp_path, batches=dying(12))
     result = toy.run(tmp_path, mesh=sharding.make_mesh())
@@ -142,7 +143,7 @@ def test_goes_on_with_another_number_of_devices(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_goes_on_split_over_devices_as_the_config_says(whole, tmp_path, capsys):
+def test_resumes_split_over_devices_as_configured(whole, tmp_path, capsys):
     rules = (("first/kernel", ("width", "hidden")), ("first/bias|last", ("hidden",)), *sharding.REPLICATED)
     split = dataclasses.replace(toy.CONFIG, sharding=ShardingConfig("tensor", 4))
     seen = []
@@ -169,7 +170,7 @@ def test_goes_on_split_over_devices_as_the_config_says(whole, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_killed_process_goes_on_as_if_it_had_not_been(tmp_path):
+def test_a_killed_process_resumes_exactly(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, str(TOY)]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True, timeout=120)
@@ -190,7 +191,7 @@ def test_a_killed_process_goes_on_as_if_it_had_not_been(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_says_how_to_go_on(whole, tmp_path, number, capsys):
+def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path, number, capsys):
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stopped:
         toy.run(tmp_path, batches=at_batch(9, lambda: signal.raise_signal(number)))

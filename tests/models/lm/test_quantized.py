@@ -159,7 +159,7 @@ def test_decoded_kernels_are_not_kept_for_the_backward_pass(format):
     assert compiled.memory_analysis().temp_size_in_bytes < allowed * whole
 
 
-def test_what_cannot_be_quantised_is_named():
+def test_kernels_that_cannot_be_quantised_are_named():
     params = {"layers": {"up": {"kernel": jnp.zeros((2, 5, 4)), "bias": jnp.zeros((2, 4))}}}
     with pytest.raises(ValueError, match="layers/up/kernel: nf4 packs two inputs in a byte, so 5 inputs"):
         quantized.quantize(params, quantized.KERNELS, "nf4")
