@@ -50,10 +50,19 @@ def read_rows(path: Path) -> list[ReportRow]:
 
 
 def _parse(cells: dict[str, str]) -> ReportRow:
-    numbers = {name: float(cells[name]) if cells[name] else None for name in ("low", "high", "p", "p_holm")}
-    names = {name: cells[name] for name in COLUMNS[:5]}
-    seeds = tuple(float(value) for value in cells["seeds"].split())
-    return ReportRow(**names, value=float(cells["value"]), n=int(cells["n"]), seeds=seeds, **numbers)
+    def number(name: str) -> float | None:
+        return float(cells[name]) if cells[name] else None
+
+    return ReportRow(
+        *(cells[name] for name in COLUMNS[:5]),
+        value=float(cells["value"]),
+        low=number("low"),
+        high=number("high"),
+        n=int(cells["n"]),
+        p=number("p"),
+        p_holm=number("p_holm"),
+        seeds=tuple(float(value) for value in cells["seeds"].split()),
+    )
 
 
 def write_rows(rows: Sequence[ReportRow], path: Path) -> None:

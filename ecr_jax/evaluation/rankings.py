@@ -6,10 +6,10 @@ rows.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 from rich.progress import track
 
@@ -19,7 +19,6 @@ from ecr_jax.data.schema import Split
 from ecr_jax.evaluation.predictions import Prediction, Target, rank_targets
 from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
 from ecr_jax.evaluation.trivial_baselines import ContextScorer, trivial_baselines
-from ecr_jax.features.batch_spec import Batch
 from ecr_jax.features.batches import Batches
 from ecr_jax.features.dialogues import Dialogue
 from ecr_jax.features.instances import Instance
@@ -33,18 +32,8 @@ RECOMMENDER = "ecr"
 _TRIVIAL_BATCH = 512
 
 
-@dataclass(frozen=True)
-class ScoredBatches:
-    """Scores of the items for all instances, batch by batch.
-
-    Attributes:
-      batches: (indices of instances int [B], scores of the items float [B, I]) of each batch; scores are as in
-        `Prediction.score`.
-      number: how many batches there are.
-    """
-
-    batches: Iterable[tuple[np.ndarray, np.ndarray]]
-    number: int
+Scores = Iterable[tuple[np.ndarray, np.ndarray]]
+"""Batches of (indices of instances int [B], scores of the items float [B, I], as in `Prediction.score`)."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +73,10 @@ class RankedTargets:
         turns = self.dialogues[instance.dialogue].turns[: instance.turn]
         return [entity for turn in turns for entity in turn.entities]
 
-    def predictions(self, model: str, scores: ScoredBatches) -> list[Prediction]:
+    def predictions(self, model: str, scores: Scores) -> list[Prediction]:
         """The prediction rows of a model, in the order of the instances."""
         rows: dict[int, list[Prediction]] = {}
-        for indices, batch_scores in track(scores.batches, total=scores.number, description=f"rank, {model}"):
+        for indices, batch_scores in scores:
             for index, item_scores in zip(indices.tolist(), batch_scores, strict=True):
                 targets = self.targets(index)
                 repeated = np.repeat(item_scores[None], len(targets), axis=0)
@@ -134,18 +123,14 @@ def rank_stage(
     return targets.predictions(RECOMMENDER, _score_recommender(experiment, split, protocol))
 
 
-def score_contexts(targets: RankedTargets, scorer: ContextScorer) -> ScoredBatches:
+def score_contexts(targets: RankedTargets, scorer: ContextScorer) -> Scores:
     """The scores of a trivial baseline, in batches that bound the memory."""
-    starts = range(0, len(targets.instances), _TRIVIAL_BATCH)
-
-    def score(start: int) -> tuple[np.ndarray, np.ndarray]:
+    for start in range(0, len(targets.instances), _TRIVIAL_BATCH):
         indices = np.arange(start, min(start + _TRIVIAL_BATCH, len(targets.instances)))
-        return indices, scorer([targets.context(index) for index in indices])
-
-    return ScoredBatches(map(score, starts), len(starts))
+        yield indices, scorer([targets.context(index) for index in indices.tolist()])
 
 
-def _score_recommender(experiment: ExperimentContext, split: Split, protocol: Protocol) -> ScoredBatches:
+def _score_recommender(experiment: ExperimentContext, split: Split, protocol: Protocol) -> Scores:
     """The scores of the trained recommender, with the odds of liking, or as the protocol wants them."""
     setup = recommender.build_recommender(experiment)
     candidates, columns = setup.items, None
@@ -154,36 +139,35 @@ def _score_recommender(experiment: ExperimentContext, split: Split, protocol: Pr
     examples = recommendation.examples(experiment, split, protocol.instances)
     shapes = recommender.recommender_shapes(experiment, examples)
     batches = Batches.in_order(examples, shapes, experiment.config.recommendation.train.batch_size)
-    rank = recommender.scorer(setup, candidates).with_params(experiment.params("recommendation"))
-    return _scored_batches(rank, batches, protocol, columns)
+    params = jax.device_put(experiment.params("recommendation"))
+    rank = recommender.scorer(setup, candidates).with_params(params)
+    return _scored_batches(RECOMMENDER, rank, batches, protocol, columns)
 
 
-def _score_baseline(experiment: ExperimentContext, spec: StageSpec, split: Split, protocol: Protocol) -> ScoredBatches:
+def _score_baseline(experiment: ExperimentContext, spec: StageSpec, split: Split, protocol: Protocol) -> Scores:
     """The scores of a trained baseline."""
     rank, batches = baselines.trained_ranker(experiment, spec, split, protocol.instances)
-    return _scored_batches(rank, batches, protocol)
+    return _scored_batches(spec.name, rank, batches, protocol)
 
 
 def _scored_batches(
-    rank: Ranker, batches: Batches, protocol: Protocol, columns: np.ndarray | None = None
-) -> ScoredBatches:
-    """The scores that prediction rows hold, of log scores.
+    name: str, rank: Ranker, batches: Batches, protocol: Protocol, columns: np.ndarray | None = None
+) -> Scores:
+    """Turns the log scores of a model into the scores of prediction rows.
 
     Args:
-      rank: a model.
+      name: of the model, shown beside the progress.
+      rank: the model.
       batches: all instances once.
       protocol: whether scores are probabilities over all candidates.
       columns: the items' places among the candidates; None: the candidates are the items.
     """
-
-    def score(batch: Batch, log_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    for batch, log_scores in rank(track(batches, total=len(batches), description=f"rank, {name}")):
         scores = np.exp(log_scores)
         if protocol.all_entities:
             scores /= scores.sum(axis=1, keepdims=True)
         rows = batch["example_mask"]
-        return batch["example"][rows], (scores if columns is None else scores[:, columns])[rows]
-
-    return ScoredBatches(itertools.starmap(score, rank(batches)), len(batches))
+        yield batch["example"][rows], (scores if columns is None else scores[:, columns])[rows]
 
 
 def _trivial_baselines(experiment: ExperimentContext, items: np.ndarray) -> dict[str, ContextScorer]:

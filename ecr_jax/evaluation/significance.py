@@ -72,15 +72,17 @@ def number_dialogues(dialogues: Sequence[str]) -> tuple[np.ndarray, int]:
 
 
 class Measure(Protocol):
-    """A metric of one model's predictions that can be resampled by dialogue.
+    """A metric of one model's predictions that can be resampled by dialogue."""
 
-    Attributes:
-      value: over all dialogues; NaN if it is not defined.
-      n: the number of units that it is a mean over.
-    """
+    @property
+    def value(self) -> float:
+        """The metric over all dialogues; NaN if it is not defined."""
+        ...
 
-    value: float
-    n: int
+    @property
+    def n(self) -> int:
+        """The number of units that it is a mean over."""
+        ...
 
     def resampled(self, draws: np.ndarray) -> np.ndarray:
         """The value in every resample: draws [R, D] -> [R]; NaN where it is not defined."""
@@ -136,7 +138,7 @@ class PooledAuc:
     def n(self) -> int:
         return int((self.feedback != metrics.UNSAID).sum())
 
-    def _class(self, feedback: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _class(self, feedback: int) -> tuple[np.ndarray, np.ndarray, sparse.csr_array]:
         """The targets with this feedback [c], their dialogues [G], and which target is in which, float [c, G]."""
         targets = np.flatnonzero(self.feedback == feedback)
         groups, index = np.unique(self.dialogue[targets], return_inverse=True)
@@ -270,8 +272,9 @@ class Repeated:
 
 def averaged(runs: Sequence[Measure]) -> Measure:
     """One measure of several runs on the same targets."""
-    if all(isinstance(run, Mean) for run in runs):  # the mean of means over the same units is one
-        return Mean(np.mean([run.sums for run in runs], axis=0), runs[0].counts)
+    means = [run for run in runs if isinstance(run, Mean)]
+    if len(means) == len(runs):  # the mean of means over the same units is one
+        return Mean(np.mean([mean.sums for mean in means], axis=0), means[0].counts)
     return Repeated(tuple(runs))
 
 
@@ -323,9 +326,9 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
     Reference: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """
-    p = np.asarray(p, np.float64)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    values = np.asarray(p, np.float64)
+    order = np.argsort(values, kind="stable")
+    adjusted = np.maximum.accumulate((len(values) - np.arange(len(values))) * values[order])
     result = np.empty(len(p))
     result[order] = np.minimum(adjusted, 1)
     return result
@@ -345,11 +348,12 @@ def _mixed(wins: Sequence[Sequence], like: np.ndarray, dislike: np.ndarray) -> n
       like: [R, G] 1 where the liked target is theirs.
       dislike: [R, H] the same of the disliked one.
     """
-    return sum(
+    from_models = [
         ((g @ wins[i][j]) * h).sum(axis=1)
         for i, g in enumerate((1 - like, like))
         for j, h in enumerate((1 - dislike, dislike))
-    )
+    ]
+    return sum(from_models[1:], start=from_models[0])
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

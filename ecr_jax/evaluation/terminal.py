@@ -144,11 +144,13 @@ def _short_lines(row: ReportRow | None, tested: bool) -> list[str]:
     if not row.is_difference:
         sign = "+" if row.metric.startswith("popularity_lift") else ""
         value = _short_number(row.value, sign)
-        return [value] if row.low is None else [value, f"{_short_number(row.low)}–{_short_number(row.high)}"]
+        if row.low is None or row.high is None:
+            return [value]
+        return [value, f"{_short_number(row.low)}–{_short_number(row.high)}"]
     if tested:
         marked = row.p_holm is not None and row.p_holm < 0.05
     else:
-        marked = row.low is not None and not row.low <= 0 <= row.high
+        marked = row.low is not None and row.high is not None and not row.low <= 0 <= row.high
     p = [] if row.p_holm is None else [f"p {format_p(row.p_holm)} "]
     return [_short_number(row.value, "+") + ("*" if marked else " "), *p]
 

@@ -96,9 +96,9 @@ def cooccurrence(
 
 def _columns(context: Sequence[int], items: np.ndarray) -> np.ndarray:
     """Columns of the context's items, in order; entities that are no items are skipped."""
-    context = np.asarray(context, np.int64)
-    columns = np.minimum(np.searchsorted(items, context), len(items) - 1)
-    return columns[items[columns] == context]
+    entities = np.asarray(context, np.int64)
+    columns = np.minimum(np.searchsorted(items, entities), len(items) - 1)
+    return columns[items[columns] == entities]
 
 
 def _mix(scores: np.ndarray, popular: np.ndarray, tie_break: float) -> np.ndarray:

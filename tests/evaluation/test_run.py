@@ -65,7 +65,7 @@ def measured(prepared, tmp_path, monkeypatch):
         targets = rankings.RankedTargets.of(experiment, split, protocol)
         scores = np.tile(np.linspace(0.3, 0.0, len(targets.items)), (len(targets.instances), 1))
         name = "ecr" if stage.name == "recommendation" else stage.name
-        return targets.predictions(name, rankings.ScoredBatches([(np.arange(len(scores)), scores)], 1))
+        return targets.predictions(name, [(np.arange(len(scores)), scores)])
 
     monkeypatch.setattr(rankings, "rank_stage", rank_stage)
 
