@@ -213,11 +213,12 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault(
         "TRANSFORMERS_VERBOSITY", "error"
     )  # it warns that torch, which nothing here needs, is missing
-    if arguments is None:
-        relaunch_keeping_freed_memory()
     console = Console()
     try:
-        parse(sys.argv[1:] if arguments is None else arguments)(console)
+        command = parse(sys.argv[1:] if arguments is None else arguments)
+        if arguments is None and isinstance(command, Train | Sweep | Demo):
+            relaunch_keeping_freed_memory()
+        command(console)
     except KeyboardInterrupt:
         console.print("\nstopped; finished work is saved, and the same command resumes")
         return 130
