@@ -43,7 +43,7 @@ from ecr_jax.training import optim, sharding
 from ecr_jax.training.options import OptimConfig
 from ecr_jax.training.step import init_state, make_step, state_shardings
 
-WORDS = """\
+INTRODUCTION = """\
 Ours beside transformers and peft on torch, in turns in one process on the same threads; a `ratio` above 1 means that
 ours is faster. Weights are random. A share of the matmul peak counts each matrix product once, not again when
 rematerialisation repeats it; a share of the memory bandwidth counts the weights and the cache once a token. "Layers
@@ -306,7 +306,7 @@ def main() -> None:
     report(rows, "language models", options.json)
     if options.page is not None:
         command = " ".join(["python -m benchmarks.lm", *sys.argv[1:]])
-        page(rows, "Language models: speed", WORDS, command, options.page)
+        page(rows, "Language models: speed", INTRODUCTION, command, options.page)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ FORWARD_SHAPE, UPDATE_SHAPE = (8, 128), (4, 128)
 TOKENS = 4096
 ADAPTER = LoraConfig()
 OPTIMISER = OptimConfig(learning_rate=1e-4, schedule="constant", warmup=0.0)
-WORDS = "\n\n".join(__doc__.strip().split("\n\n")[2:])
+INTRODUCTION = "\n\n".join(__doc__.strip().split("\n\n")[2:])
 
 
 def validation_tokens(path: Path) -> np.ndarray:
@@ -147,7 +147,7 @@ def main() -> None:
     report(rows, "frozen bases", options.json)
     if options.page is not None:
         command = " ".join(["python -m benchmarks.quantized", *sys.argv[1:]])
-        page(rows, "Frozen bases in 8 and 4 bits", WORDS, command, options.page)
+        page(rows, "Frozen bases in 8 and 4 bits", INTRODUCTION, command, options.page)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ from ecr_jax.stages.recommender import RecommenderSetup
 from ecr_jax.training import optim, sharding
 from ecr_jax.training.step import Loss, Tree, init_state, make_step, state_shardings
 
-WORDS = """\
+INTRODUCTION = """\
 One update of the stage `recommendation`: forward, backward, AdamW, in float32. The first four steps are left out; the
 best of the others counts. Weights are random, a batch has the largest shapes without padding, a row has one target.
 `uncached` encodes 16 x 200 tokens with the text encoder inside the step, in four micro-batches, so that a quarter of
@@ -334,7 +334,7 @@ def main() -> None:
     report(rows, "recommendation", options.json)
     if options.page is not None:
         command = " ".join(["python -m benchmarks.recommendation", *sys.argv[1:]])
-        page(rows, "Recommendation: speed and memory of a training step", WORDS, command, options.page)
+        page(rows, "Recommendation: speed and memory of a training step", INTRODUCTION, command, options.page)
 
 
 if __name__ == "__main__":
