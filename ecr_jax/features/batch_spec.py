@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -143,7 +144,7 @@ class BatchSpec:
                 batch[field.mask][:] = True
         return batch
 
-    def loss_inputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def loss_inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The arrays of a batch that the losses read, by the names of `ecr_jax.losses.INPUTS`."""
         inputs = {}
         for field in self.fields:

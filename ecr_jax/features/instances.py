@@ -128,9 +128,13 @@ class ContextExamples(Sequence):
         """The arrays besides those of the context."""
         return ()
 
-    @cached_property
+    @property
     def spec(self) -> BatchSpec:
         """See `batches.Examples`."""
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> BatchSpec:
         return self.featurizer.spec.extended(self.kind, *self.fields)
 
     def __len__(self) -> int:
@@ -340,7 +344,7 @@ class ReplyExamples(ContextExamples):
         before = len(example["tokens"])
         loss_mask = np.zeros(before + len(reply), bool)
         loss_mask[before + self.opening_length :] = True
-        return example | {"tokens": np.concatenate([example["tokens"], reply]), "loss_mask": loss_mask}
+        return {**example, "tokens": np.concatenate([example["tokens"], reply]), "loss_mask": loss_mask}
 
     @cached_property
     def _lengths(self) -> dict[str, np.ndarray]:

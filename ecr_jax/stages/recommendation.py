@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.features.batch_spec import Batch, BatchSpec
+from ecr_jax.features.batch_spec import BatchSpec
 from ecr_jax.features.batches import Batches
 from ecr_jax.features.instances import InstancesOf, RecommenderExamples, recommendation_instances
 from ecr_jax.inference.responses import response_utterance
@@ -23,6 +23,7 @@ from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
 from ecr_jax.training.evaluation import ranking_metrics
 from ecr_jax.training.loop import fit
+from ecr_jax.training.step import Batch
 
 
 def examples(

@@ -14,7 +14,8 @@ import numpy as np
 from rich.progress import track
 
 from ecr_jax.data.schema import Feedback, Split
-from ecr_jax.features.batch_spec import Batch, Example, Field
+from ecr_jax.features import batch_spec
+from ecr_jax.features.batch_spec import Example, Field
 from ecr_jax.features.batches import Batches, Examples, bucket_shapes, pad_batch
 from ecr_jax.features.dialogues import Dialogue, recommendation_counts
 from ecr_jax.features.instances import ExtendedExamples, Instance, RecommenderExamples, ReplyOf
@@ -31,6 +32,7 @@ from ecr_jax.models.recommender import Recommender
 from ecr_jax.models.rgcn import graphs_tuple
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training.evaluation import Scorer
+from ecr_jax.training.step import Batch
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def recommender_shapes(experiment: ExperimentContext, *sets: Examples) -> tuple[
     return bucket_shapes(sets, {"T": (limit // 2, limit)})
 
 
-def context_batch(experiment: ExperimentContext, contexts: Sequence[Example]) -> Batch:
+def context_batch(experiment: ExperimentContext, contexts: Sequence[Example]) -> batch_spec.Batch:
     """One batch of contexts (the arrays of `ContextFeaturizer.arrays`), padded to the longest shape."""
     settings = experiment.config.recommender
     shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
@@ -229,19 +231,18 @@ def _keys_and_values(experiment: ExperimentContext, setup: RecommenderSetup, bat
         lambda params, tokens, mask: context_cache(setup.language_model, params, tokens, mask, jnp.float16)[:2]
     )
     params = jax.device_put(setup.frozen["language_model"])
-    of_example = [np.zeros(0)] * len(batches.examples)
+    of_example: list[np.ndarray] = [np.zeros(0)] * len(batches.examples)
     for batch in track(batches, total=len(batches), description="encode contexts"):
         lengths = batch["token_mask"].sum(axis=1)
         rows = np.flatnonzero(batch["example_mask"])
         keys = {row: (*model_key, batch["tokens"][row, : lengths[row]].tobytes()) for row in rows}
-        arrays = {row: cache.get(key) for row, key in keys.items()}
-        if any(array is None for array in arrays.values()):
+        arrays = {row: array for row, key in keys.items() if (array := cache.get(key)) is not None}
+        if len(arrays) < len(keys):
             k, v = (np.asarray(part) for part in compute(params, batch["tokens"], batch["token_mask"]))
-            for row, key in keys.items():
+            for row in keys.keys() - arrays.keys():
                 real = slice(0, lengths[row])
-                if arrays[row] is None:
-                    arrays[row] = np.stack([k[:, row, :, real], v[:, row, :, real]])
-                    cache.put(key, arrays[row])
+                arrays[row] = np.stack([k[:, row, :, real], v[:, row, :, real]])
+                cache.put(keys[row], arrays[row])
         for row, array in arrays.items():
             of_example[int(batch["example"][row])] = array
     return of_example
@@ -314,7 +315,9 @@ def _last_state(setup: RecommenderSetup, params: Params, batch: Batch, prefix: P
     return read_last(module, params, tokens, mask, layers, prefix.mask, cache)
 
 
-def init(setup: RecommenderSetup, key: jax.Array, batch: Batch, candidates: np.ndarray, task: Task) -> Params:
+def init(
+    setup: RecommenderSetup, key: jax.Array, batch: batch_spec.Batch, candidates: np.ndarray, task: Task
+) -> Params:
     """Initial parameters for a task; of `batch`, such as `BatchSpec.zeros`, only names, shapes and dtypes are used."""
 
     def build(key: jax.Array, frozen: dict[str, Any]) -> Params:

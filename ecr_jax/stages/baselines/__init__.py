@@ -10,8 +10,9 @@ Each baseline is one short file of this package whose `build(experiment, setting
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +21,18 @@ import rich
 from ecr_jax import files
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.features.batch_spec import Batch
 from ecr_jax.features.batches import Batches, Examples
 from ecr_jax.features.featurizer import ContextFeaturizer
 from ecr_jax.features.instances import InstancesOf, TargetExamples, recommendation_instances
 from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.layers import candidate_positions
 from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages.baselines.baseline import Baseline
+from ecr_jax.stages.baselines.baseline import Baseline, Solution
 from ecr_jax.training.checkpoint import write_params
 from ecr_jax.training.evaluation import Ranker, Scorer, mean_loss, ranking_metrics
 from ecr_jax.training.loop import fit
 from ecr_jax.training.options import TrainConfig
-from ecr_jax.training.step import Loss, Tree
+from ecr_jax.training.step import Batch, Loss, Tree
 
 EVALUATION_BATCH = 128
 """Rows of an evaluation batch."""
@@ -107,13 +107,19 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         return ranking_metrics(score.with_params(params), validation, items)
 
     if baseline.solutions is not None:
-        _select_solution(experiment, spec, baseline, lambda params: evaluate(params, baseline.frozen))
+        _select_solution(experiment, spec, baseline.solutions(), lambda params: evaluate(params, baseline.frozen))
         return
     training = examples(experiment, baseline, Split.TRAIN)
     extended = baseline.extend(training)
 
     def fit_to(
-        folder: Path, params: Tree, loss: Loss, evaluate: Callable, select: str, mode: str, config: TrainConfig
+        folder: Path,
+        params: Tree,
+        loss: Loss,
+        evaluate: Callable,
+        select: str,
+        mode: Literal["max", "min"],
+        config: TrainConfig,
     ) -> Tree:
         return fit(
             folder,
@@ -174,13 +180,16 @@ def auxiliary_loss(baseline: Baseline) -> Loss:
 
 
 def _select_solution(
-    experiment: ExperimentContext, spec: StageSpec, baseline: Baseline, evaluate: Callable[[Tree], dict[str, float]]
+    experiment: ExperimentContext,
+    spec: StageSpec,
+    solutions: Iterator[Solution],
+    evaluate: Callable[[Tree], dict[str, float]],
 ) -> None:
     """Keeps the best of the closed-form solutions, in a folder like that of a training."""
     started, folder = time.monotonic(), experiment.folder(spec)
     files.write_json(folder / "config.json", experiment.record(spec))
     rows, best = [], None
-    for settings, params in baseline.solutions():
+    for settings, params in solutions:
         metrics = {**settings, **evaluate(params)}
         rows.append({"step": len(rows) + 1, "split": "valid", **metrics})
         described = "  ".join(f"{name} {value:g}" for name, value in settings.items())
