@@ -10,6 +10,7 @@ from ecr_jax.data.prepare import prepare
 from ecr_jax.runs.context import open_experiment
 from ecr_jax.stages import train
 from tests import tiny
+from tests.recording import recording
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +28,36 @@ def prepared_config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(prepared_config):
+def reads():
+    """Stage -> the config fields that its training read."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def run(prepared_config, reads):
     """The tiny config with all stages and EASE trained."""
-    experiment = open_experiment(prepared_config)
     for stage in (*(spec.name for spec in registry.stages()), "ease"):
+        experiment = open_experiment(recording(prepared_config, reads.setdefault(stage, set())))
         train(prepared_config, stage, experiment=experiment)
     return prepared_config
+
+
+@pytest.fixture(scope="session")
+def undeclared():
+    """A function from a stage and the fields it read to those that its spec does not declare.
+
+    Left out are places, and fields that the shared context reads but that change nothing in the stage's outcome.
+    """
+    harmless = (
+        *("name", "base", "prepared", "runs"),
+        *("encoder.name", "emotion.limit"),  # to open the encoder; which utterances are encoded beside the turns
+        *("recommendation.context_cache_gib", "recommendation.weights"),  # size of the cache; arrays of other losses
+        *("recommender.facts_per_item", "recommender.max_entities"),  # facts and entities that are not used
+    )
+
+    def fields(stage, paths):
+        spec = registry.find(stage)
+        declared = (*spec.reads, spec.section, *harmless)
+        return {path for path in paths if not any(path == name or path.startswith(f"{name}.") for name in declared)}
+
+    return fields

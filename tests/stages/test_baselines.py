@@ -22,6 +22,7 @@ from ecr_jax.features.instances import recommendation_instances
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.runs.context import GivenEmotionLabels, open_experiment
 from ecr_jax.stages import baselines, train
+from tests.recording import recording
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +38,18 @@ def with_training(config, train):
 
 
 @pytest.fixture(scope="module")
-def run(prepared_config):
+def run(prepared_config, reads):
     """The tiny config with the emotion stage and all baselines trained, two steps each."""
     config = with_training(prepared_config, TrainConfig(steps=2, batch_size=8))
     config = configs.replace(config, "baselines.language_model.layers", 1)  # the tiny model has no more
-    experiment = open_experiment(config)
     for stage in ("emotion", *BASELINES):
+        experiment = open_experiment(recording(config, reads.setdefault(stage, set())))
         train(config, stage, experiment=experiment)
     return config
+
+
+def test_baselines_read_the_fields_that_they_declare(run, reads, undeclared):
+    assert {stage: undeclared(stage, paths) for stage, paths in reads.items()} == {stage: set() for stage in reads}
 
 
 @pytest.mark.parametrize("name", BASELINES)

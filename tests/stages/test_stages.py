@@ -58,6 +58,12 @@ def test_each_stage_writes_its_run(run, stage):
     assert configs.read_run(run.folder, registry.stages()) == run
 
 
+def test_stages_read_the_fields_that_they_declare(run, reads, undeclared):
+    """Equal records mean equal outcomes: a field that a stage reads and does not declare would break that."""
+    assert {stage: undeclared(stage, paths) for stage, paths in reads.items()} == {stage: set() for stage in reads}
+    assert "recommender.heads.two_hop" in reads["recommendation"] and "fusion.heads.two_hop" in reads["fusion"]
+
+
 def test_trained_parameters_are_the_small_ones(run):
     """The language model is frozen: what a stage writes is its prompt, its heads, its adapter."""
     roots = {stage: set(read_params(run.stage_folder(stage) / "params.safetensors")) for stage in STAGES[1:]}
