@@ -12,6 +12,7 @@ from ecr_jax.config import Config, registry
 from ecr_jax.data.prepare import prepare
 from ecr_jax.data.schema import Role, Split
 from ecr_jax.evaluation.run import evaluate
+from ecr_jax.evaluation.terminal import print_summary
 from ecr_jax.runs.context import open_experiment
 from ecr_jax.stages import train
 
@@ -60,7 +61,8 @@ def run(*, short: bool, console: Console) -> None:
         console.print(f"learns {spec.summary}", style="dim")
         train(config, spec.name, experiment=experiment)
     console.rule("evaluate on the test split")
-    report = evaluate(config, split=Split.TEST, console=console, experiment=experiment)
+    report = evaluate(config, split=Split.TEST, console=Console(quiet=True), experiment=experiment)
+    print_summary(report, console)
     for number, reply in enumerate(report.replies, start=1):
         console.rule(f"reply {number} of {len(report.replies)}")
         for role, text in reply.context[-CONTEXT_TURNS:]:
@@ -72,7 +74,7 @@ def run(*, short: bool, console: Console) -> None:
     console.rule(f"done in {(time.monotonic() - started) / 60:.1f} minutes")
     console.print(
         f"Talk with it:       .venv/bin/ecr chat {config.folder} --explain\n"
-        f"Read the report:    {config.stage_folder('emotion').parent / Split.TEST / 'report.html'}\n"
+        f"Read the report:    {config.folder / Split.TEST / 'report.html'}\n"
         "Use your own data:  docs/data.md",
         highlight=False,
     )
