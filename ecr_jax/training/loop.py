@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import json
 import math
-import re
 import signal
 import threading
 import time
@@ -24,6 +23,7 @@ import tensorboardX
 from jax.sharding import Mesh
 
 from ecr_jax import files
+from ecr_jax.config.records import differences
 from ecr_jax.errors import ConfigError
 from ecr_jax.features.batches import Batches
 from ecr_jax.training import checkpoint, optim, sharding
@@ -255,27 +255,6 @@ def _write_or_check_config(directory: Path, config: dict[str, Any]) -> None:
             f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another directory or the "
             f"same configuration, or remove the run to start again (--force)"
         )
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two records of settings, as "train.seed: 7 → 8"; how a run is sharded does not count."""
-    before, now = _flatten(before), _flatten(now)
-    return [
-        f"{name}: {before.get(name)!r} → {now.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and not re.search(r"(^|\.)train\.sharding\.", name)
-    ]
-
-
-def _flatten(value: Any, name: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    if not isinstance(value, dict) or not value:
-        return {name: value}
-    return {
-        path: leaf
-        for key, inner in value.items()
-        for path, leaf in _flatten(inner, f"{name}.{key}" if name else key).items()
-    }
 
 
 def _default_mesh(config: TrainConfig) -> Mesh:
