@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 GROUP = "ecr_jax.stages"
 """Entry points of this group are the `StageSpec`s of other packages."""
 
-_RECOMMENDER_INPUT = tuple(
-    f"recommender.{name}"
-    for name in (
-        *("entity_text", "max_tokens", "max_states", "max_entities", "emotions_per_entity", "neighbours"),
-        "cooccurring_items",
-    )
+_RECOMMENDER_INPUT = (
+    "recommender.entity_text",
+    "recommender.max_tokens",
+    "recommender.max_states",
+    "recommender.max_entities",
+    "recommender.emotions_per_entity",
+    "recommender.neighbours",
+    "recommender.cooccurring_items",
 )
 """Fields that decide what a context looks like to the recommender and to the conversation stage."""
 
@@ -50,7 +52,7 @@ class StageSpec:
       summary: what it learns, in a few words.
       train: "package.module:function", called as `train(experiment, spec)`.
       reads: paths of the config fields, other than its own section, that its outcome follows from.
-      needs: stages whose outcome it reads.
+      needs: stages whose outcome it reads; what these need follows from their own specs.
       needs_if: path of a boolean config field -> a stage that is needed where the field is true.
       writes: the files of a complete folder.
       kind: a "stage" of ECR or a "baseline", which reports put beside ECR.
@@ -85,8 +87,14 @@ class StageSpec:
         return self.name if self.kind == "stage" else f"baselines/{self.name}"
 
     def dependencies(self, config: Config) -> tuple[StageSpec, ...]:
-        """The stages whose outcome it reads under a config, in the order they are trained."""
-        names = {*self.needs, *(stage for path, stage in self.needs_if.items() if config.value(path))}
+        """All stages that it needs under a config, and those that these need, in the order they are trained."""
+        names: set[str] = set()
+        pending = [self]
+        while pending:
+            spec = pending.pop()
+            needed = {*spec.needs, *(stage for path, stage in spec.needs_if.items() if config.value(path))}
+            pending += [specs()[name] for name in needed - names]
+            names |= needed
         return tuple(spec for spec in specs().values() if spec.name in names)
 
     def import_function(self, name: Literal["train", "build"]) -> Callable[..., Any]:
@@ -116,12 +124,19 @@ _BUILT_IN = (
         "nine emotions of a seeker utterance, with probabilities",
         "ecr_jax.stages.emotion:train",
         reads=(
-            *("corpus", "encoder", "seed"),
-            *("recommender.emotions_per_entity", "recommender.directional_cooccurrence"),
+            "corpus",
+            "encoder",
+            "seed",
+            "recommender.emotions_per_entity",
+            "recommender.directional_cooccurrence",
         ),
         writes=(
-            *("params.safetensors", "summary.json", "classifier.json", "emotions.parquet"),
-            *("emotion_cooccurrence.npz", "cooccurrence.npz"),
+            "params.safetensors",
+            "summary.json",
+            "classifier.json",
+            "emotions.parquet",
+            "emotion_cooccurrence.npz",
+            "cooccurrence.npz",
         ),
         paper="ECR 4.1.1",
     ),
@@ -130,8 +145,14 @@ _BUILT_IN = (
         "the knowledge prompt: fusion of words and entities (pre-training)",
         "ecr_jax.stages.fusion:train",
         reads=(
-            *("corpus", "encoder", "seed", "language_model", *_RECOMMENDER_INPUT),
-            *("recommender.layers", "recommender.prompt", "recommender.prefix_visibility"),
+            "corpus",
+            "encoder",
+            "seed",
+            "language_model",
+            *_RECOMMENDER_INPUT,
+            "recommender.layers",
+            "recommender.prompt",
+            "recommender.prefix_visibility",
         ),
         needs=("emotion",),
         paper="ECR 3.2 (UniCRS pre-training)",

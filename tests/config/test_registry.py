@@ -84,6 +84,9 @@ def test_dependencies():
     assert needs["conversation"] == needs["recommendation"] == ["emotion", "fusion"]
     reading_replies = replace(DEMO, "recommendation.use_resp", True)
     assert names(registry.find("recommendation").dependencies(reading_replies)) == ["emotion", "fusion", "conversation"]
+    reranking = registry.StageSpec("reranking", "", "package:train", needs=("recommendation",))
+    assert names(reranking.dependencies(DEMO)) == ["emotion", "fusion", "recommendation"]  # and what that one needs
+    assert "conversation" in names(reranking.dependencies(reading_replies))
 
 
 @pytest.mark.parametrize("spec", registry.specs().values(), ids=registry.specs())
