@@ -251,7 +251,7 @@ def test_a_trial_that_fails_leaves_the_others(base, made):
 
 @pytest.mark.slow
 def test_interrupted_and_resumed_is_the_same(base, made, monkeypatch):
-    module = importlib.import_module("ecr_jax.stages.recommender")
+    module = importlib.import_module("ecr_jax.stages.recommendation")
     measure = module.ranking_metrics
 
     def kill(*args):
