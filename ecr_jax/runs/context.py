@@ -74,8 +74,8 @@ class EmotionLabels:
 
 
 @dataclass(frozen=True, eq=False)
-class GivenEmotionLabels:
-    """Emotions of turns that are in memory, in the place of `EmotionLabels`."""
+class InMemoryEmotionLabels:
+    """Emotions of turns that are in memory; used instead of `EmotionLabels`."""
 
     by_turn: Mapping[tuple[str, int], Emotions]
 
@@ -99,7 +99,7 @@ class ExperimentContext:
     corpus: PreparedCorpus
     encoder: TextEncoder
     language_models: LanguageModels
-    emotions: EmotionLabels | GivenEmotionLabels
+    emotions: EmotionLabels | InMemoryEmotionLabels
     cache: BoundedCache[Any]
     context_cache: BoundedCache[np.ndarray]
 

@@ -21,7 +21,7 @@ from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.protocol import PROTOCOLS
 from ecr_jax.features.dialogues import recommendation_counts
 from ecr_jax.files import read_jsonl_rows
-from ecr_jax.runs.context import GivenEmotionLabels, open_experiment
+from ecr_jax.runs.context import InMemoryEmotionLabels, open_experiment
 from tests import tiny
 
 
@@ -57,7 +57,7 @@ def measured(prepared, tmp_path, monkeypatch):
     figures |= {"utterances": 9, "confusion": np.eye(9, dtype=int).tolist()}
     classifier = {split.value: figures for split in Split}
     (config.stage_folder("emotion") / "classifier.json").write_text(json.dumps(classifier))
-    experiment = dataclasses.replace(open_experiment(config), emotions=GivenEmotionLabels({}))
+    experiment = dataclasses.replace(open_experiment(config), emotions=InMemoryEmotionLabels({}))
     calls = []
 
     def rank_stage(experiment, stage, split, protocol=PROTOCOLS["default"]):

@@ -17,7 +17,7 @@ from ecr_jax.features.language_models import LanguageModels
 from ecr_jax.features.text_states import TextEncoder
 from ecr_jax.pretrained import language_models
 from ecr_jax.runs.caches import BoundedCache
-from ecr_jax.runs.context import EmotionLabels, ExperimentContext, GivenEmotionLabels, open_experiment
+from ecr_jax.runs.context import EmotionLabels, ExperimentContext, InMemoryEmotionLabels, open_experiment
 from tests import tiny
 
 WORDS = ["hello", "movie", "film"]
@@ -71,7 +71,7 @@ def experiment(tmp_path_factory):
         runs=folder / "runs",
     )  # fmt: skip
     prepare(config, console=Console(quiet=True))
-    return dataclasses.replace(open_experiment(config), emotions=GivenEmotionLabels({}))
+    return dataclasses.replace(open_experiment(config), emotions=InMemoryEmotionLabels({}))
 
 
 def data_of(key):

@@ -20,7 +20,7 @@ from ecr_jax.features.batches import Batches
 from ecr_jax.features.dialogues import recommendation_counts
 from ecr_jax.features.instances import recommendation_instances
 from ecr_jax.files import read_jsonl_rows
-from ecr_jax.runs.context import GivenEmotionLabels, open_experiment
+from ecr_jax.runs.context import InMemoryEmotionLabels, open_experiment
 from ecr_jax.stages import baselines, train
 from tests.recording import recording
 
@@ -134,7 +134,7 @@ def films(tmp_path_factory, hub_model):
     fast = dataclasses.replace(slow, optim=OptimConfig(learning_rate=3e-2))
     config = configs.replace(config, "baselines.autorec.train", fast)
     prepare(config, console=Console(quiet=True))
-    return dataclasses.replace(open_experiment(config), emotions=GivenEmotionLabels({}))
+    return dataclasses.replace(open_experiment(config), emotions=InMemoryEmotionLabels({}))
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -22,7 +22,7 @@ from ecr_jax.inference.responses import RecommendationResponder
 from ecr_jax.knowledge.cooccurrence import count_cooccurrence
 from ecr_jax.models.lm.convert import flatten
 from ecr_jax.runs.caches import BoundedCache
-from ecr_jax.runs.context import ExperimentContext, GivenEmotionLabels, open_experiment
+from ecr_jax.runs.context import ExperimentContext, InMemoryEmotionLabels, open_experiment
 from ecr_jax.stages import fusion, recommendation, recommender, train
 from ecr_jax.training.checkpoint import read_params
 
@@ -48,7 +48,9 @@ def labelled(config):
     """The context of a config with emotion labels that are made up."""
     experiment = open_experiment(config)
     turns = [(c.id, i) for c in experiment.corpus.conversations for i in range(len(c.turns))]
-    return dataclasses.replace(experiment, emotions=GivenEmotionLabels({t: ((t[1] % 3, 0.7), (5, 0.2)) for t in turns}))
+    return dataclasses.replace(
+        experiment, emotions=InMemoryEmotionLabels({t: ((t[1] % 3, 0.7), (5, 0.2)) for t in turns})
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
