@@ -8,13 +8,10 @@ import numpy as np
 
 from ecr_jax.data.schema import EMOTIONS
 
-__all__ = ["BETA", "EMOTIONS", "PAD", "from_names", "select", "select_rows"]
+__all__ = ["EMOTIONS", "PAD", "from_names", "select", "select_rows"]
 
 PAD = len(EMOTIONS)
 """The pad id, which stands for no emotion (9)."""
-
-BETA = 0.1
-"""The threshold of the paper (section 5.4); probabilities must be greater."""
 
 
 def from_names(names: Iterable[str]) -> tuple[int, ...]:
@@ -29,12 +26,12 @@ def from_names(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(EMOTIONS.index(name) for name in names)
 
 
-def select(probs: np.ndarray, beta: float = BETA) -> list[tuple[int, float]]:
+def select(probs: np.ndarray, beta: float) -> list[tuple[int, float]]:
     """The emotions of one utterance: those above the threshold, and always the most probable one.
 
     Args:
       probs: [9] probabilities.
-      beta: a label is selected if its probability is strictly greater.
+      beta: a label is selected if its probability is strictly greater (`EmotionConfig.beta`; ECR 5.4: 0.1).
 
     Returns:
       (label id, probability), most probable first, ties by id. (The published code uses the order in which the corpus
@@ -46,7 +43,7 @@ def select(probs: np.ndarray, beta: float = BETA) -> list[tuple[int, float]]:
     return [(int(i), float(p)) for i, p in zip(ids[0], values[0], strict=True) if i != PAD]
 
 
-def select_rows(probs: np.ndarray, count: int, beta: float = BETA) -> tuple[np.ndarray, np.ndarray]:
+def select_rows(probs: np.ndarray, count: int, beta: float) -> tuple[np.ndarray, np.ndarray]:
     """`select` for many utterances at once, with at most `count` emotions each.
 
     Args:

@@ -5,6 +5,9 @@ import pytest
 
 from ecr_jax.emotion import labels
 
+BETA = 0.1
+"""The threshold of the paper (ECR 5.4)."""
+
 
 def test_the_order_is_binding():
     assert labels.EMOTIONS == (
@@ -25,7 +28,7 @@ def row(**probs):
 
 
 def test_most_probable_first_and_strictly_above():
-    selected = labels.select(row(happy=0.3, like=0.1, negative=0.45, neutral=0.15))
+    selected = labels.select(row(happy=0.3, like=0.1, negative=0.45, neutral=0.15), BETA)
     assert [i for i, _ in selected] == [4, 2, 5]
     np.testing.assert_allclose([p for _, p in selected], [0.45, 0.3, 0.15], rtol=1e-6)
 
@@ -33,23 +36,23 @@ def test_most_probable_first_and_strictly_above():
 def test_the_threshold_is_strict_in_single_precision_too():
     # 0.1 rounded to float32 is a little more than 0.1; it must count as equal.
     probs = np.array([0.8, 0.1, 0.1, 0, 0, 0, 0, 0, 0], np.float32)
-    assert [i for i, _ in labels.select(probs)] == [0]
+    assert [i for i, _ in labels.select(probs, BETA)] == [0]
 
 
 def test_the_most_probable_is_kept_below_the_threshold():
-    assert [i for i, _ in labels.select(row(grateful=0.09, surprise=0.08))] == [3]
+    assert [i for i, _ in labels.select(row(grateful=0.09, surprise=0.08), BETA)] == [3]
     assert [i for i, _ in labels.select(row(grateful=0.5, surprise=0.3), beta=0.6)] == [3]
 
 
 def test_equal_ones_by_id():
-    assert [i for i, _ in labels.select(row(surprise=0.3, like=0.3, neutral=0.3))] == [0, 5, 8]
+    assert [i for i, _ in labels.select(row(surprise=0.3, like=0.3, neutral=0.3), BETA)] == [0, 5, 8]
 
 
 def test_rows_agree_with_brute_force():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.full(9, 0.5), size=50).astype(np.float32)
     for count in (1, 3, 9):
-        ids, values = labels.select_rows(probs, count)
+        ids, values = labels.select_rows(probs, count, BETA)
         assert (ids.dtype, values.dtype, ids.shape) == (np.int32, np.float32, (50, count))
         for n in range(50):
             order = sorted(range(9), key=lambda i: (-probs[n, i], i))
@@ -59,7 +62,7 @@ def test_rows_agree_with_brute_force():
 
 
 def test_no_rows():
-    ids, values = labels.select_rows(np.zeros((0, 9)), 3)
+    ids, values = labels.select_rows(np.zeros((0, 9)), 3, BETA)
     assert ids.shape == values.shape == (0, 3)
 
 
@@ -75,4 +78,4 @@ def test_no_rows():
 )
 def test_bad_input(probs, count, reason):
     with pytest.raises(ValueError, match=reason):
-        labels.select_rows(probs, count)
+        labels.select_rows(probs, count, BETA)
