@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ecr_jax.models.lm import convert, llama, quantized
+from ecr_jax.models.lm import convert, language_model, llama, quantized
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.gpt2 import Gpt2Config
 from ecr_jax.pretrained import language_models
@@ -251,7 +251,7 @@ def test_smollm2_equals_transformers(hub_model):
     model, mask, at = language_models.load(path), arrays["mask"], arrays["at"]
     hidden = jax.jit(model.module.apply)({"params": model.params}, arrays["tokens"], mask).hidden
     np.testing.assert_allclose(np.asarray(hidden)[mask][:, ::24], arrays["hidden"][mask], atol=2e-4)
-    logits = np.asarray(llama.logits(model.params, hidden[:, at]))
+    logits = np.asarray(language_model.logits(model.params, hidden[:, at]))
     ours = np.take_along_axis(logits, arrays["top_ids"], axis=-1)
     np.testing.assert_allclose(ours, arrays["top_logits"], atol=2e-4)
     np.testing.assert_array_equal(logits.argmax(axis=-1), arrays["top_ids"][..., 0])

@@ -15,11 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax.models.hyperparameters import Remat
-from ecr_jax.models.lm import language_model
 from ecr_jax.models.lm.language_model import Cache, Output, Prefix, apply_layers, attend, positions_of, visibility
 from ecr_jax.models.lm.linear import Dense
-
-logits = language_model.logits
 
 SHARDING_RULES = (
     (r"embed/embedding", ("vocab", "features")),

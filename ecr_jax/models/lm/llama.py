@@ -16,11 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecr_jax.models.hyperparameters import Remat
-from ecr_jax.models.lm import language_model
 from ecr_jax.models.lm.language_model import Cache, Output, Prefix, apply_layers, attend, positions_of, visibility
 from ecr_jax.models.lm.linear import Dense
-
-logits = language_model.logits
 
 SHARDING_RULES = (
     (r"embed/embedding|head", ("vocab", "features")),

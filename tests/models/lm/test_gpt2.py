@@ -39,7 +39,9 @@ def test_tiny_model_equals_transformers():
     params, mask = convert.from_hf(weights, config), arrays["mask"]
     hidden = jax.jit(gpt2.Gpt2(config).apply)({"params": params}, arrays["tokens"], mask).hidden
     np.testing.assert_allclose(np.asarray(hidden)[mask], arrays["hidden"][mask], atol=2e-5)
-    np.testing.assert_allclose(np.asarray(gpt2.logits(params, hidden))[mask], arrays["logits"][mask], atol=1e-4)
+    np.testing.assert_allclose(
+        np.asarray(language_model.logits(params, hidden))[mask], arrays["logits"][mask], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("mode", ["pre", "rec", "rec_noglobal", "rec_noemo", "conv", "conv48"])
@@ -54,7 +56,7 @@ def test_prefixed_states_equal_the_published_code(published, mode):
     counted = forward(tokens, mask, (prompt[:, 0], prompt[:, 1])).hidden
     np.testing.assert_allclose(np.asarray(counted)[mask], np.asarray(hidden)[mask], atol=1e-6)
     if (key := f"out/{mode}/lm_logits") in arrays.files:
-        np.testing.assert_allclose(stored(key, gpt2.logits(tied(arrays), hidden)), arrays[key], atol=2e-5)
+        np.testing.assert_allclose(stored(key, language_model.logits(tied(arrays), hidden)), arrays[key], atol=2e-5)
 
 
 @pytest.mark.parametrize("mode", ["rec", "conv"])
@@ -78,9 +80,9 @@ def test_without_a_prompt_equals_the_published_code(published):
     tokens, mask = arrays["in/context_input_ids"], arrays["in/context_attention_mask"] > 0
     positions = np.broadcast_to(np.arange(12), (4, 12))
     hidden = forward(tokens, mask, positions=positions).hidden
-    last = gpt2.logits(tied(arrays), hidden[np.arange(4), mask.sum(axis=1) - 1])
+    last = language_model.logits(tied(arrays), hidden[np.arange(4), mask.sum(axis=1) - 1])
     np.testing.assert_allclose(last, arrays["out/lm_noprompt/lm_logits_last"], atol=2e-5)
-    logits = np.asarray(gpt2.logits(tied(arrays), hidden))
+    logits = np.asarray(language_model.logits(tied(arrays), hidden))
     losses = -jax.nn.log_softmax(logits[:, :-1])[np.arange(4)[:, None], np.arange(11), tokens[:, 1:]]
     loss = np.sum(losses * mask[:, 1:]) / np.sum(mask[:, 1:])
     assert loss == pytest.approx(float(arrays["out/lm_noprompt/conv_loss"]), abs=1e-5)
@@ -95,7 +97,7 @@ def test_greedy_decoding_over_left_padding_equals_the_published_code(published, 
     output = forward(arrays["gen/input_ids"], arrays["gen/attention_mask"] > 0, prefix, cache=cache)
     new = []
     for _ in range(20):
-        new.append(jnp.argmax(gpt2.logits(tied(arrays), output.hidden[:, -1]), axis=-1))
+        new.append(jnp.argmax(language_model.logits(tied(arrays), output.hidden[:, -1]), axis=-1))
         output = forward(new[-1][:, None], jnp.ones((4, 1), bool), prefix, cache=output.cache)
     name = "conv_prompt" if prompted else "noprompt"
     np.testing.assert_array_equal(np.stack(new, axis=1), arrays[f"gen/{name}/ngram0"])

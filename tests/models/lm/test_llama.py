@@ -53,7 +53,7 @@ def test_tiny_models_equal_transformers(name):
     mask = arrays["mask"]
     hidden = jax.jit(llama.Llama(config).apply)({"params": params}, arrays["tokens"], mask).hidden
     np.testing.assert_allclose(np.asarray(hidden)[mask], arrays["hidden"][mask], atol=2e-5)
-    logits = np.asarray(llama.logits(params, hidden))
+    logits = np.asarray(language_model.logits(params, hidden))
     np.testing.assert_allclose(logits[mask], arrays["logits"][mask], atol=5e-5)
 
 
@@ -161,12 +161,12 @@ def test_added_tokens_follow_the_old_ones(params, tied):
     config = dataclasses.replace(CONFIG, vocab_size=22, tied=tied)
     tokens = np.array([[1, 20, 21]])
     hidden = jax.jit(llama.Llama(config).apply)({"params": longer}, tokens, tokens > 0).hidden
-    logits = llama.logits(longer, hidden)
-    np.testing.assert_allclose(logits[..., :20], llama.logits(params, hidden), atol=1e-6)
+    logits = language_model.logits(longer, hidden)
+    np.testing.assert_allclose(logits[..., :20], language_model.logits(params, hidden), atol=1e-6)
     np.testing.assert_allclose(logits[..., 20:], hidden @ rows.T, atol=1e-5)
 
     def loss(rows):
-        return jnp.sum(llama.logits(language_model.extend_vocabulary(params, rows), hidden))
+        return jnp.sum(language_model.logits(language_model.extend_vocabulary(params, rows), hidden))
 
     assert np.abs(jax.grad(loss)(rows)).max() > 0
     with pytest.raises(ValueError, match=r"\[n, 16\], not \(2, 5\)"):
