@@ -18,8 +18,7 @@ from orbax.checkpoint import v1 as ocp
 
 from ecr_jax import files
 from ecr_jax.training import sharding
-
-Tree = Any
+from ecr_jax.training.sharding import Tree
 
 
 class Checkpoints:

@@ -57,7 +57,7 @@ def mean_loss(loss: Loss, validation_batches: Iterable[Batch]) -> Callable[[Tree
 
     Args:
       loss: the training loss, called without a key (no dropout).
-      validation_batches: iterated anew at every evaluation.
+      validation_batches: iterated from the start at every evaluation.
 
     Returns:
       (trained parameters, frozen arrays) -> {"loss": ..., and each metric of `loss`}, divided by the total count, so

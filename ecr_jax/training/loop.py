@@ -28,9 +28,8 @@ from ecr_jax.errors import ConfigError
 from ecr_jax.features.batches import Batches
 from ecr_jax.training import checkpoint, optim, sharding
 from ecr_jax.training.options import TrainConfig
+from ecr_jax.training.sharding import Tree
 from ecr_jax.training.step import Loss, init_state, make_step, state_shardings
-
-Tree = Any
 
 STEPS_AHEAD = 2
 """Steps given to the device before the metrics of one are read: waiting at every step would leave the device idle."""

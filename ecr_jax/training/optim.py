@@ -11,8 +11,7 @@ import optax
 
 from ecr_jax.training import sharding
 from ecr_jax.training.options import OptimConfig
-
-Tree = Any
+from ecr_jax.training.sharding import Tree
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:

@@ -12,15 +12,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ecr_jax.training import sharding
 from ecr_jax.training.options import Strategy
+from ecr_jax.training.sharding import Tree
 
-Tree = Any
 Batch = dict[str, Any]
 """Arrays [B, ...] by name, see `features.batch_spec`."""
 
 State = dict[str, Any]
 Metrics = dict[str, jax.Array]
-Loss = Callable[[Tree, Tree, Batch, jax.Array], tuple[jax.Array, jax.Array, Metrics]]
-"""(params, frozen, batch, key) -> (total, count, metrics): scalar sums over the rows of the batch."""
+Loss = Callable[[Tree, Tree, Batch, jax.Array | None], tuple[jax.Array, jax.Array, Metrics]]
+"""(params, frozen, batch, key) -> (total, count, metrics): scalar sums over the rows of the batch.
+
+The key is None in evaluation, where nothing is random."""
 
 Step = Callable[[State, Tree, Batch, jax.Array], tuple[State, Metrics]]
 """(state, frozen, batch, key) -> (state, metrics)."""
