@@ -131,15 +131,24 @@ variants = {
     "ecr_lg": variant("ecr_lg", NO_FEEDBACK),
     "ecr_none": variant("ecr_none", NO_EMOTIONS, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
     "unicrs": variant(
-        *("unicrs", NO_EMOTIONS, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
-        *(("recommender.heads", UNICRS_HEADS), ("fusion.heads", UNICRS_HEADS), ("recommendation.train.epochs", 5)),
+        "unicrs",
+        NO_EMOTIONS,
+        NO_GLOBAL_ENTITIES,
+        NO_FEEDBACK,
+        ("recommender.heads", UNICRS_HEADS),
+        ("fusion.heads", UNICRS_HEADS),
+        ("recommendation.train.epochs", 5),
     ),
     "paper_preset": variant(
-        *("paper_preset", ("recommender", PAPER), ("fusion.heads", PAPER.heads)),
+        "paper_preset",
+        ("recommender", PAPER),
+        ("fusion.heads", PAPER.heads),
         ("recommendation.loss", "feedback_cross_entropy"),
     ),
     "code_preset": variant(
-        *("code_preset", ("recommender", CODE), ("fusion.heads", CODE.heads)),
+        "code_preset",
+        ("recommender", CODE),
+        ("fusion.heads", CODE.heads),
         ("recommendation.loss", "feedback_cross_entropy"),
     ),
 }
