@@ -14,7 +14,7 @@ from typing import Literal
 from ecr_jax.errors import require, require_at_least, require_choice, require_patterns, require_rate
 
 QuantizationFormat = Literal["int8", "nf4"]
-"""Bits of a quantised kernel, see `models.lm.quantized`."""
+"""Formats of a quantised kernel, see `models.lm.quantized`."""
 
 Remat = Literal["none", "dots", "full"]
 """What the backward pass computes again to save memory: nothing, all but matrix products, or whole layers."""
@@ -118,6 +118,9 @@ class PromptConfig:
             self, 1, "entity_width", "emotion_width", "bases", "recommendation_prefix", "conversation_prefix"
         )
         require_at_least(self, 0.0, "cross_attention_exponent", "prefix_scale")
+        require_choice(self, "emotion_table", ("tower", "direct"))
+        require_choice(self, "emotion_fusion", ("published", "linear", "residual"))
+        require_choice(self, "node_init", ("glorot", "unit"))
         require_rate(self, "dropout")
 
 
@@ -129,7 +132,7 @@ class HeadsConfig:
       query: "state": the language model's last state times the entity table, as published; "pooled": its projection
         plus attention pools of the fused entities and of the text states, scaled by D ** -0.5, so that a small frozen
         language model is not a bottleneck.
-      cooccurrence: the co-occurrence head. "none"; "published": the released code's optional copy head (co-occurrence
+      cooccurrence: the co-occurrence head. "none"; "published": the optional one of the released code (co-occurrence
         times a scalar of each mention's emotion, times 0.5); "mass": a learned multiple of log(1 + c m) of the
         co-occurrence mass m of an item.
       two_hop: the two-hop knowledge-graph head: a learned multiple of asinh of what reaches an item in two hops, from a
