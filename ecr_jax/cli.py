@@ -1,4 +1,4 @@
-"""The `ecr` command: parses, calls, prints; the work is done elsewhere."""
+"""The `ecr` command: parses the arguments and calls the function of the command. Imports no jax."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Train:
     stage: tyro.conf.Positional[StageName]
     config: ConfigName = "demo"
     force: bool = False
-    """Remove what it wrote before and begin anew."""
+    """Remove what it wrote before and train from the start."""
 
     def __call__(self, console: Console) -> None:
         from ecr_jax.losses import objective
         from ecr_jax.stages import train
 
-        objective.check(self.settings.recommendation.loss)  # a misspelt loss is better known now than after hours
+        objective.check(self.settings.recommendation.loss)  # not after hours of training
         train(self.settings, self.stage, force=self.force)
 
 
@@ -120,10 +120,10 @@ class Evaluate:
     split: Literal["valid", "test"] = "test"
     """The split that is measured; make all choices on `valid` before you look at `test`."""
     protocol: Literal["default", "published"] = "default"
-    """How: one target for each item of a turn, or as the released code does (one for each mention), to compare with
-    papers."""
+    """`default`: one target for each item of a turn; `published`: one for each mention, as in the released code, to
+    compare with papers."""
     force: bool = False
-    """Measure again even if it is complete for the same parameters and settings; `reads.jsonl` counts."""
+    """Measure again even if it is complete for the same parameters and settings; `reads.jsonl` records it."""
 
     def __call__(self, console: Console) -> None:
         from ecr_jax.data.schema import Split
@@ -140,7 +140,7 @@ class Compare:
     """Each [LABEL=]RUN[:MODEL][,RUN[:MODEL]...]: a run's folder or a predictions.jsonl, and a model in it (by default
     the run's own); with commas, the seeds of one model. Such as runs/ecr-s0,runs/ecr-s1 runs/redial:co-occurrence"""
     split: Literal["valid", "test"] = "test"
-    """Whose predictions in the runs' folders."""
+    """The split whose predictions are read from the runs' folders."""
     every_pair: bool = False
     """Compare every two runs, not only the first with the others."""
     metrics: tuple[str, ...] = ()
@@ -210,9 +210,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
       The exit status.
     """
-    os.environ.setdefault(
-        "TRANSFORMERS_VERBOSITY", "error"
-    )  # it warns that torch, which nothing here needs, is missing
+    # transformers warns that torch is missing, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     console = Console()
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)

@@ -51,7 +51,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder with all that is in it, or the link that stands in its place; nothing where there is none."""
+    """Removes a folder with all its content, or the link alone where it is one; does nothing where it is missing."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():

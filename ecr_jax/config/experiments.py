@@ -25,11 +25,11 @@ def files() -> list[str]:
 
 def names() -> list[str]:
     """All named configs, variants included, sorted by file."""
-    found = []
+    all_names = []
     for name in files():
         variants = getattr(_module(folder() / f"{name}.py"), "variants", {})
-        found += [name, *(f"{name}:{variant}" for variant in variants)]
-    return found
+        all_names += [name, *(f"{name}:{variant}" for variant in variants)]
+    return all_names
 
 
 def load(name: str) -> Config:

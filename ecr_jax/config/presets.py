@@ -121,6 +121,6 @@ def fast_head_scalars() -> tuple[tuple[str, float], ...]:
 def slow_prompt(factor: float) -> tuple[tuple[str, float], ...]:
     """Learning-rate groups in which the knowledge prompt learns more slowly than the adapter.
 
-    A soft prompt that learns as fast as the adapter drowns the language model.
+    A soft prompt that learns as fast as the adapter makes the language model's replies worse.
     """
     return ((r"encoder/.*", factor), (".*", 1.0))

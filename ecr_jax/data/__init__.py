@@ -1,1 +1,1 @@
-"""What was said: the schema and one reader a corpus."""
+"""Conversations: their schema, a reader for each corpus, the built-in corpus, and its preparation."""

@@ -49,7 +49,9 @@ InstancesOf = Callable[[Sequence[Dialogue]], list[Instance]]
 
 
 def recommendation_instances(dialogues: Sequence[Dialogue]) -> list[Instance]:
-    """One instance for each recommender turn, except a dialogue's first, that names an item (ECR A.9).
+    """One instance for each recommender turn, except a dialogue's first, that names an item.
+
+    ECR's released code has one instance for each mention, see `evaluation.protocol.mention_instances`.
 
     All items of the turn are targets of the one instance, an item named twice only once.
     """

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from ecr_jax.data.schema import MOVIE, Role
 
 ROLE_WORDS = {Role.SEEKER: "User: ", Role.RECOMMENDER: "System: "}
-"""The words before a turn (ECR A.8); they are the only role marks."""
+"""The words before a turn, as in ECR's released code; nothing else marks the roles."""
 
 
 def with_role(role: Role, text: str) -> str:

@@ -1,1 +1,1 @@
-"""What is known: the graph, linking, co-occurrence and reviews."""
+"""The knowledge graph, entity linking, co-occurrence and reviews."""

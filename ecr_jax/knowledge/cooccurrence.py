@@ -166,7 +166,7 @@ def count_cooccurrence(
     Raises:
       ValueError: an entity id is not in 0..N-1.
 
-    Reference: ECR 4.2.1 (Eq. before Eq. 4); reference/ecr.md B.
+    Reference: ECR 4.2.1 (the equation before Eq. 4); `co_appear.py` of its released code.
     """
     starts, keys, counts = [0], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for d, dialogue in enumerate(dialogues):

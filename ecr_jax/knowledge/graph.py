@@ -370,7 +370,7 @@ def from_unicrs(folder: Path, movies: Path | None = None) -> KnowledgeGraph:
     Raises:
       GraphError: a file is missing, not JSON, or contains an id that the others do not have.
 
-    Reference: ecr.md A.2.
+    Reference: UniCRS's `extract_subkg.py`, which writes this export.
     """
     folder = Path(folder)
     uris = read_unicrs_ids(folder)

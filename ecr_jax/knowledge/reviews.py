@@ -99,7 +99,7 @@ class ReviewStore:
         Raises:
           KeyError: the graph has no such film.
 
-        Reference: ECR 4.3.2; reference/ecr.md F.3, F.6.
+        Reference: ECR 4.3.2. The released code draws entities and triples at random instead.
         """
         counts = self._counts.get(film, Counter())
         names = {name: number for name, number in counts.items() if isinstance(name, str)}
@@ -235,7 +235,8 @@ def clean_review(text: str, votes: int, max_words: int = MAX_WORDS) -> str | Non
       The text without sentences that speak of reviews or of the rating 10; None if nobody found it helpful, if it has
       fewer than 20 words, or if more than half of its words are repeated.
 
-    Reference: reference/ecr.md F.4 (which leaves the punctuation of the removed sentences in the text).
+    Reference: `process_empthetic.py` of ECR's released code, which leaves the punctuation of the removed sentences in
+    the text.
     """
     words = text.split()
     number = Counter(words)
@@ -273,7 +274,7 @@ def response_prompt(
       first_sentence: the recommendation response u^r with the title filled in.
       end: closes each of the four segments (DialoGPT: its end-of-text token).
 
-    Reference: ECR Eq. 8; reference/ecr.md F.5 (the order of the segments).
+    Reference: ECR Eq. 8; the order of the segments is that of its released code.
     """
     knowledge = ", ".join(f"{title}'s {relation} is {name}" for relation, name in triples)
     segments = (

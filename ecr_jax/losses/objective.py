@@ -104,8 +104,8 @@ class Objective:
             for name in names:
                 if inputs[name] is None:
                     raise ValueError(
-                        f"the loss {term.name!r} reads {name!r} ({INPUTS[name]}), which is not given: take it out of "
-                        "the loss, or turn on the part of the recommender that makes it"
+                        f"the loss {term.name!r} reads {name!r} ({INPUTS[name]}), which is missing: take it out of "
+                        "the loss, or turn on the part of the recommender that computes it"
                     )
         rows = logits.shape[0]
         targets_per_row = jnp.sum(where, axis=-1)

@@ -1,1 +1,1 @@
-"""Pure mathematics over arrays and parameter trees (flax.linen); no files, no text."""
+"""Models as pure functions of arrays and parameter trees (flax.linen); no files, no text."""

@@ -1,1 +1,1 @@
-"""What a run stands on, and commands made of several runs."""
+"""The experiment context that stages share, and the commands that train several stages or runs: sweep and demo."""

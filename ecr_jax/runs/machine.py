@@ -17,7 +17,7 @@ _KEEP_FREED_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_
 def allocator_environment() -> dict[str, str]:
     """Environment variables with which glibc's allocator keeps freed memory for the next request.
 
-    XLA's CPU backend allocates a program's buffers anew at every call. glibc returns buffers of this size to the
+    XLA's CPU backend allocates a program's buffers again at every call. glibc returns buffers of this size to the
     system, which hands them out again page by page and zeroed: a tenth to a fifth of a training step. With these
     variables, the resident memory of a process stays at its highest instead.
 

@@ -114,7 +114,7 @@ def trials(
         changed, settings = config, list(itertools.chain(*combination))
         for path, value in settings:
             changed = override(changed, path, value)
-        Objective(changed.recommendation.loss)  # a loss that cannot be imported is better known now than after hours
+        Objective(changed.recommendation.loss)  # raises now, not after hours of training
         named = [value if path == LOSS else f"{path}={value}" for path, value in settings]
         label = ", ".join(named) or (config.recommendation.loss if stage.section == "recommendation" else stage.name)
         combinations += [Trial(label, seed, _with_seed(changed, seed, seeded)) for seed in dict.fromkeys(seeds)]
@@ -199,13 +199,13 @@ class Trainer:
 
 
 def _number(text: str) -> float:
-    """The same number whether a config says 5 or the command line 5.0."""
+    """The same number whether it is written as 5 in a config or as 5.0 on the command line."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
 
 def predict(experiment: ExperimentContext, stage: StageSpec, split: Split) -> list[Prediction]:
-    """The prediction rows of a trained trial, made anew unless they are newer than its parameters."""
+    """The prediction rows of a trained trial, computed unless the file is newer than its parameters."""
     path = experiment.config.folder / split.value / "predictions.jsonl"
     summary = experiment.folder(stage) / "summary.json"
     if not path.is_file() or path.stat().st_mtime < summary.stat().st_mtime:
@@ -275,7 +275,7 @@ def _slug(label: str) -> str:
 def _report(
     outcomes: Sequence[Outcome], stage: StageSpec, experiment: ExperimentContext, split: Split, failed: list[str]
 ) -> Report:
-    """The trials' table, each label's difference to the first, and what each trial came to alone."""
+    """The metrics of each label, its difference to the first label, and a record of each trial."""
     settings, corpus = experiment.config.evaluation, experiment.config.corpus.name
     seeds: dict[str, list[list[Prediction]]] = {}
     for outcome in outcomes:

@@ -62,7 +62,7 @@ def train(config: Config, stage: str, *, force: bool = False, experiment: Experi
 
 
 def is_complete(experiment: ExperimentContext, stage: StageSpec) -> bool:
-    """Whether the stage's folder has all its files, made with the same settings from the same corpus."""
+    """Whether the stage's folder has all its files, written with the same settings for the same corpus."""
     folder = experiment.folder(stage)
     return _is_finished(folder, stage) and not _differences(folder, experiment.record(stage))
 
@@ -92,7 +92,7 @@ def _link_from_base(experiment: ExperimentContext, stage: StageSpec) -> bool:
     if config.base is None:
         return False
     if folder.is_symlink() and not is_complete(experiment, stage):
-        folder.unlink()  # its target was removed or trained anew, and nothing may be written there
+        folder.unlink()  # its target was removed or trained again; nothing may be written through the link
     base = config.runs / config.base
     if folder.exists() or not base.is_dir():
         return False

@@ -38,7 +38,9 @@ def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueT
 
 
 def first_sentences(experiment: ExperimentContext) -> list[str]:
-    """Recommender utterances of the train split with one `<movie>`: templates of the prompt's first sentence (H12).
+    """Recommender utterances of the train split with one `<movie>`: templates of the prompt's first sentence.
+
+    ECR's released code also fills templates instead of the real u^r of Eq. 8; its template file is not published.
 
     Their length is bounded by `response.min_sentence_words` and `max_sentence_words`. Distinct and sorted.
     """

@@ -36,7 +36,7 @@ class MassCooccurrence(nn.Module):
 
 
 class PublishedCooccurrence(nn.Module):
-    """The released code's optional copy head: co-occurrence times a scalar of each mention's emotion, times 0.5.
+    """The optional head of ECR's released code: co-occurrence times a scalar of each mention's emotion, times 0.5.
 
     Reference: ECR's released code; not in the paper.
     """
