@@ -13,7 +13,7 @@ from ecr_jax.inference.decoding import Decoding, advance, generate, pad_left, pr
 from ecr_jax.models.lm import convert, gpt2
 from ecr_jax.models.lm.language_model import logits
 from tests import tiny
-from tests.inference.test_sampling import completes
+from tests.inference.repeats import completes
 from tests.models.published import Published
 
 VOCAB, NEVER = 12, 99

@@ -18,20 +18,13 @@ from ecr_jax.inference.sampling import (
     sample,
     truncate,
 )
+from tests.inference.repeats import completes
 
 INF = np.inf
 
 
 def rules(ends=(99,), batch=1, width=4, start=0, **settings):
     return Decoding(**settings).rules(np.asarray(ends, np.int32), np.full(batch, start, np.int32), width)
-
-
-def completes(output, n):
-    """Tokens that would make the last n tokens stand twice in `output`."""
-    if len(output) < n - 1:
-        return set()
-    start = output[len(output) - (n - 1) :]
-    return {output[i + n - 1] for i in range(len(output) - n + 1) if output[i : i + n - 1] == start}
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])

@@ -13,10 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecr_jax.losses.ranking import cross_entropy, feedback_cross_entropy
 from ecr_jax.models.hyperparameters import PromptConfig
+from ecr_jax.models.layers import last_state
+from ecr_jax.models.lm import convert
+from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.prompt import PromptSizes
+from ecr_jax.models.recommender import Recommender
 from ecr_jax.models.rgcn import graphs_tuple
-from tests.models.configs import prompt_config
+from tests.models.configs import heads_config, prompt_config
 
 LINEAR = {
     "entity_out": "entity_proj2",
@@ -121,6 +126,57 @@ class Published:
             "neighbours": np.broadcast_to(np.arange(50), weights.shape),
             "neighbour_weights": weights,
         }
+
+
+MODES = {
+    "pre": ("fusion", {}),
+    "rec": ("recommendation", {}),
+    "rec_noglobal": ("recommendation", dict(global_entities=False)),
+    "rec_noemo": ("recommendation", dict(global_entities=False, emotions=False)),
+    "rec_copy": ("recommendation", {}),
+}
+"""Mode of the published recommender -> the task, and the fields of the prompt that differ from the preset `code`."""
+
+
+def published_gpt2(published, dtype=jnp.float32):
+    """The published GPT-2, with its prefix's mask, as a `LanguageModel`."""
+    config = Gpt2Config(vocab_size=300, width=64, layers=2, heads=4, hidden=256, positions=64)
+    tensors = {key[5:]: array for key, array in published.arrays.items() if key.startswith("gpt2/")}
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), convert.from_hf(tensors, config))
+
+    module = Gpt2(config, dtype=dtype)
+
+    def read(batch, prefix):
+        mask = batch["token_mask"]
+        return last_state(module.apply({"params": params}, batch["tokens"], mask, prefix[:2], prefix.mask).hidden, mask)
+
+    return read
+
+
+def published_run(published, mode, dtype):
+    """A function from parameters to logits over all entities, and the published parameters."""
+    task, fields = MODES[mode]
+    heads = heads_config("code", cooccurrence="published" if mode == "rec_copy" else "none")
+    model = Recommender(published.config(**fields), published.sizes(), heads)
+    batch, everything, lm = published.batch(dtype), np.arange(50), published_gpt2(published, dtype)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), published.graph, batch, everything, task))["params"]
+    params = {part: fill(tree, published.arrays, "kgA/", dtype) for part, tree in shapes.items()}
+
+    def run(params):
+        return model.apply({"params": params}, published.graph, batch, everything, task, lm).logits
+
+    return run, params
+
+
+def per_example(published, mode, logits):
+    """The mode's loss of each row, weighted as it was published."""
+    targets, where = published["in/rec_labels"][:, None], np.ones((4, 1), bool)
+    weights = {"rec": "in/rec_sentiment_loss", "rec_noglobal": "in/label_weight_batch"}
+    if mode not in weights:
+        return cross_entropy(logits=logits, targets=targets, where=where)
+    return feedback_cross_entropy(
+        logits=logits, targets=targets, where=where, weights=published[weights[mode]][:, None]
+    )
 
 
 if __name__ == "__main__":

@@ -21,13 +21,7 @@ from ecr_jax.models.recommender import Recommender
 from ecr_jax.training.optim import learning_rate, make_optimizer
 from ecr_jax.training.options import OptimConfig
 from tests.models.configs import heads_config
-from tests.models.published import Published, fill, name, stored
-from tests.models.test_recommender import MODES, per_example, published_run
-
-
-@pytest.fixture(scope="module")
-def published(golden):
-    return Published(golden)
+from tests.models.published import MODES, fill, name, per_example, published_run, stored
 
 
 def named(tree):

@@ -10,15 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.losses.ranking import cross_entropy, feedback_cross_entropy
+from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.heads import facts_of, mention_kind, ranking_scores
 from ecr_jax.models.layers import candidate_columns, candidate_positions, last_state, recency, scatter_by_entity
-from ecr_jax.models.lm import convert
-from ecr_jax.models.lm.gpt2 import Gpt2, Gpt2Config
 from ecr_jax.models.recommender import Recommender
 from tests.models.configs import SIZES, heads_config, prompt_config
-from tests.models.published import Published, fill, name, stored
-from tests.models.test_prompt import random_like, small_batch, small_graph, widen
+from tests.models.published import MODES, name, per_example, published_run, stored
+from tests.models.small_inputs import random_like, small_batch, small_graph, widen
 
 ITEMS = np.array([1, 4, 5, 9], np.int32)
 # 7 directs 1 and 4; 4, 5 and 9 are of the genre 8; the last triple joins no item.
@@ -293,61 +291,6 @@ def test_published_cooccurrence_head_needs_emotions():
     model = Recommender(prompt_config("code", emotions=False), SIZES, heads_config("code", cooccurrence="published"))
     with pytest.raises(ValueError, match="weighs by emotion"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), small_graph(), small_batch(), ITEMS))
-
-
-@pytest.fixture(scope="module")
-def published(golden):
-    return Published(golden)
-
-
-def gpt2(published, dtype=jnp.float32):
-    """The published GPT-2, with its prefix's mask, as a `LanguageModel`."""
-    config = Gpt2Config(vocab_size=300, width=64, layers=2, heads=4, hidden=256, positions=64)
-    tensors = {key[5:]: array for key, array in published.arrays.items() if key.startswith("gpt2/")}
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), convert.from_hf(tensors, config))
-
-    module = Gpt2(config, dtype=dtype)
-
-    def read(batch, prefix):
-        mask = batch["token_mask"]
-        return last_state(module.apply({"params": params}, batch["tokens"], mask, prefix[:2], prefix.mask).hidden, mask)
-
-    return read
-
-
-MODES = {
-    "pre": ("fusion", {}),
-    "rec": ("recommendation", {}),
-    "rec_noglobal": ("recommendation", dict(global_entities=False)),
-    "rec_noemo": ("recommendation", dict(global_entities=False, emotions=False)),
-    "rec_copy": ("recommendation", {}),
-}
-
-
-def published_run(published, mode, dtype):
-    """A function from parameters to logits over all entities, and the published parameters."""
-    task, fields = MODES[mode]
-    heads = heads_config("code", cooccurrence="published" if mode == "rec_copy" else "none")
-    model = Recommender(published.config(**fields), published.sizes(), heads)
-    batch, everything, lm = published.batch(dtype), np.arange(50), gpt2(published, dtype)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), published.graph, batch, everything, task))["params"]
-    params = {part: fill(tree, published.arrays, "kgA/", dtype) for part, tree in shapes.items()}
-
-    def run(params):
-        return model.apply({"params": params}, published.graph, batch, everything, task, lm).logits
-
-    return run, params
-
-
-def per_example(published, mode, logits):
-    """The mode's loss of each row, weighted as it was published."""
-    targets, where = published["in/rec_labels"][:, None], np.ones((4, 1), bool)
-    weights = {"rec": "in/rec_sentiment_loss", "rec_noglobal": "in/label_weight_batch"}
-    if mode not in weights:
-        return cross_entropy(logits=logits, targets=targets, where=where)
-    return feedback_cross_entropy(
-        logits=logits, targets=targets, where=where, weights=published[weights[mode]][:, None]
-    )
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -279,7 +279,7 @@ def test_rows_of_single_tokens(llama):
     ],
 )
 def test_settings_that_cannot_be(field, value, message):
-    with pytest.raises(ValueError, match=rf"^LoraConfig\.{field} = .* cannot be: .*{message}"):
+    with pytest.raises(ValueError, match=rf"^LoraConfig\.{field} = .* is not allowed: .*{message}"):
         LoraConfig(**{field: value})
 
 
