@@ -1,4 +1,4 @@
-"""Every config parses; the paper's fits the published models, and says so where they cannot be had."""
+"""Every config parses; the paper's fits the published models, and names those that cannot be fetched."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def graph():
 @pytest.fixture(scope="module")
 def batch(paper):
     r = paper.recommender
-    made = {
+    shapes_and_dtypes = {
         "tokens": ((r.max_tokens,), jnp.int32),
         "token_mask": ((r.max_tokens,), jnp.bool_),
         "text_states": ((r.max_states, ROBERTA.width), jnp.float16),
@@ -87,7 +87,7 @@ def batch(paper):
         "neighbours": ((r.max_entities, r.neighbours), jnp.int32),
         "neighbour_weights": ((r.max_entities, r.neighbours), jnp.float32),
     }
-    return {name: jax.ShapeDtypeStruct((ROWS, *shape), dtype) for name, (shape, dtype) in made.items()}
+    return {name: jax.ShapeDtypeStruct((ROWS, *shape), dtype) for name, (shape, dtype) in shapes_and_dtypes.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,7 +133,7 @@ def test_presets_are_variants_of_redial(preset):
 
 
 @pytest.mark.parametrize("name", configs.files())
-def test_opens_with_what_a_reader_asks(name):
+def test_every_config_states_paper_command_hardware_and_time(name):
     head = (configs.folder() / f"{name}.py").read_text(encoding="utf-8").split('"""')[1]
     assert all(word in head for word in ("Paper:", "Command", "Hardware:", "Time"))
 
@@ -187,11 +187,11 @@ def test_recommendation_step_fits(paper, graph, batch):
     params = jax.eval_shape(lambda b, i: model.init(jax.random.key(0), graph, b, i)["params"], batch, items)
     assert set(params) == {"encoder"}  # the published score has no parameters of its own
 
-    found = []
+    prefixes = []
 
     def loss(params, frozen, batch, items):
         def read(batch, prefix):
-            found.append(prefix)
+            prefixes.append(prefix)
             mask = batch["token_mask"]
             layers = (prefix.keys, prefix.values)
             return last_state(gpt2.apply({"params": frozen}, batch["tokens"], mask, layers, prefix.mask).hidden, mask)
@@ -202,8 +202,8 @@ def test_recommendation_step_fits(paper, graph, batch):
     assert value.shape == ()
     assert jax.tree.map(lambda leaf: leaf.shape, grads) == jax.tree.map(lambda leaf: leaf.shape, params)
     positions = 10 + 2 * paper.recommender.max_entities
-    assert found[0].keys.shape == found[0].values.shape == (12, ROWS, 12, positions, 64)
-    assert found[0].mask.shape == (ROWS, positions)
+    assert prefixes[0].keys.shape == prefixes[0].values.shape == (12, ROWS, 12, positions, 64)
+    assert prefixes[0].mask.shape == (ROWS, positions)
 
 
 def test_contexts_fit_the_models(paper):
@@ -233,7 +233,7 @@ def test_response_step_fits(paper):
 
 
 @pytest.mark.parametrize("part", ["encoder.name", "language_model", "response.language_model"])
-def test_models_that_cannot_be_had_are_named_with_the_remedy(paper, part, tmp_path, monkeypatch):
+def test_models_that_cannot_be_fetched_are_named_with_the_remedy(paper, part, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -243,8 +243,8 @@ def test_models_that_cannot_be_had_are_named_with_the_remedy(paper, part, tmp_pa
     assert name in str(error.value) and "path of the folder" in str(error.value)
 
 
-def test_training_without_the_weights_ends_with_that_word(paper, tmp_path, monkeypatch, capsys):
-    """No network is tried: the hub is told to be offline, and its cache is empty."""
+def test_training_without_the_weights_ends_with_an_error(paper, tmp_path, monkeypatch, capsys):
+    """No network is used: the hub is offline, and its cache is empty."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -255,5 +255,5 @@ def test_training_without_the_weights_ends_with_that_word(paper, tmp_path, monke
     monkeypatch.setattr("ecr_jax.data.prepare.PreparedCorpus.graph", Sized())
     folders = ["--prepared", str(tmp_path / "prepared"), "--runs", str(tmp_path / "runs")]
     assert cli.main(["train", "recommendation", "--config", "redial_paper", *folders]) == 1
-    said = capsys.readouterr().err
-    assert "DialoGPT-small" in said and "offline" in said
+    printed = capsys.readouterr().err
+    assert "DialoGPT-small" in printed and "offline" in printed

@@ -14,7 +14,7 @@ from ecr_jax.data.schema import EMOTIONS, Feedback, Role, Split, read_conversati
 
 
 @pytest.fixture(scope="module")
-def made(film_table):
+def generated(film_table):
     return films.generate(film_table, seed=1, dialogues=120, reviews=200)
 
 
@@ -81,27 +81,27 @@ def test_too_few_films_and_bad_numbers_are_refused(film_table, tmp_path):
 # The corpus.
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(film_table, made, tmp_path):
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(film_table, generated, tmp_path):
     again = films.generate(film_table, seed=1, dialogues=120, reviews=200)
-    assert again == made
-    for name, corpus in (("a", made), ("b", again)):
+    assert again == generated
+    for name, corpus in (("a", generated), ("b", again)):
         write_conversations(tmp_path / name, corpus.conversations)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert read_conversations(tmp_path / "a") == list(made.conversations)
-    assert films.generate(film_table, seed=2, dialogues=120, reviews=200).conversations != made.conversations
+    assert read_conversations(tmp_path / "a") == list(generated.conversations)
+    assert films.generate(film_table, seed=2, dialogues=120, reviews=200).conversations != generated.conversations
 
 
-def test_more_dialogues_leave_the_first_ones_as_they_are(film_table, made):
-    assert films.generate(film_table, seed=1, dialogues=130, reviews=0).conversations[:120] == made.conversations
+def test_more_dialogues_leave_the_first_ones_as_they_are(film_table, generated):
+    assert films.generate(film_table, seed=1, dialogues=130, reviews=0).conversations[:120] == generated.conversations
 
 
-def test_splits_are_eighty_ten_ten_and_disjoint(made):
-    assert Counter(c.split for c in made.conversations) == {Split.TRAIN: 96, Split.VALID: 12, Split.TEST: 12}
-    assert len({c.id for c in made.conversations}) == 120
+def test_splits_are_eighty_ten_ten_and_disjoint(generated):
+    assert Counter(c.split for c in generated.conversations) == {Split.TRAIN: 96, Split.VALID: 12, Split.TEST: 12}
+    assert len({c.id for c in generated.conversations}) == 120
 
 
-def test_turns_alternate_and_only_seekers_have_emotions(made):
-    for conversation in made.conversations:
+def test_turns_alternate_and_only_seekers_have_emotions(generated):
+    for conversation in generated.conversations:
         assert 6 <= len(conversation.turns) <= 14
         for one, two in zip(conversation.turns, conversation.turns[1:], strict=False):
             assert one.role != two.role
@@ -112,10 +112,10 @@ def test_turns_alternate_and_only_seekers_have_emotions(made):
             assert set(turn.emotions) <= set(EMOTIONS)
 
 
-def test_spans_are_exact(made, film_table):
+def test_spans_are_exact(generated, film_table):
     table = {film.uri: film for film in films.read_table(film_table)}
-    for mention, text in [(m, turn.text) for turn in _turns(made) for m in turn.mentions] + [
-        (m, review.text) for review in made.reviews for m in review.mentions
+    for mention, text in [(m, turn.text) for turn in _turns(generated) for m in turn.mentions] + [
+        (m, review.text) for review in generated.reviews for m in review.mentions
     ]:
         surface = text[mention.start : mention.end]
         if mention.film:
@@ -127,8 +127,8 @@ def test_spans_are_exact(made, film_table):
             assert name == mention.name if kind != "genre" else name in film_phrases.GENRES
 
 
-def test_feedback_is_of_films_and_the_same_all_through_a_dialogue(made):
-    for conversation in made.conversations:
+def test_feedback_is_of_films_and_the_same_all_through_a_dialogue(generated):
+    for conversation in generated.conversations:
         answers = {}
         for mention in (m for turn in conversation.turns for m in turn.mentions):
             assert (mention.feedback is None) != mention.film
@@ -136,18 +136,23 @@ def test_feedback_is_of_films_and_the_same_all_through_a_dialogue(made):
                 assert answers.setdefault(mention.entity, mention.feedback) == mention.feedback
 
 
-def test_every_mentioned_film_is_an_item(made):
-    assert list(made.items) == sorted(set(made.items)) and "imdb:tt0000901" not in made.items
-    assert {m.entity for turn in _turns(made) for m in turn.mentions if m.film} <= set(made.items)
+def test_every_mentioned_film_is_an_item(generated):
+    assert list(generated.items) == sorted(set(generated.items)) and "imdb:tt0000901" not in generated.items
+    assert {m.entity for turn in _turns(generated) for m in turn.mentions if m.film} <= set(generated.items)
 
 
-def test_reviews_are_of_films_that_train_dialogues_speak_of(made):
+def test_reviews_are_of_films_that_train_dialogues_mention(generated):
     train = {
-        m.entity for c in made.conversations if c.split == Split.TRAIN for t in c.turns for m in t.mentions if m.film
+        m.entity
+        for c in generated.conversations
+        if c.split == Split.TRAIN
+        for t in c.turns
+        for m in t.mentions
+        if m.film
     }
-    assert len(made.reviews) == 200 and {review.film for review in made.reviews} <= train
-    assert all(40 <= len(review.text.split()) <= 120 and review.rating == 10 for review in made.reviews)
-    assert all(review.votes > 0 and review.mentions[0].entity == review.film for review in made.reviews)
+    assert len(generated.reviews) == 200 and {review.film for review in generated.reviews} <= train
+    assert all(40 <= len(review.text.split()) <= 120 and review.rating == 10 for review in generated.reviews)
+    assert all(review.votes > 0 and review.mentions[0].entity == review.film for review in generated.reviews)
 
 
 def test_a_recommender_acts_only_on_what_was_said_before(film_table):
@@ -185,11 +190,11 @@ def _branches(phrase):
 
 
 @pytest.mark.parametrize("bank", [film_phrases.TASTES, film_phrases.REACTIONS, film_phrases.SHORT_REACTIONS])
-def test_every_emotion_is_voiced_in_dozens_of_ways_that_no_other_emotion_shares(bank):
-    voiced = {emotion: {text for phrase in bank[emotion] for text in _branches(phrase)} for emotion in bank}
-    assert set(voiced) >= set(EMOTIONS) - {"negative", "grateful"}
-    for one, two in product(voiced, voiced):
-        assert one == two or not voiced[one] & voiced[two]
+def test_every_emotion_has_dozens_of_phrases_that_no_other_emotion_shares(bank):
+    texts_of = {emotion: {text for phrase in bank[emotion] for text in _branches(phrase)} for emotion in bank}
+    assert set(texts_of) >= set(EMOTIONS) - {"negative", "grateful"}
+    for one, two in product(texts_of, texts_of):
+        assert one == two or not texts_of[one] & texts_of[two]
 
 
 def test_a_phrase_chooses_its_branches_and_mends_its_spaces():
@@ -287,7 +292,7 @@ def test_proportions_are_about_those_of_redial(real):
     assert len(set(seeker)) > 0.65 * len(seeker)
 
 
-def test_the_voiced_emotion_tells_the_answer(real):
+def test_the_expressed_emotion_predicts_the_feedback(real):
     answers = {"negative": Counter(), "happy": Counter()}
     for turn in _turns(real):
         if turn.role == Role.SEEKER and len(turn.emotions) == 1 and turn.emotions[0] in answers:
@@ -314,12 +319,12 @@ def recall_at_ten(corpus, table):
     having = {name: has * np.log(len(place) / (has.sum() + 1)) for name, has in having.items()}
     count, together = np.zeros(len(place)), np.zeros((len(place), len(place)))
     for conversation in (c for c in corpus.conversations if c.split == Split.TRAIN):
-        spoken = {m.entity: place[m.entity] for t in conversation.turns for m in t.mentions if m.film}
+        mentioned_items = {m.entity: place[m.entity] for t in conversation.turns for m in t.mentions if m.film}
         for turn in conversation.turns:
             for mention in turn.mentions:
                 if mention.film and turn.role == Role.RECOMMENDER:
                     count[place[mention.entity]] += 1
-        together[np.ix_(list(spoken.values()), list(spoken.values()))] += 1
+        together[np.ix_(list(mentioned_items.values()), list(mentioned_items.values()))] += 1
     hits = {}
     for conversation in (c for c in corpus.conversations if c.split != Split.TRAIN):
         scores = {name: 1e-3 * count for name in ("tastes", "tastes and emotions", "co-occurrence")}
@@ -334,10 +339,10 @@ def recall_at_ten(corpus, table):
                 )
             for mention in turn.mentions:
                 names = attributes.get(mention.entity, (mention.entity,))
-                heard = sum(having[name] for name in names if name in having) * (0.15 if mention.film else 1.0)
+                weight = sum(having[name] for name in names if name in having) * (0.15 if mention.film else 1.0)
                 sign = -1.5 if "negative" in turn.emotions else 1.0
-                scores["tastes"] = scores["tastes"] + heard
-                scores["tastes and emotions"] = scores["tastes and emotions"] + sign * heard
+                scores["tastes"] = scores["tastes"] + weight
+                scores["tastes and emotions"] = scores["tastes and emotions"] + sign * weight
                 if mention.film:
                     scores["co-occurrence"] = scores["co-occurrence"] + together[place[mention.entity]]
                     seen[place[mention.entity]] = True

@@ -31,6 +31,6 @@ def test_the_builder_gives_the_corpus_back_without_tensorflow(film_table, tmp_pa
     command = [sys.executable, "-c", _PREPARE, str(film_table), str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    made = films.generate(film_table, seed=3, dialogues=20, reviews=0).conversations
+    generated = films.generate(film_table, seed=3, dialogues=20, reviews=0).conversations
     for name, split in (("train", Split.TRAIN), ("validation", Split.VALID), ("test", Split.TEST)):
-        assert read_conversations(tmp_path / f"{name}.parquet") == [c for c in made if c.split == split]
+        assert read_conversations(tmp_path / f"{name}.parquet") == [c for c in generated if c.split == split]

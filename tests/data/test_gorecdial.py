@@ -10,14 +10,14 @@ from ecr_jax.data.schema import Feedback, Role, Split
 SEEKER, EXPERT = 100, 101
 
 
-def dialogue(*said, **changes):
+def dialogue(*messages, **changes):
     record = {
         "conversationId": 9,
         "initiatorWorkerId": SEEKER,
         "respondentWorkerId": EXPERT,
         "movieMentions": {"1": "Heat  (1995)", "2": "Up (2009)"},
         "initiatorQuestions": {"1": {"liked": 1}, "2": {"liked": 0}},
-        "messages": [{"senderWorkerId": who, "text": text} for who, text in said],
+        "messages": [{"senderWorkerId": who, "text": text} for who, text in messages],
     }
     return {**record, **changes}
 

@@ -22,7 +22,7 @@ def read(tmp_path, *lines):
     return inspired.read(path, Split.VALID)
 
 
-def said(conversation):
+def mention_texts(conversation):
     return [[(t.text[m.start : m.end], m.film, m.entity, m.feedback) for m in t.mentions] for t in conversation.turns]
 
 
@@ -41,7 +41,7 @@ def test_names_are_found_in_the_text(tmp_path):
     assert (conversation.id, conversation.split) == ("valid-2", Split.VALID)
     assert [t.role for t in conversation.turns] == [Role.SEEKER, Role.RECOMMENDER, Role.SEEKER]
     assert conversation.turns[0].text == "I liked up & Up, with Amy and amy"
-    assert said(conversation) == [
+    assert mention_texts(conversation) == [
         [("Up", True, "<Up>", Feedback.UNSAID), ("Amy", False, "<Amy>", None), ("amy", False, "<Amy>", None)],
         [("Heat", True, "<Heat>", Feedback.UNSAID), ("heat", True, "<Heat>", Feedback.UNSAID)],
         [],
@@ -63,7 +63,7 @@ def test_what_is_not_found_is_counted(tmp_path):
             )
         ],
     )
-    assert said(reading.conversations[0]) == [
+    assert mention_texts(reading.conversations[0]) == [
         [("Heatwave", False, "<heatwave>", None), ("Star Wars", True, "<Star Wars>", Feedback.UNSAID)]
     ]
     counts = reading.counts
@@ -71,7 +71,7 @@ def test_what_is_not_found_is_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "found", "loose"),
+    ("text", "name", "expected", "loose"),
     [
         ("see It or it", "it", "it", False),
         ("see It or it", "IT", "It", False),
@@ -86,9 +86,9 @@ def test_what_is_not_found_is_counted(tmp_path):
         ("anything", "", None, False),
     ],
 )
-def test_find(text, name, found, loose):
+def test_find(text, name, expected, loose):
     span, was_loose = inspired.find_name(text, name, 0, [])
-    assert (None if span is None else text[slice(*span)], was_loose) == (found, loose)
+    assert (None if span is None else text[slice(*span)], was_loose) == (expected, loose)
 
 
 def test_find_goes_on_from_the_last_and_avoids_what_is_taken():

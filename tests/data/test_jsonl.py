@@ -15,10 +15,10 @@ def read(tmp_path, *lines):
 
 
 def line(*, mention=None, turn=None, **changes):
-    said = {"role": "seeker", "text": "Like Heat?"}
+    first_turn = {"role": "seeker", "text": "Like Heat?"}
     if mention is not None:
-        said["mentions"] = [{"start": 5, "end": 9, **mention}]
-    return {"id": "1", "turns": [{**said, **(turn or {})}], **changes}
+        first_turn["mentions"] = [{"start": 5, "end": 9, **mention}]
+    return {"id": "1", "turns": [{**first_turn, **(turn or {})}], **changes}
 
 
 def test_what_may_be_left_out(tmp_path):

@@ -219,8 +219,8 @@ def test_texts_are_those_of_the_published_script(golden):
     records = rows("process_in_dialogues.jsonl")
     names = {}
     for record in records:
-        for said in record["messages"]:
-            names |= dict(zip(said["movie_name"], said["movie"], strict=True))
+        for utterance in record["messages"]:
+            names |= dict(zip(utterance["movie_name"], utterance["movie"], strict=True))
     uris = {i: names[t] for record in records for i, t in dict(record["movieMentions"]).items() if t in names}
     reading = redial.read(golden / "process_in_dialogues.jsonl", Split.TRAIN, uris)
     assert [b.reason for b in reading.bad] == ["messages hold no words"]  # it gives no samples there either

@@ -56,9 +56,9 @@ def test_rows_agree_with_brute_force():
         assert (ids.dtype, values.dtype, ids.shape) == (np.int32, np.float32, (50, count))
         for n in range(50):
             order = sorted(range(9), key=lambda i: (-probs[n, i], i))
-            kept = [i for place, i in enumerate(order) if place == 0 or probs[n, i] > np.float32(0.1)][:count]
-            assert ids[n].tolist() == kept + [labels.PAD] * (count - len(kept))
-            assert values[n].tolist() == [probs[n, i] for i in kept] + [0.0] * (count - len(kept))
+            expected = [i for place, i in enumerate(order) if place == 0 or probs[n, i] > np.float32(0.1)][:count]
+            assert ids[n].tolist() == expected + [labels.PAD] * (count - len(expected))
+            assert values[n].tolist() == [probs[n, i] for i in expected] + [0.0] * (count - len(expected))
 
 
 def test_no_rows():

@@ -30,8 +30,8 @@ ROWS = [
 
 
 def value(stratum, metric, catalogue=CATALOGUE, rows=ROWS, auc_batch=2):
-    found = measures.measures(rows, catalogue, auc_batch)[stratum, metric]
-    return pytest.approx(found.value), found.n
+    actual = measures.measures(rows, catalogue, auc_batch)[stratum, metric]
+    return pytest.approx(actual.value), actual.n
 
 
 def test_strata_by_hand():
@@ -71,12 +71,12 @@ def test_a_turn_is_hit_once():
 
 
 def test_aucs_are_the_metrics_own():
-    found = measures.measures(ROWS, None, 2)
+    actual = measures.measures(ROWS, None, 2)
     score, liked = np.array([r.score for r in ROWS]), np.array([1, 0, -1, 1, 1])
-    assert found["all", "auc_pooled"].value == metrics.auc_pooled(score, liked)
-    assert found["all", "auc_batch"].value == metrics.auc_batch(score, liked, 2) == 1
-    assert (found["all", "auc_dialogue"].value, found["all", "auc_dialogue"].n) == (1, 1)
-    assert ("repeated", "auc_pooled") not in found and ("like", "auc_pooled") not in found
+    assert actual["all", "auc_pooled"].value == metrics.auc_pooled(score, liked)
+    assert actual["all", "auc_batch"].value == metrics.auc_batch(score, liked, 2) == 1
+    assert (actual["all", "auc_dialogue"].value, actual["all", "auc_dialogue"].n) == (1, 1)
+    assert ("repeated", "auc_pooled") not in actual and ("like", "auc_pooled") not in actual
 
 
 def test_coverage_and_popularity_by_hand():
@@ -89,22 +89,22 @@ def test_coverage_and_popularity_by_hand():
 
 def test_what_cannot_be_known_is_left_out():
     short = [dataclasses.replace(r, top=r.top[:1]) for r in ROWS]
-    found = measures.measures(short, CATALOGUE)
-    assert ("all", "coverage@1") in found and ("all", "coverage@10") not in found
+    actual = measures.measures(short, CATALOGUE)
+    assert ("all", "coverage@1") in actual and ("all", "coverage@10") not in actual
     none = measures.measures(ROWS)
     assert not any(stratum == "head" or metric.startswith(("coverage", "popularity")) for stratum, metric in none)
 
 
 def runs(seed, better=0.0, dialogues=30):
     rng, same = np.random.default_rng(seed), np.random.default_rng(9)
-    made = []
+    predicted = []
     for d in range(dialogues):
         for turn in (1, 3):
             feedback = [LIKE, DISLIKE, UNSAID][same.choice(3, p=[0.5, 0.4, 0.1])]
             rank = max(1.0, float(rng.integers(1, 80)) * (1 - better))
             top = tuple(rng.permutation([2, 3, 5, 7, 11]).tolist())
-            made.append(row(f"c{d}", turn, 7, feedback, bool(same.random() < 0.3), rank, 1 / (1 + rank), top))
-    return made
+            predicted.append(row(f"c{d}", turn, 7, feedback, bool(same.random() < 0.3), rank, 1 / (1 + rank), top))
+    return predicted
 
 
 def test_several_runs_are_averaged_over_the_same_resamples():
@@ -112,13 +112,13 @@ def test_several_runs_are_averaged_over_the_same_resamples():
     options = dict(catalogue=CATALOGUE, resamples=60)
     rows = measure_models({"ecr": seeds, "other": [runs(5)]}, "films", "test", pairs=[("ecr", "other")], **options)
     alone = [{(r.stratum, r.metric): r for r in measure_models({"x": [s]}, "a", "b", **options)} for s in seeds]
-    for found in rows:
-        key = found.stratum, found.metric
-        if found.model == "ecr":
-            assert found.seeds == tuple(one[key].value for one in alone)
-            assert found.value == pytest.approx(np.mean(found.seeds)) and found.n == alone[0][key].n
+    for actual in rows:
+        key = actual.stratum, actual.metric
+        if actual.model == "ecr":
+            assert actual.seeds == tuple(one[key].value for one in alone)
+            assert actual.value == pytest.approx(np.mean(actual.seeds)) and actual.n == alone[0][key].n
         else:
-            assert found.seeds == ()
+            assert actual.seeds == ()
     spread = {r.metric: r.high - r.low for r in rows if (r.model, r.stratum) == ("ecr", "all")}
     mean = {r.metric: np.mean([one["all", r.metric].high - one["all", r.metric].low for one in alone]) for r in rows
             if r.stratum == "all"}  # fmt: skip
@@ -164,11 +164,11 @@ def test_published_evaluator(golden):
     # its items are shuffled, ours sorted; where no items tie, the best are the same
     best = np.concatenate([arrays[f"ranks{b}"] for b in range(4)])
     np.testing.assert_array_equal([r.top for r in rows], best)
-    found = measures.published_measures(rows, auc_batch=8)  # the first three batches are full
-    assert found["all", "published/recall@1"].n == arrays["out/count"] == 29
-    assert found["all", "published/recall_true@1"].n == arrays["out/count_true"] == 12
+    actual = measures.published_measures(rows, auc_batch=8)  # the first three batches are full
+    assert actual["all", "published/recall@1"].n == arrays["out/count"] == 29
+    assert actual["all", "published/recall_true@1"].n == arrays["out/count_true"] == 12
     compared = set()
-    for (stratum, name), measure in found.items():
+    for (stratum, name), measure in actual.items():
         theirs = float(arrays[f"out/{name.removeprefix('published/')}"])
         # counts are exact; what the original adds up in float32 is so to its precision
         assert stratum == "all" and measure.value == pytest.approx(theirs, rel=3e-7), name

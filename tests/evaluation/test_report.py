@@ -55,10 +55,10 @@ def test_values_by_hand(built):
         "dislike": lambda r: r.feedback == Feedback.DISLIKE,
     }.items():
         chosen = [r for r in rows if where(r)]
-        found = built.value("ecr", "recall@10", stratum)
-        assert found.n == len(chosen)
-        assert found.value == pytest.approx(np.mean([r.rank <= 10 for r in chosen]))
-        assert found.low < found.value < found.high
+        actual = built.value("ecr", "recall@10", stratum)
+        assert actual.n == len(chosen)
+        assert actual.value == pytest.approx(np.mean([r.rank <= 10 for r in chosen]))
+        assert actual.low < actual.value < actual.high
     assert built.value("ecr", "recall@10", "like").value == built.value("ecr", "recall_true@10").value
     assert built.value("ecr", "recall@10", "dislike").value == built.value("ecr", "dislike@10").value
     aucs = {r.metric for r in built.rows if r.metric.startswith("auc")}
@@ -100,8 +100,8 @@ def test_written(built, tmp_path):
     assert set(written["rows"][0]) == {
         "model", "corpus", "split", "stratum", "metric", "value", "low", "high", "n"
     }  # fmt: skip
-    found = report.read(tmp_path / "report.json")
-    assert (found.rows, found.replies, found.provenance) == (built.rows, built.replies, built.provenance)
+    actual = report.read(tmp_path / "report.json")
+    assert (actual.rows, actual.replies, actual.provenance) == (built.rows, built.replies, built.provenance)
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page and "Heat (1995)" in page and "bleu@1" in page and "abc" in page
     assert "I &lt;b&gt;love&lt;/b&gt; heists" in page

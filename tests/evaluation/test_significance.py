@@ -34,14 +34,14 @@ def rows_of(samples, r):
 
 def brute_batch_auc(score, liked, weight, size):
     """The mean over batches of the share of pairs won, pairs counted by weight."""
-    found = []
+    aucs = []
     for start in range(0, len(score), size):
         rows = range(start, min(start + size, len(score)))
         pairs = [(i, j) for i in rows for j in rows if liked[i] == 1 and liked[j] == 0 and weight[i] * weight[j]]
         if pairs:
             won = sum(weight[i] * weight[j] * ((score[i] > score[j]) + 0.5 * (score[i] == score[j])) for i, j in pairs)
-            found.append(won / sum(weight[i] * weight[j] for i, j in pairs))
-    return np.mean(found) if found else np.nan
+            aucs.append(won / sum(weight[i] * weight[j] for i, j in pairs))
+    return np.mean(aucs) if aucs else np.nan
 
 
 def test_dialogues_are_numbered_by_name():
@@ -68,20 +68,20 @@ def test_means_are_means_of_the_drawn_rows():
     assert (measure.value, measure.n) == (pytest.approx(values[some, 0].mean()), 3)
     for r, mean in enumerate(measure.resampled(samples.draws)):
         drawn = rows_of(samples, r).tolist()
-        kept = [values[row, 0] for row in some for _ in range(drawn.count(row))]
-        np.testing.assert_allclose(mean, np.mean(kept) if kept else np.nan)
+        drawn_values = [values[row, 0] for row in some for _ in range(drawn.count(row))]
+        np.testing.assert_allclose(mean, np.mean(drawn_values) if drawn_values else np.nan)
 
 
 def test_resampled_aucs_are_those_of_the_drawn_rows():
     samples = resample(DIALOGUES, 30, 0)
     pooled = PooledAuc(SCORE, LIKED, samples.dialogue, 3)
     batched = BatchAuc(SCORE, LIKED, samples.dialogue, 3, batch_size=4)
-    found = resampled({"pooled": pooled, "batched": batched}, samples.draws)
+    actual = resampled({"pooled": pooled, "batched": batched}, samples.draws)
     for r in range(30):
         drawn = rows_of(samples, r)
-        np.testing.assert_allclose(found["pooled"][r], metrics.auc_pooled(SCORE[drawn], LIKED[drawn]))
+        np.testing.assert_allclose(actual["pooled"][r], metrics.auc_pooled(SCORE[drawn], LIKED[drawn]))
         weight = samples.draws[r][samples.dialogue]
-        np.testing.assert_allclose(found["batched"][r], brute_batch_auc(SCORE, LIKED, weight, 4))
+        np.testing.assert_allclose(actual["batched"][r], brute_batch_auc(SCORE, LIKED, weight, 4))
     assert (pooled.n, batched.n) == (6, 6)
     assert batched.value == pytest.approx(brute_batch_auc(SCORE, LIKED, np.ones(7), 4))
 
@@ -92,9 +92,9 @@ def test_coverage_lies_around_its_value():
     coverage = Coverage(recommended)
     assert (coverage.value, coverage.n) == (0.8, 5)
     drawn = np.array([recommended[draw > 0].any(axis=0).mean() for draw in samples.draws])
-    found = coverage.resampled(samples.draws)
-    np.testing.assert_allclose(found, drawn + 0.8 - drawn.mean(), rtol=1e-6)
-    assert found.mean() == pytest.approx(0.8) and drawn.mean() < 0.7
+    actual = coverage.resampled(samples.draws)
+    np.testing.assert_allclose(actual, drawn + 0.8 - drawn.mean(), rtol=1e-6)
+    assert actual.mean() == pytest.approx(0.8) and drawn.mean() < 0.7
 
 
 def exchanged(swap):
@@ -107,18 +107,18 @@ def exchanged(swap):
 def test_swapped_values_are_those_of_the_swapped_predictions():
     dialogue, size = number_dialogues(DIALOGUES)
     every = np.array(list(itertools.product([0.0, 1.0], repeat=size)))
-    for made, direct in {
+    for measure_of, direct in {
         (lambda s: Mean.of(s, dialogue, size)): np.mean,
         (lambda s: PooledAuc(s, LIKED, dialogue, size)): lambda s: metrics.auc_pooled(s, LIKED),
         (lambda s: BatchAuc(s, LIKED, dialogue, size, 4)): lambda s: metrics.auc_batch(s, LIKED, 4),
     }.items():
-        found = made(SCORE).swapped(made(OTHER), every)
-        np.testing.assert_allclose(found, [direct(exchanged(swap)[0]) for swap in every])
+        actual = measure_of(SCORE).swapped(measure_of(OTHER), every)
+        np.testing.assert_allclose(actual, [direct(exchanged(swap)[0]) for swap in every])
     rng = np.random.default_rng(0)
     ours, theirs = rng.random((2, size, 6)) < 0.3
-    found = Coverage(ours).swapped(Coverage(theirs), every)
+    actual = Coverage(ours).swapped(Coverage(theirs), every)
     mixed = [np.where(swap[:, None] == 1, theirs, ours).any(axis=0).mean() for swap in every]
-    np.testing.assert_allclose(found, mixed)
+    np.testing.assert_allclose(actual, mixed)
 
 
 def test_randomisation_counts_exchanges():
@@ -137,12 +137,12 @@ def test_randomisation_finds_as_much_as_it_says():
     rng, size = np.random.default_rng(0), 40
     dialogue = np.repeat(np.arange(size), 3)
     exchanges = swaps(size, 300, 1)
-    found = []
+    rejected = []
     for _ in range(200):
         shared = np.repeat(rng.normal(size=(size, 2)), 3, axis=0)  # targets of a dialogue are alike
         ours, theirs = (Mean.of(column, dialogue, size) for column in shared.T)
-        found.append(randomisation(ours, theirs, exchanges) <= 0.1)
-    assert 8 <= sum(found) <= 34
+        rejected.append(randomisation(ours, theirs, exchanges) <= 0.1)
+    assert 8 <= sum(rejected) <= 34
     ours, theirs = (Mean.of(v, dialogue, size) for v in (rng.normal(1, 1, 120), rng.normal(0, 1, 120)))
     assert randomisation(ours, theirs, exchanges) == 1 / 301
 
@@ -156,13 +156,13 @@ def test_holm_by_hand():
 def test_runs_are_repeated_measures():
     dialogue, size = number_dialogues(DIALOGUES)
     samples, exchanges = resample(DIALOGUES, 15, 2).draws, swaps(size, 15, 2)
-    for made in (
+    for measure_of in (
         lambda s: Mean.of(s, dialogue, size),
         lambda s: PooledAuc(s, LIKED, dialogue, size),
         lambda s: BatchAuc(s, LIKED, dialogue, size, 4),
     ):
-        runs = [made(SCORE), made(OTHER)]
-        both, third = averaged(runs), made(SCORE[::-1])
+        runs = [measure_of(SCORE), measure_of(OTHER)]
+        both, third = averaged(runs), measure_of(SCORE[::-1])
         assert (both.value, both.n) == (pytest.approx((runs[0].value + runs[1].value) / 2), runs[0].n)
         np.testing.assert_allclose(both.resampled(samples), np.mean([run.resampled(samples) for run in runs], axis=0))
         expected = np.mean([run.swapped(third, exchanges) for run in runs], axis=0)

@@ -114,5 +114,5 @@ def test_words_are_the_latest_distinct_ones():
     whole = WORDS.ids([turn.masked for turn in turns], 3).tolist()
     assert whole == [0, 2, 1]
     for limit in (1, 2, 3):
-        found = WordFeature(WORDS, limit).arrays(Context(turns, 0), None)["words"].tolist()
-        assert found == WORDS.ids([turn.masked for turn in turns], limit).tolist() == whole[-limit:]
+        actual = WordFeature(WORDS, limit).arrays(Context(turns, 0), None)["words"].tolist()
+        assert actual == WORDS.ids([turn.masked for turn in turns], limit).tolist() == whole[-limit:]

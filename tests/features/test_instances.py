@@ -52,8 +52,8 @@ def test_recommendation_instances():
 
 
 def test_fusion_instances():
-    found = fusion_instances([DIALOGUE])
-    assert [(instance.turn, [entity for entity, _, _ in instance.targets]) for instance in found] == [
+    actual = fusion_instances([DIALOGUE])
+    assert [(instance.turn, [entity for entity, _, _ in instance.targets]) for instance in actual] == [
         (1, [2, 3]), (3, [0, 4]), (4, [2]),
     ]  # fmt: skip
     twice = Dialogue("two", Split.TRAIN, (seeker("x"), seeker("y", [3, 1, 3])))

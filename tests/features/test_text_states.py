@@ -16,8 +16,8 @@ TEXTS = ["one two", "three", " ".join(WORDS), "one two", "two one four"]
 
 @pytest.fixture(scope="module")
 def encoder():
-    made = tiny.tokenizer(WORDS, marks=True)
-    return tiny.random_model(tiny.bert(len(made))), made
+    tokenizer = tiny.tokenizer(WORDS, marks=True)
+    return tiny.random_model(tiny.bert(len(tokenizer))), tokenizer
 
 
 def run(encoder, texts, cache, max_tokens=16, name="tiny/bert"):
@@ -27,19 +27,19 @@ def run(encoder, texts, cache, max_tokens=16, name="tiny/bert"):
 
 
 def test_states_are_the_models(encoder, tmp_path):
-    made = run(encoder, TEXTS, tmp_path)
+    states = run(encoder, TEXTS, tmp_path)
     model, tokenizer = encoder
-    assert made.index.keys() == set(TEXTS) and made.tokens.dtype == np.float16 and len(made.offsets) == 5
+    assert states.index.keys() == set(TEXTS) and states.tokens.dtype == np.float16 and len(states.offsets) == 5
     forward = jax.jit(model.module.apply)
     for text in TEXTS[1:3]:
         ids = np.array([tokenizer(text)["input_ids"]])
         assert ids[0, 0] == 2 and ids[0, -1] == 3  # [CLS] and [SEP]
         alone = forward({"params": model.params}, ids, np.ones(ids.shape, bool)).hidden[0]
-        np.testing.assert_allclose(made.latest([text], 16), alone, atol=4e-3)
-        np.testing.assert_allclose(made.mean([text])[0], np.mean(alone, axis=0), atol=4e-3)
+        np.testing.assert_allclose(states.latest([text], 16), alone, atol=4e-3)
+        np.testing.assert_allclose(states.mean([text])[0], np.mean(alone, axis=0), atol=4e-3)
 
 
-def test_neither_order_nor_company_matters(encoder, tmp_path):
+def test_neither_order_nor_the_other_texts_matter(encoder, tmp_path):
     together, alone = run(encoder, TEXTS, tmp_path), run(encoder, TEXTS[1:2], tmp_path)
     backwards = run(encoder, TEXTS[::-1], None)
     np.testing.assert_allclose(together.latest(["three"], 16), alone.latest(["three"], 16), atol=4e-3)
@@ -60,7 +60,7 @@ def test_second_call_reads_the_disk(encoder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [dict(texts=[*TEXTS, "six"]), dict(max_tokens=8), dict(name="other")])
-def test_another_key_is_computed_anew(encoder, tmp_path, change):
+def test_another_key_is_computed_again(encoder, tmp_path, change):
     run(encoder, TEXTS, tmp_path)
     run(encoder, change.pop("texts", TEXTS), tmp_path, **change)
     assert len(list(tmp_path.iterdir())) == 2
@@ -68,15 +68,15 @@ def test_another_key_is_computed_anew(encoder, tmp_path, change):
 
 def test_memory_keeps_nothing_on_disk(encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = run(encoder, TEXTS, None)
-    assert not isinstance(made.tokens, np.memmap) and not list(tmp_path.iterdir())
+    states = run(encoder, TEXTS, None)
+    assert not isinstance(states.tokens, np.memmap) and not list(tmp_path.iterdir())
 
 
 def test_long_unit_is_cut_at_its_end(encoder):
-    made = run(encoder, [" ".join(WORDS), "one two"], None, max_tokens=4)
-    assert [len(made.latest([text], 9)) for text in (" ".join(WORDS), "one two")] == [4, 4]
+    states = run(encoder, [" ".join(WORDS), "one two"], None, max_tokens=4)
+    assert [len(states.latest([text], 9)) for text in (" ".join(WORDS), "one two")] == [4, 4]
     same = run(encoder, ["one two"], None)
-    np.testing.assert_allclose(made.latest([" ".join(WORDS)], 9), same.latest(["one two"], 9), atol=4e-3)
+    np.testing.assert_allclose(states.latest([" ".join(WORDS)], 9), same.latest(["one two"], 9), atol=4e-3)
 
 
 def test_interrupted_computation_leaves_nothing(encoder, tmp_path, monkeypatch):
@@ -105,10 +105,10 @@ SMALL = TextStates(np.arange(9, dtype=np.float16)[:, None], np.array([0, 2, 5, 9
     ],
 )
 def test_latest(texts, limit, rows, ages):
-    found = SMALL.latest(list(texts), limit)
-    assert found[:, 0].tolist() == rows and found.shape == (len(rows), 1) and found.dtype == np.float16
-    found = SMALL.latest_ages(list(texts), limit)
-    assert found.tolist() == ages and found.dtype == np.int32
+    actual = SMALL.latest(list(texts), limit)
+    assert actual[:, 0].tolist() == rows and actual.shape == (len(rows), 1) and actual.dtype == np.float16
+    actual = SMALL.latest_ages(list(texts), limit)
+    assert actual.tolist() == ages and actual.dtype == np.int32
     assert SMALL.latest_length(list(texts), limit) == len(rows)
 
 

@@ -12,11 +12,11 @@ from tests import tiny
 
 
 @pytest.mark.parametrize(
-    ("limit", "kept"),
+    ("limit", "expected"),
     [(6, [1, 2, 3, 4, 5, 6]), (5, [4, 5, 6]), (3, [4, 5, 6]), (9, [1, 2, 3, 4, 5, 6]), (2, [5, 6]), (1, [6])],
 )
-def test_last_turns(limit, kept):
-    assert last_turns([[1, 2, 3], [4, 5, 6]], limit) == kept
+def test_last_turns(limit, expected):
+    assert last_turns([[1, 2, 3], [4, 5, 6]], limit) == expected
 
 
 def test_a_turn_that_does_not_fit_ends_it():
@@ -57,9 +57,9 @@ def test_decode(tokenizer):
 
 
 def test_no_end_token():
-    made = tiny.tokenizer(["a"])
+    without_end = tiny.tokenizer(["a"])
     with pytest.raises(ValueError, match="end-of-sequence token"):
-        DialogueTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=made.backend_tokenizer))
+        DialogueTokenizer.of(PreTrainedTokenizerFast(tokenizer_object=without_end.backend_tokenizer))
 
 
 def test_pad():

@@ -40,11 +40,13 @@ MESSAGES = [
 def tokenizer(template):
     """A token a byte, beside the marks."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(alphabet)}, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens(MARKS)
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", chat_template=template)
+    chat_tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(alphabet)}, merges=[]))
+    chat_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    chat_tokenizer.decoder = decoders.ByteLevel()
+    chat_tokenizer.add_special_tokens(MARKS)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=chat_tokenizer, bos_token="<s>", eos_token="</s>", chat_template=template
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,22 +72,24 @@ def tokenizer(template):
     ids=["llama 2", "llama 3", "chatml", "dialogpt"],
 )
 def test_four_kinds(template, text, marks):
-    made = tokenizer(template)
-    ids = chat_ids(made, MESSAGES)
-    assert made.decode(ids, clean_up_tokenization_spaces=False) == text
+    chat_tokenizer = tokenizer(template)
+    ids = chat_ids(chat_tokenizer, MESSAGES)
+    assert chat_tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
     assert all(type(token) is int for token in ids)
-    assert sum(token in made.all_special_ids or token >= 256 for token in ids) == marks  # each mark is one token
+    assert (
+        sum(token in chat_tokenizer.all_special_ids or token >= 256 for token in ids) == marks
+    )  # each mark is one token
 
 
 def test_smollm2(hub_model):
-    made = load_tokenizer(hub_model("smollm2-135m-instruct"))
-    ids = chat_ids(made, MESSAGES)
-    text = made.decode(ids, clean_up_tokenization_spaces=False)
+    chat_tokenizer = load_tokenizer(hub_model("smollm2-135m-instruct"))
+    ids = chat_ids(chat_tokenizer, MESSAGES)
+    text = chat_tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     assert text.endswith("<|im_start|>user\nwhy<|im_end|>\n<|im_start|>assistant\n")
     assert text.startswith("<|im_start|>system\n") and text.count("<|im_start|>") == 5
-    assert ids.count(made.convert_tokens_to_ids("<|im_start|>")) == 5
-    own = chat_ids(made, [{"role": "system", "content": "Be brief"}, *MESSAGES])
-    assert made.decode(own).startswith("<|im_start|>system\nBe brief<|im_end|>")
+    assert ids.count(chat_tokenizer.convert_tokens_to_ids("<|im_start|>")) == 5
+    own = chat_ids(chat_tokenizer, [{"role": "system", "content": "Be brief"}, *MESSAGES])
+    assert chat_tokenizer.decode(own).startswith("<|im_start|>system\nBe brief<|im_end|>")
 
 
 def test_what_cannot_be_serialised():

@@ -1,4 +1,4 @@
-"""Generating the two responses of a reply: prompts, sentences, and what is kept on disk."""
+"""Generating the two responses of a reply: prompts, sentences, and what is stored on disk."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_many_responses_share_one_batch_size(tmp_path):
     assert all(text == f"say {turn}" for (_, turn), text in texts.items())
 
 
-def test_nothing_is_loaded_for_what_is_kept(tmp_path):
+def test_nothing_is_loaded_for_stored_responses(tmp_path):
     dialogue, instances = Dialogue("d", Split.TEST, ()), [Instance(0, 1)]
     responder(tmp_path, []).of_turns(Split.TEST, [dialogue], instances)
     unloaded = RecommendationResponder(lambda: pytest.fail("loaded"), lambda *_: pytest.fail("featurised"), tmp_path)

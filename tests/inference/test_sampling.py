@@ -51,13 +51,13 @@ def test_penalty_by_hand():
 def test_restrictions_by_hand():
     """Tokens of the prompt are 3 and 1 (column 0 is padding), the output so far is 1 3; n-grams of length 2."""
     scores, tokens = jnp.array([[1.0, 2, 3, 4, 5]]), jnp.array([[2, 3, 1, 1, 3, 0]])
-    given = dict(width=3, start=1, no_repeat_ngram=2, repetition_penalty=2.0, min_new=3, ends=(4, 77))
+    options = dict(width=3, start=1, no_repeat_ngram=2, repetition_penalty=2.0, min_new=3, ends=(4, 77))
     forbid = jax.jit(restrict, static_argnums=5)
-    made = [
-        forbid(scores, rules(**given, count_prompt_ngrams=prompt), tokens, jnp.int32(5), jnp.array([count]), 2)[0]
+    actual = [
+        forbid(scores, rules(**options, count_prompt_ngrams=prompt), tokens, jnp.int32(5), jnp.array([count]), 2)[0]
         for prompt in (False, True) for count in (2, 3)
     ]  # fmt: skip
-    assert [row.tolist() for row in made] == [
+    assert [row.tolist() for row in actual] == [
         [1, 1, 3, 2, -INF],  # 3 was not followed by anything in the output; the end comes too early
         [1, 1, 3, 2, 5],
         [1, -INF, 3, 2, -INF],  # in the prompt 3 was followed by 1
@@ -89,10 +89,10 @@ def by_sorting(scores, top_k, top_p, min_p, temperature):
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
 def test_what_sampling_keeps_equals_sorting(settings, temperature):
     scores = np.random.default_rng(0).normal(0, 4, (5, 300)).astype(np.float32)
-    made = np.asarray(heat(scores, rules(temperature=temperature, **settings)))
+    actual = np.asarray(heat(scores, rules(temperature=temperature, **settings)))
     expected = by_sorting(scores, temperature=temperature, **settings)
-    np.testing.assert_array_equal(np.isfinite(made), np.isfinite(expected))
-    np.testing.assert_allclose(made, expected, rtol=1e-6)
+    np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(expected))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 heat = jax.jit(truncate)
@@ -108,16 +108,16 @@ def test_one_program_heats_for_all_settings():
 def test_equal_scores_stay_together_and_forbidden_ones_stay_out():
     scores = jnp.array([[1.0, 3.0, 3.0, -INF, 2.0], [-1.0, -2.0, -INF, -2.0, -INF]])
     cut = jax.jit(keep_highest)
-    made = cut(scores, jnp.ones_like(scores), jnp.float32(1))
-    np.testing.assert_array_equal(made, [[-INF, 3, 3, -INF, -INF], [-1, -INF, -INF, -INF, -INF]])
-    made = cut(scores, jnp.ones_like(scores), jnp.float32(2))
-    np.testing.assert_array_equal(made, [[-INF, 3, 3, -INF, -INF], [-1, -2, -INF, -2, -INF]])
+    actual = cut(scores, jnp.ones_like(scores), jnp.float32(1))
+    np.testing.assert_array_equal(actual, [[-INF, 3, 3, -INF, -INF], [-1, -INF, -INF, -INF, -INF]])
+    actual = cut(scores, jnp.ones_like(scores), jnp.float32(2))
+    np.testing.assert_array_equal(actual, [[-INF, 3, 3, -INF, -INF], [-1, -2, -INF, -2, -INF]])
 
 
 def test_best_is_the_first_of_the_highest():
     scores = np.array([[1, 5, 5, 2], [-INF, -INF, -3, -4], [-INF] * 4, [7, 7, 7, 7]], np.float32)
-    made = argmax(jnp.asarray(scores))
-    assert made.tolist() == scores.argmax(axis=1).tolist() and made.dtype == jnp.int32
+    actual = argmax(jnp.asarray(scores))
+    assert actual.tolist() == scores.argmax(axis=1).tolist() and actual.dtype == jnp.int32
 
 
 @pytest.mark.parametrize("vocabulary", [1, 2, 7, 50])
@@ -127,10 +127,10 @@ def test_draws_have_their_probabilities(vocabulary):
     count = 40_000
     drawn = np.asarray(jax.jit(sample)(np.tile(scores, (count, 1)), jax.random.split(jax.random.key(0), count)))
     expected = np.exp(scores) / np.exp(scores).sum()
-    found = np.bincount(drawn, minlength=vocabulary) / count
-    assert (found[expected == 0] == 0).all() and len(found) == vocabulary
+    frequencies = np.bincount(drawn, minlength=vocabulary) / count
+    assert (frequencies[expected == 0] == 0).all() and len(frequencies) == vocabulary
     # five standard errors
-    assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()
+    assert (np.abs(frequencies - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()
 
 
 def test_a_draw_is_its_rows_own():
@@ -147,10 +147,10 @@ def test_temperature_decides_between_best_and_draw():
     keys = jax.random.split(jax.random.key(2), 200)
     count = np.zeros(200, np.int32)
     for temperature, expected in ((0.0, {1}), (1.0, {0, 1, 2}), (1e-3, {1})):
-        given = rules(batch=200, temperature=temperature), keys
-        first, second = (np.asarray(jax.jit(choose_token)(scores, *given, count + number)) for number in (0, 1))
+        options = rules(batch=200, temperature=temperature), keys
+        first, second = (np.asarray(jax.jit(choose_token)(scores, *options, count + number)) for number in (0, 1))
         assert set(first.tolist()) == expected
-        assert (first != second).any() == (len(expected) > 1)  # every token is drawn anew
+        assert (first != second).any() == (len(expected) > 1)  # each position has its own draw
 
 
 @pytest.mark.parametrize(

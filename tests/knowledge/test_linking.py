@@ -56,7 +56,7 @@ def linker(films):
     return EntityLinker(films)
 
 
-def found(films, linker, text, context=()):
+def linked(films, linker, text, context=()):
     """[(what the span covers, the entity's URI tail)]."""
     links = linker.link(text, [films.id(uri(name)) for name in context])
     assert all(a.end <= b.start for a, b in zip(links, links[1:], strict=False))
@@ -88,7 +88,7 @@ def found(films, linker, text, context=()):
     ],
 )  # fmt: skip
 def test_known_spellings(films, linker, text, expected):
-    assert found(films, linker, text) == expected
+    assert linked(films, linker, text) == expected
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_known_spellings(films, linker, text, expected):
     ],
 )
 def test_misspellings(films, linker, text, expected):
-    assert found(films, linker, text) == expected
+    assert linked(films, linker, text) == expected
 
 
 def test_misspellings_score_lower(linker):
@@ -114,28 +114,28 @@ def test_misspellings_score_lower(linker):
 
 def test_context_settles_what_the_year_leaves_open(films, linker):
     text = "Then watch Heat tonight"
-    assert found(films, linker, text, ["Al_Pacino"]) == [("Heat", "Heat_(1995_film)")]
-    assert found(films, linker, text, ["Inception"]) == [("Heat", "Heat_(2006_film)")]
+    assert linked(films, linker, text, ["Al_Pacino"]) == [("Heat", "Heat_(1995_film)")]
+    assert linked(films, linker, text, ["Inception"]) == [("Heat", "Heat_(2006_film)")]
     # The text itself is context too.
-    assert ("Heat", "Heat_(1995_film)") in found(films, linker, "Al Pacino? Then watch Heat tonight")
+    assert ("Heat", "Heat_(1995_film)") in linked(films, linker, "Al Pacino? Then watch Heat tonight")
     # Without any: the one with most triples, and a score that says that there were two.
     (link,) = linker.link(text)
     assert films.uris[link.entity] == uri("Heat_(2006_film)") and link.score == 0.5
     # The year is stronger than the context.
-    assert found(films, linker, "Heat (2006)", ["Al_Pacino"]) == [("Heat (2006)", "Heat_(2006_film)")]
+    assert linked(films, linker, "Heat (2006)", ["Al_Pacino"]) == [("Heat (2006)", "Heat_(2006_film)")]
 
 
 def test_popularity_goes_before_triples(films):
     popularity = [0.0] * len(films)
     popularity[films.id(uri("Heat_(1995_film)"))] = 3.0
-    assert found(films, EntityLinker(films, popularity), "Then watch Heat") == [("Heat", "Heat_(1995_film)")]
+    assert linked(films, EntityLinker(films, popularity), "Then watch Heat") == [("Heat", "Heat_(1995_film)")]
     with pytest.raises(ValueError, match="popularity has 1 values"):
         EntityLinker(films, [1.0])
 
 
 def test_spans_are_exact_in_unicode_text(films, linker):
     text = "ＡＢＣ 😀 «AMÉLIE (2001)»… l’Amélie… Ame\u0301lie, SPIDER–MAN (2002) ß İstanbul"
-    spans = found(films, linker, text)
+    spans = linked(films, linker, text)
     assert ("AMÉLIE (2001)", "Amélie") in spans and ("SPIDER–MAN (2002)", "Spider-Man_(2002_film)") in spans
     for covered, _ in spans:
         assert covered in text
@@ -148,13 +148,13 @@ def test_links_never_leave_the_text_nor_overlap(films, linker):
         text = "".join(rng.choice(pieces) + rng.choice(["", " "]) for _ in range(rng.randrange(12)))
         for link in linker.link(text):
             assert 0 <= link.start < link.end <= len(text) and 0 <= link.entity < len(films) and 0 < link.score <= 1
-        found(films, linker, text)
+        linked(films, linker, text)
 
 
 def test_links_of_texts_side_by_side_are_those_of_each(films, linker):
     texts = ["I saw Heat (1995).", "Then The Godfahter!", "And some sci-fi."]
-    apart = [pair for text in texts for pair in found(films, linker, text)]
-    assert found(films, linker, "\n\n".join(texts)) == apart
+    apart = [pair for text in texts for pair in linked(films, linker, text)]
+    assert linked(films, linker, "\n\n".join(texts)) == apart
 
 
 def test_a_saved_graph_links_the_same(tmp_path, films, linker):

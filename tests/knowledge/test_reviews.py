@@ -1,4 +1,4 @@
-"""Reviews: both of ECR's shapes, facts by URI, cleaning, and prompts that are the same for training and answering."""
+"""Reviews: both of ECR's shapes, facts by URI, cleaning, and prompts that are the same in training and generation."""
 
 import json
 from types import SimpleNamespace
@@ -48,14 +48,18 @@ def test_knowledge_ranks_by_reviews(graph):
     )
     known = store.knowledge(HEAT, graph)
     assert known.entities == ("Heist", "Los Angeles")
-    assert [name for _, name in known.triples] == ["Tom Noonan", "Al Pacino", "Michael Mann"]  # the voiced one first
+    assert [name for _, name in known.triples] == [
+        "Tom Noonan",
+        "Al Pacino",
+        "Michael Mann",
+    ]  # the one that reviews state first
     assert store.knowledge(OTHER, graph) == Knowledge(("Night",), (("director", "Michael Mann"),))
     assert ReviewStore(()).knowledge(HEAT, graph).entities == ()
 
 
 def test_saved_and_loaded(tmp_path):
-    kept = [Review(HEAT, "Heat (1995)", "one", ("Rain",), (("starring", "Al Pacino"),), Split.VALID)]
-    for content in (kept, []):
+    one_review = [Review(HEAT, "Heat (1995)", "one", ("Rain",), (("starring", "Al Pacino"),), Split.VALID)]
+    for content in (one_review, []):
         ReviewStore(content).save(tmp_path / "reviews.parquet")
         assert list(ReviewStore.load(tmp_path / "reviews.parquet").reviews) == content
 

@@ -22,7 +22,7 @@ def joined(graph):
     return {(a, b) for a, b in names if a < b}, names
 
 
-def test_words_said_together_by_hand():
+def test_cooccurring_words_by_hand():
     graph = build_word_graph(TURNS, min_texts=2, min_shared_texts=2)
     assert graph.words == ("ghosts", "horror", "laughs", "romance", "scary")  # no "movie", no "something", no "with"
     # scary-ghosts 3 of 6 turns against 1/2 * 1/2: yes. horror-scary, horror-ghosts 2/6 against 1/2 * 1/2: yes.
@@ -46,7 +46,7 @@ def test_strongest_neighbours_are_kept():
     # romance-laughs: 2/6 against 1/2 * 1/3, PMI log 2, as scary-ghosts; horror's two are equal, the lower id wins
     pairs, _ = joined(build_word_graph(TURNS, min_texts=2, min_shared_texts=2, neighbours=1))
     assert pairs == {("ghosts", "scary"), ("ghosts", "horror"), ("laughs", "romance")}
-    # seldom together for how often each is said: no edge, however often that is
+    # rarely together compared with how often each occurs: no edge
     independent = ["alien brother"] * 4 + ["alien"] * 4 + ["brother"] * 8
     assert joined(build_word_graph(independent, min_texts=1, min_shared_texts=1))[0] == set()
 

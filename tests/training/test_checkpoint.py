@@ -52,11 +52,11 @@ def test_restored_on_other_devices_by_another_strategy_with_the_iterator(tmp_pat
         blank, placement = placed(sharding.make_mesh(model, jax.devices()[:count]), strategy)
         other = data()
         with Checkpoints(tmp_path) as checkpoints:
-            found, note = checkpoints.restore(jax.eval_shape(lambda s: s, blank), placement, other)
+            restored, note = checkpoints.restore(jax.eval_shape(lambda s: s, blank), placement, other)
         assert note == extra
-        assert jax.tree.structure(found) == jax.tree.structure(state)
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(state))
-        assert found["params"]["a"]["kernel"].sharding == placement["params"]["a"]["kernel"]
+        assert jax.tree.structure(restored) == jax.tree.structure(state)
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(state))
+        assert restored["params"]["a"]["kernel"].sharding == placement["params"]["a"]["kernel"]
         np.testing.assert_array_equal(next(other)["x"], expected["x"])
 
 
@@ -86,9 +86,9 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
 def test_params_there_and_back(tmp_path):
     path = tmp_path / "deep" / "params.safetensors"
     write_params(path, PARAMS | {"n": np.int32(3)}, {"step": 4})
-    found = read_params(path)
-    assert found["a"]["bias"].dtype == ml_dtypes.bfloat16 and found["n"].shape == ()
-    jax.tree.map(np.testing.assert_array_equal, found, jax.device_get(PARAMS | {"n": np.int32(3)}))
+    restored = read_params(path)
+    assert restored["a"]["bias"].dtype == ml_dtypes.bfloat16 and restored["n"].shape == ()
+    jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(PARAMS | {"n": np.int32(3)}))
     assert read_about(path) == {"step": 4}
     turned = {"a": np.arange(6.0).reshape(2, 3).T}
     write_params(path, turned)

@@ -57,8 +57,8 @@ def test_what_each_strategy_leaves_on_a_device(mesh, strategy, kernel, embedding
         ("norm", (None,)),
     )
     placement = sharding.shardings(tree, rules, mesh, strategy)
-    found = {name: place.shard_shape(tree[name].shape) for name, place in placement.items()}
-    assert found == {"kernel": kernel, "embedding": embedding, "bias": bias, "norm": (16,)}
+    actual = {name: place.shard_shape(tree[name].shape) for name, place in placement.items()}
+    assert actual == {"kernel": kernel, "embedding": embedding, "bias": bias, "norm": (16,)}
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_mesh_without_the_axis_is_refused():
 @pytest.mark.parametrize(
     ("strategy", "model", "message"),
     [
-        ("zero", 1, "ShardingConfig.strategy = 'zero' cannot be: choose one of data, fsdp, tensor, fsdp_tensor"),
-        ("tensor", 1, "ShardingConfig.model = 1 cannot be: 'tensor' needs 2 or more"),
-        ("fsdp", 2, "ShardingConfig.model = 2 cannot be: 'fsdp' splits nothing over `model`"),
+        ("zero", 1, "ShardingConfig.strategy = 'zero' is not allowed: choose one of data, fsdp, tensor, fsdp_tensor"),
+        ("tensor", 1, "ShardingConfig.model = 1 is not allowed: 'tensor' needs 2 or more"),
+        ("fsdp", 2, "ShardingConfig.model = 2 is not allowed: 'fsdp' splits nothing over `model`"),
     ],
 )
 def test_strategies_that_cannot_be_are_refused(strategy, model, message):

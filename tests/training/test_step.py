@@ -116,6 +116,6 @@ def test_random_numbers_differ_by_step_and_micro_batch():
 
     _, rows, _ = train(sharding.make_mesh(), steps=3, loss=loss, accumulation=1)
     _, again, _ = train(sharding.make_mesh(), steps=3, loss=loss, accumulation=2)
-    found = {float(r["loss"]) for r in rows}
-    assert len(found) == 3
-    assert not found & {float(r["loss"]) for r in again}
+    losses = {float(r["loss"]) for r in rows}
+    assert len(losses) == 3
+    assert not losses & {float(r["loss"]) for r in again}
