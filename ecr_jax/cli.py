@@ -200,6 +200,8 @@ class Demo:
 
 Command = Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo
 
+_DESCRIPTION = "Empathetic conversational recommendation of films. Start with `ecr demo`."
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point.
@@ -222,7 +224,10 @@ def main(arguments: list[str] | None = None) -> int:
         console.print("\nstopped; finished work is saved, and the same command resumes")
         return 130
     except (ValueError, OSError, FloatingPointError, HubError) as error:
-        Console(stderr=True).print(f"error: {error}", style="bold red", highlight=False, markup=False)
+        message = error
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"cannot read or write {error.filename}: {error.strerror}"
+        Console(stderr=True).print(f"error: {message}", style="bold red", highlight=False, markup=False)
         return 1
     return 0
 
@@ -247,4 +252,7 @@ def parse(arguments: list[str]) -> Command:
         Annotated[type(default), tyro.conf.subcommand(command, default=default)]
         for command, default in defaults.items()
     )
-    return tyro.cli(Union[kinds], args=arguments, prog="ecr", description=__doc__)  # type: ignore[arg-type]  # noqa: UP007
+    if arguments and arguments[0] in defaults:  # so that messages are about this command alone
+        default = defaults[arguments[0]]
+        return tyro.cli(type(default), args=arguments[1:], default=default, prog=f"ecr {arguments[0]}")
+    return tyro.cli(Union[kinds], args=arguments, prog="ecr", description=_DESCRIPTION)  # type: ignore[arg-type]  # noqa: UP007

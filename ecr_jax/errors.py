@@ -10,7 +10,7 @@ class ConfigError(ValueError):
     """A setting with an impossible value; the message names the field, the value and the remedy."""
 
     def __init__(self, settings: object, name: str, remedy: str):
-        super().__init__(f"{type(settings).__name__}.{name} = {getattr(settings, name)!r} cannot be: {remedy}")
+        super().__init__(f"{type(settings).__name__}.{name} = {getattr(settings, name)!r} is not allowed: {remedy}")
 
 
 def require(settings: object, name: str, holds: bool, remedy: str) -> None:

@@ -91,7 +91,7 @@ def test_train_split_over_devices(called, capsys):
     with pytest.raises(SystemExit):
         main(["train", "response", *flags[:2]])
     words = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "ShardingConfig.model = 1 cannot be: 'fsdp_tensor' needs 2 or more devices on `model`" in words
+    assert "ShardingConfig.model = 1 is not allowed: 'fsdp_tensor' needs 2 or more devices on `model`" in words
 
 
 def test_a_baseline_is_trained_by_its_name(called):
@@ -185,7 +185,7 @@ def test_value_that_cannot_be(called, capsys):
     printed = capsys.readouterr()
     words = " ".join((printed.err + printed.out).replace("│", " ").split())
     assert status in (1, 2) and not called
-    assert "EmotionConfig.beta = 2.0 cannot be" in words and "[0, 1)" in words
+    assert "Error parsing settings.emotion: EmotionConfig.beta = 2.0 is not allowed" in words and "[0, 1)" in words
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,7 @@ def test_value_that_cannot_be(called, capsys):
     [
         (ValueError("[bold]odd[/] words"), 1, "error: [bold]odd[/] words"),
         (CorpusError([BadLine("f", 3, "not JSON")]), 1, "f:3: not JSON"),
+        (NotADirectoryError(20, "Not a directory", "runs/x"), 1, "cannot read or write runs/x: Not a directory"),
         (FileNotFoundError(2, "No such file", "gone.jsonl"), 1, "gone.jsonl"),
         (FloatingPointError("step 3: loss is nan"), 1, "step 3: loss is nan"),
         (KeyboardInterrupt(), 130, "stopped"),

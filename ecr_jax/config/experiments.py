@@ -6,6 +6,7 @@ A file defines `config`, a `Config`, and may define `variants`, a dict of furthe
 from __future__ import annotations
 
 import importlib.util
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -40,15 +41,16 @@ def load(name: str) -> Config:
         its variants.
 
     Raises:
-      ValueError: there is no such file or variant (the message lists those there are), or it defines no config.
+      ValueError: there is no such file or variant (the message lists those there are), it cannot be run, or it defines
+        no config.
     """
-    name, _, variant = name.partition(":")
+    name, colon, variant = name.partition(":")
     path = Path(name) if name.endswith(".py") else folder() / f"{name}.py"
     if not path.is_file():
         known = ", ".join(files())
         raise ValueError(f"no config {name!r}: give one of {known}, or the path of a .py file that defines `config`")
     module = _module(path)
-    if variant:
+    if colon:
         variants = getattr(module, "variants", {})
         if variant not in variants:
             raise ValueError(f"no variant {variant!r} of the config {name!r}: it has {', '.join(variants) or 'none'}")
@@ -65,5 +67,14 @@ def _module(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        if isinstance(error, SyntaxError):
+            line, reason = error.lineno, error.msg
+        else:
+            frames = traceback.extract_tb(error.__traceback__)
+            line, reason = next((f.lineno for f in reversed(frames) if f.filename == spec.origin), None), error
+        place = path if line is None else f"{path}:{line}"
+        raise ValueError(f"{place}: {type(error).__name__}: {reason}") from error
     return module

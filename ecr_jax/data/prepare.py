@@ -42,6 +42,7 @@ from ecr_jax.knowledge.reviews import ReviewStore
 from ecr_jax.pretrained import hub
 
 _READERS = {"redial": redial.read, "inspired": inspired.read, "gorecdial": gorecdial.read, "jsonl": jsonl.read}
+_OPTIONAL_FILES = ("valid", "reviews", "goemotions")
 _DESCRIBED_RELATIONS = ("genre", "director", "starring", "writer")
 """Relations whose entities are named in the description of a film."""
 
@@ -130,6 +131,8 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
         write_json(temporary / "cost.json", {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
         write_json(temporary / "manifest.json", {**prepared_from, "counts": counts})
     console.print(f"prepared {folder}: {counts['conversations']} conversations, {counts['mentions']} mentions")
+    if counts["rejected"]:
+        console.print(f"left out {counts['rejected']} malformed lines: {folder / 'rejected.jsonl'}")
     return PreparedCorpus.open(folder)
 
 
@@ -144,7 +147,10 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
             if path is None:
                 continue
             if not path.exists():
-                raise ValueError(f"corpus.{name}: {path} does not exist; data/README.md describes the expected files")
+                remedy = f"; --corpus.{name} None does without it" if name in _OPTIONAL_FILES else ""
+                raise ValueError(
+                    f"corpus.{name}: {path} does not exist; data/README.md and docs/data.md describe the files{remedy}"
+                )
             parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             files |= {str(Path(getattr(corpus, name)) / part.relative_to(path)): part for part in parts}
         if corpus.graph is None:

@@ -103,12 +103,15 @@ class Agent:
         self.config, self.experiment = experiment.config, experiment
 
     @classmethod
-    def open(cls, run: Path) -> Agent:
+    def open(cls, run: Path | str) -> Agent:
         """Opens a run's folder.
 
         Raises:
-          ValueError: a stage is missing there.
+          ValueError: it is not the folder of a run, or a stage is missing there.
         """
+        run = Path(run)
+        if not (run / "config.json").is_file():
+            raise ValueError(f"{run} is not the folder of a run, such as runs/demo; `ecr train` makes one")
         for stage in registry.stages():
             if not (run / stage.folder / "params.safetensors").is_file():
                 raise ValueError(

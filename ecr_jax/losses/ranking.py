@@ -66,7 +66,7 @@ def _sum(values: jax.Array, where: jax.Array) -> jax.Array:
 
 def _require(holds: bool, option: str, remedy: str) -> None:
     if not holds:
-        raise ValueError(f"the option {option} of the loss cannot be: {remedy}")
+        raise ValueError(f"the option {option} of the loss is not allowed: {remedy}")
 
 
 def cross_entropy(*, logits: jax.Array, targets: jax.Array, where: jax.Array) -> jax.Array:

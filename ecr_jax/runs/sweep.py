@@ -96,9 +96,11 @@ def trials(
     stages = chain(stage, config)
     names = [spec.name for spec in stages]
     if seed_from is not None and seed_from not in names:
-        raise ValueError(f"--seed-from {seed_from!r} cannot be: {stage.name!r} is trained after {', '.join(names)}")
+        raise ValueError(
+            f"--seed-from {seed_from!r} is not allowed: {stage.name!r} is trained after {', '.join(names)}"
+        )
     if losses and stage.section != "recommendation":
-        raise ValueError(f"--losses cannot be: {stage.name!r} has a loss of its own")
+        raise ValueError(f"--losses is not allowed: {stage.name!r} has a loss of its own")
     seeded = stages[names.index(seed_from or stage.name) :]
     factors: list[list[tuple[Setting, ...]]] = []
     if losses:
@@ -125,11 +127,12 @@ def _setting(flag: str, text: str, form: str, stages: Sequence[StageSpec]) -> Se
     """The path and the value, or values, in a flag's argument."""
     path, _, value = text.partition("=")
     fields = {field for spec in stages for field in (spec.section, *spec.reads)} - {"corpus", "seed"}
+    fields = {field for field in fields if not any(field.startswith(f"{other}.") for other in fields)}
     known = any(path == field or path.startswith(f"{field}.") for field in fields)
     if not value or not known or path.endswith(".seed"):
         raise ValueError(
-            f"{flag} {text!r} cannot be: write PATH={form} with a setting of {', '.join(sorted(fields))}; seeds are "
-            "given by --seeds"
+            f"{flag} {text!r} is not allowed: write PATH={form} with a setting of {', '.join(sorted(fields))}; seeds "
+            "are given by --seeds"
         )
     return path, value
 
@@ -142,7 +145,7 @@ def override(config: Config, path: str, value: str) -> Config:
     if path == LOSS:  # an expression, which is not split at its spaces
         return configs.replace(config, path, value)
     flags = [f"--{path.replace('_', '-')}", *value.split()]
-    return tyro.cli(tyro.conf.FlagConversionOff[Config], args=flags, default=config, prog="ecr sweep --grid")
+    return tyro.cli(tyro.conf.FlagConversionOff[Config], args=flags, default=config, prog="ecr sweep")
 
 
 def _with_seed(config: Config, seed: int, stages: Sequence[StageSpec]) -> Config:

@@ -250,9 +250,11 @@ def _write_or_check_config(directory: Path, config: dict[str, Any]) -> None:
         files.write_json(path, config)
         return
     if changed := differences(json.loads(path.read_text(encoding="utf-8")), config):
+        # The stage's record and that of `fit` both have its `train`.
+        changed = [change for change in changed if not any(other.endswith(f".{change}") for other in changed)]
         raise ValueError(
-            f"{directory} holds a run with another configuration ({'; '.join(changed)}): use another directory or the "
-            f"same configuration, or remove the run to start again (--force)"
+            f"{directory} was trained with other settings ({'; '.join(changed)}): train with the same settings, give "
+            "the run another name (--name), or start again (--force)"
         )
 
 

@@ -105,14 +105,14 @@ WRONG = [
 @pytest.mark.parametrize(("kind", "given", "name", "value", "remedy"), WRONG)
 def test_wrong_value_is_named(kind, given, name, value, remedy):
     kind(**given)  # without the wrong value it is fine
-    said = re.escape(f"{kind.__name__}.{name} = {value!r} cannot be: ") + ".*" + re.escape(remedy)
+    said = re.escape(f"{kind.__name__}.{name} = {value!r} is not allowed: ") + ".*" + re.escape(remedy)
     with pytest.raises(ConfigError, match=said):
         kind(**{**given, name: value})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "a/b"])
 def test_run_name_stays_inside_runs(name):
-    with pytest.raises(ConfigError, match="Config.name = .* cannot be: use letters, digits, - and _"):
+    with pytest.raises(ConfigError, match="Config.name = .* is not allowed: use letters, digits, - and _"):
         dataclasses.replace(configs.load("demo"), name=name)
 
 
@@ -125,7 +125,9 @@ def test_weights_may_be_zero_and_ablations_allowed():
 def test_published_cooccurrence_head_needs_emotions():
     heads, without = HeadsConfig(cooccurrence="published"), PromptConfig(**PROMPT, emotions=False)
     assert RecommenderConfig(PromptConfig(**PROMPT), heads).heads.cooccurrence == "published"
-    with pytest.raises(ConfigError, match="HeadsConfig.cooccurrence = 'published' cannot be: it weights by emotion"):
+    with pytest.raises(
+        ConfigError, match="HeadsConfig.cooccurrence = 'published' is not allowed: it weights by emotion"
+    ):
         RecommenderConfig(without, heads)
 
 
@@ -183,6 +185,16 @@ def test_load_names_paths_and_unknown(tmp_path):
     own.write_text("config = 3\n")
     with pytest.raises(ValueError, match="must define `config`, a Config"):
         configs.load(str(own))
+    for text, said in (
+        ("\nimport nothing_of_this_name\n", "own.py:2: ModuleNotFoundError: No module"),
+        ("def (\n", "own.py:1: SyntaxError: "),
+        ("from ecr_jax.config import TrainConfig\nTrainConfig()\n", "own.py:2: ConfigError: TrainConfig.steps = None"),
+    ):
+        own.write_text(text)
+        with pytest.raises(ValueError, match=said):
+            configs.load(str(own))
+    with pytest.raises(ValueError, match="no variant '' of the config 'redial': it has ecr_l, "):
+        configs.load("redial:")
     own.write_text("import dataclasses\nfrom ecr_jax.config import load\n"
                    "config = dataclasses.replace(load('demo'), name='own')\n")  # fmt: skip
     assert configs.load(str(own)).name == "own"

@@ -127,10 +127,11 @@ def test_malformed_lines_keep_what_was_prepared_before(tmp_path, quiet):
     assert PreparedCorpus.open(config.prepared_folder).manifest == before
 
 
-def test_skip_bad(tmp_path, quiet):
+def test_skip_bad(tmp_path, capsys):
     config = settings(tmp_path, skip_bad=True)
     spoil(config)
-    made = prepare(config, console=quiet)
+    made = prepare(config)
+    assert "left out 3 malformed lines: " in capsys.readouterr().out
     rejected = read_jsonl_rows(made.folder / "rejected.jsonl")
     assert [row["line"] for row in rejected] == [1, 8, 3] and rejected[0]["text"] == "{oh no"
     assert made.manifest["counts"]["rejected"] == 3 and made.manifest["counts"]["conversations"] == 10

@@ -89,7 +89,7 @@ def test_parse():
     ],
 )
 def test_syntax_errors_are_refused_by_the_config(text, message):
-    with pytest.raises(ConfigError, match=f"RecommendationConfig.loss = .* cannot be: .*{re.escape(message)}"):
+    with pytest.raises(ConfigError, match=f"RecommendationConfig.loss = .* is not allowed: .*{re.escape(message)}"):
         RecommendationConfig(train=TrainConfig(steps=1), loss=text)
 
 

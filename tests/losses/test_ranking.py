@@ -249,7 +249,7 @@ def test_eight_devices_give_the_result_of_one(name):
     ],
 )
 def test_options_that_cannot_be(name, option, value):
-    with pytest.raises(ValueError, match=f"the option {option} = {value} of the loss cannot be"):
+    with pytest.raises(ValueError, match=f"the option {option} = {value} of the loss is not allowed"):
         call(name, **{option: value})
 
 

@@ -64,7 +64,9 @@ def test_changes_are_made_one_at_a_time():
     assert (made[1].config.recommender.heads.two_hop, made[2].config.recommender.heads.two_hop) == (False, True)
     assert [cell.config.recommendation.loss for cell in made[:2]] == [DEMO.recommendation.loss] * 2
     assert [cell.label for cell in planned(["bpr"], [], [0], each=changes[:1])] == ["bpr", f"bpr, {changes[0]}"]
-    with pytest.raises(ValueError, match="--each 'recommender.layers' cannot be: write PATH=VALUE with a setting of"):
+    with pytest.raises(
+        ValueError, match="--each 'recommender.layers' is not allowed: write PATH=VALUE with a setting of"
+    ):
         planned([], [], [0], each=["recommender.layers"])
 
 
@@ -97,7 +99,7 @@ def test_override_that_cannot_be(path, value, capsys):
     [
         (["vocal"], [], "there is no loss 'vocal'"),
         (["nowhere:loss"], [], "No module named 'nowhere'"),
-        ([], ["recommender.layers"], "--grid 'recommender.layers' cannot be: write PATH=VALUE,VALUE"),
+        ([], ["recommender.layers"], "--grid 'recommender.layers' is not allowed: write PATH=VALUE,VALUE"),
         (
             [],
             ["corpus.dialogues=3"],
@@ -117,11 +119,11 @@ def test_a_baseline_is_swept_by_its_own_settings():
     assert [trial.config.baselines.kbrd.width for trial in widths] == [8, 16]
     assert {trial.config.baselines.kbrd.train.seed for trial in widths} == {3}
     assert planned(stage=kbrd)[0].label == "kbrd"
-    with pytest.raises(ValueError, match="--losses cannot be: 'kbrd' has a loss of its own"):
+    with pytest.raises(ValueError, match="--losses is not allowed: 'kbrd' has a loss of its own"):
         planned(["bpr"], stage=kbrd)
-    with pytest.raises(ValueError, match="--seed-from 'fusion' cannot be: 'kbrd' is trained after emotion, kbrd"):
+    with pytest.raises(ValueError, match="--seed-from 'fusion' is not allowed: 'kbrd' is trained after emotion, kbrd"):
         planned(stage=kbrd, seed_from="fusion")
-    with pytest.raises(ValueError, match="--grid 'recommender.heads.prior=False' cannot be"):
+    with pytest.raises(ValueError, match="--grid 'recommender.heads.prior=False' is not allowed"):
         planned(grid=["recommender.heads.prior=False"], stage=kbrd)
 
 

@@ -97,7 +97,7 @@ def test_trained_again_is_nothing_to_do(run, stage, contents):
 def test_other_settings_are_refused(run):
     longer = dataclasses.replace(run.response, train=TrainConfig(steps=3, batch_size=8))
     other = dataclasses.replace(run, response=longer)
-    with pytest.raises(ValueError, match="another configuration .*steps: 2 → 3.*--force"):
+    with pytest.raises(ValueError, match="other settings .*steps: 2 → 3.*--force"):
         train(other, "response")
 
 
@@ -110,8 +110,8 @@ def test_stages_need_what_comes_before(run, tmp_path):
         train(fresh, "cooking")
     with pytest.raises(ValueError, match="run `ecr prepare`"):
         train(dataclasses.replace(fresh, prepared=tmp_path), "emotion")
-    with pytest.raises(ValueError, match="no trained stage 'emotion'; run `ecr train emotion`"):
-        Agent.open(tmp_path / "tiny")
+    with pytest.raises(ValueError, match="tiny is not the folder of a run"):
+        Agent.open(str(tmp_path / "tiny"))
 
 
 def test_seeker_turns_have_emotions(run):

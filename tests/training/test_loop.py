@@ -161,10 +161,10 @@ def test_resumes_split_over_devices_as_configured(whole, tmp_path, capsys):
     assert toy.run(tmp_path, loss=None).summary == result.summary  # whatever it was split over
     with pytest.raises(
         ValueError,
-        match="strategy = 'tensor' cannot be: it splits nothing over 2 data x 4 model devices",
+        match="strategy = 'tensor' is not allowed: it splits nothing over 2 data x 4 model devices",
     ):
         toy.run(tmp_path / "other", mesh=None, config=split)
-    with pytest.raises(ValueError, match="ShardingConfig.model = 16 cannot be: there are 8 devices"):
+    with pytest.raises(ValueError, match="ShardingConfig.model = 16 is not allowed: there are 8 devices"):
         toy.run(tmp_path / "many", mesh=None, config=dataclasses.replace(
             toy.CONFIG, sharding=ShardingConfig("tensor", 16)))  # fmt: skip
 
@@ -260,21 +260,21 @@ def test_the_loop_compiles_one_program_a_shape(tmp_path):
 
 
 def test_another_configuration_is_refused_by_field(whole):
-    with pytest.raises(ValueError, match=r"another configuration \(data: None → 'x'; train.seed: 7 → 8\).*--force"):
+    with pytest.raises(ValueError, match=r"other settings \(data: None → 'x'; train.seed: 7 → 8\).*--force"):
         toy.run(whole[0], config=dataclasses.replace(toy.CONFIG, seed=8), record={"data": "x"})
 
 
 def test_bad_values_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="select='recall': the evaluation gives error"):
         toy.run(tmp_path / "a", select="recall")
-    with pytest.raises(ValueError, match="batch_size = 4 cannot be: must be a multiple of devices x accumulation"):
+    with pytest.raises(ValueError, match="batch_size = 4 is not allowed: must be a multiple of devices x accumulation"):
         toy.run(
             tmp_path / "b",
             batches=toy.make_batches(4),
             mesh=sharding.make_mesh(),
             config=dataclasses.replace(toy.CONFIG, batch_size=4),
         )
-    with pytest.raises(ValueError, match="TrainConfig.batch_size = 8 cannot be: the batches have 16 rows"):
+    with pytest.raises(ValueError, match="TrainConfig.batch_size = 8 is not allowed: the batches have 16 rows"):
         toy.run(tmp_path / "c", batches=toy.make_batches(16))
     with pytest.raises(ValueError, match="mode='best'"):
         toy.run(tmp_path / "d", mode="best")
@@ -282,7 +282,7 @@ def test_bad_values_say_what_to_do(tmp_path):
         toy.run(tmp_path / "e", evaluate=lambda params, _: {"error": float("nan")})
     with pytest.raises(ValueError, match="give either `steps` or `epochs`"):
         TrainConfig()
-    with pytest.raises(ValueError, match="TrainConfig.eval_every = 0 cannot be: give a number of at least 1"):
+    with pytest.raises(ValueError, match="TrainConfig.eval_every = 0 is not allowed: give a number of at least 1"):
         TrainConfig(steps=1, eval_every=0)
-    with pytest.raises(ValueError, match="TrainConfig.accumulation = 3 cannot be: must divide batch_size = 64"):
+    with pytest.raises(ValueError, match="TrainConfig.accumulation = 3 is not allowed: must divide batch_size = 64"):
         TrainConfig(steps=1, accumulation=3)
