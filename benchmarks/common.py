@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from rich.table import Table
 
 from ecr_jax.files import replacing, write_json
 from ecr_jax.runs import machine
+
+# transformers, which a benchmark imports after this, warns that torch is missing.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 @dataclass(frozen=True)

@@ -183,8 +183,11 @@ def insert(text: str, path: Path, mark: str) -> None:
 
 
 def main(
-    file: tyro.conf.Positional[Path],
-    into: tyro.conf.Positional[Path | None] = None,
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="a report.json, or a CSV of its rows")],
+    into: Annotated[
+        tyro.conf.Positional[Path | None],
+        tyro.conf.arg(help="a Markdown file with marks; by default tables are printed"),
+    ] = None,
     mark: Annotated[str, tyro.conf.arg(help="name of the marks in the Markdown file")] = "results",
     only: Annotated[tuple[str, ...], tyro.conf.arg(help="beginnings of the titles of tables; default: all")] = (),
     metrics: Annotated[
@@ -213,4 +216,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m benchmarks.tables")
