@@ -1,4 +1,4 @@
-"""The command line: what is typed reaches what is called, and what is wrong is said."""
+"""The command line: arguments reach the functions, and mistakes are printed."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_help(command, capsys):
 def test_help_names_the_configs(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    said = capsys.readouterr().out
-    assert all(name in said for name in ("demo", "redial:unicrs", "redial:ecr_ls", "redial_paper"))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("demo", "redial:unicrs", "redial:ecr_ls", "redial_paper"))
 
 
 def test_a_run_with_a_base(called):
@@ -158,7 +158,7 @@ def test_unknown_config(called, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["train", "cooking"], "cooking"),
         (["train"], "fusion"),
@@ -169,11 +169,11 @@ def test_unknown_config(called, capsys):
         (["prepare", "--corpus.colour", "red"], "colour"),
     ],
 )
-def test_mistyped(called, capsys, arguments, said):
+def test_mistyped(called, capsys, arguments, expected):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     printed = capsys.readouterr()
-    assert ended.value.code == 2 and said in printed.err + printed.out
+    assert ended.value.code == 2 and expected in printed.err + printed.out
     assert not called
 
 
@@ -189,7 +189,7 @@ def test_value_that_cannot_be(called, capsys):
 
 
 @pytest.mark.parametrize(
-    ("raised", "status", "said"),
+    ("raised", "status", "expected"),
     [
         (ValueError("[bold]odd[/] words"), 1, "error: [bold]odd[/] words"),
         (CorpusError([BadLine("f", 3, "not JSON")]), 1, "f:3: not JSON"),
@@ -199,11 +199,11 @@ def test_value_that_cannot_be(called, capsys):
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
-def test_failures_are_told(monkeypatch, capsys, raised, status, said):
+def test_errors_are_printed(monkeypatch, capsys, raised, status, expected):
     def fail(*args, **named):
         raise raised
 
     monkeypatch.setattr(ecr_jax.data.prepare, "prepare", fail)
     assert main(["prepare"]) == status
     printed = capsys.readouterr()
-    assert said in printed.err + printed.out and "Traceback" not in printed.err
+    assert expected in printed.err + printed.out and "Traceback" not in printed.err

@@ -102,12 +102,12 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "given", "name", "value", "remedy"), WRONG)
-def test_wrong_value_is_named(kind, given, name, value, remedy):
-    kind(**given)  # without the wrong value it is fine
-    said = re.escape(f"{kind.__name__}.{name} = {value!r} is not allowed: ") + ".*" + re.escape(remedy)
-    with pytest.raises(ConfigError, match=said):
-        kind(**{**given, name: value})
+@pytest.mark.parametrize(("kind", "fields", "name", "value", "remedy"), WRONG)
+def test_wrong_value_is_named(kind, fields, name, value, remedy):
+    kind(**fields)  # without the wrong value it is fine
+    message = re.escape(f"{kind.__name__}.{name} = {value!r} is not allowed: ") + ".*" + re.escape(remedy)
+    with pytest.raises(ConfigError, match=message):
+        kind(**{**fields, name: value})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "a/b"])
@@ -185,13 +185,13 @@ def test_load_names_paths_and_unknown(tmp_path):
     own.write_text("config = 3\n")
     with pytest.raises(ValueError, match="must define `config`, a Config"):
         configs.load(str(own))
-    for text, said in (
+    for text, message in (
         ("\nimport nothing_of_this_name\n", "own.py:2: ModuleNotFoundError: No module"),
         ("def (\n", "own.py:1: SyntaxError: "),
         ("from ecr_jax.config import TrainConfig\nTrainConfig()\n", "own.py:2: ConfigError: TrainConfig.steps = None"),
     ):
         own.write_text(text)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             configs.load(str(own))
     with pytest.raises(ValueError, match="no variant '' of the config 'redial': it has ecr_l, "):
         configs.load("redial:")

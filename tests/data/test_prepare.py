@@ -1,4 +1,4 @@
-"""A small corpus from its files to the prepared folder: counts, links, made once for the same inputs, bad lines."""
+"""A small corpus from its files to the prepared folder: counts, links, complete folders, bad lines."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from tests.tiny import uri
 
 
 def settings(folder, **corpus):
-    made = tiny.write_corpus(folder / "data")
+    corpus_config = tiny.write_corpus(folder / "data")
     return dataclasses.replace(
-        configs.load("demo"), name="tiny", corpus=dataclasses.replace(made, **corpus), prepared=folder / "prepared"
+        configs.load("demo"),
+        name="tiny",
+        corpus=dataclasses.replace(corpus_config, **corpus),
+        prepared=folder / "prepared",
     )
 
 
@@ -34,19 +37,19 @@ def quiet():
 
 
 @pytest.fixture
-def told():
+def recorded():
     return Console(record=True, width=200, file=io.StringIO())
 
 
 def test_prepared_folder(tmp_path, quiet):
     config = settings(tmp_path)
-    made = prepare(config, console=quiet)
-    assert made.folder == tmp_path / "prepared" / "tiny"
-    assert sorted(path.name for path in made.folder.iterdir()) == [
+    prepared_corpus = prepare(config, console=quiet)
+    assert prepared_corpus.folder == tmp_path / "prepared" / "tiny"
+    assert sorted(path.name for path in prepared_corpus.folder.iterdir()) == [
         "aliases.parquet", "conversations.parquet", "cost.json", "descriptions.parquet", "entities.parquet",
         "graph.npz", "manifest.json", "rejected.jsonl", "reviews.parquet", "utterances.parquet",
     ]  # fmt: skip
-    counts = made.manifest["counts"]
+    counts = prepared_corpus.manifest["counts"]
     expected = {
         "conversations": 10, "conversations_train": 6, "conversations_valid": 2, "conversations_test": 2,
         "turns": 40, "mentions": 40, "film_mentions": 30, "unlinked_mentions": 0, "unlinked_film_mentions": 0,
@@ -55,36 +58,38 @@ def test_prepared_folder(tmp_path, quiet):
         "train_conversations": 6, "rejected": 0, "entities": 9, "items": 6, "triples": 6, "reviews": 6,
     }  # fmt: skip
     assert {name: counts[name] for name in expected} == expected
-    assert set(made.manifest["inputs"]) == {
+    assert set(prepared_corpus.manifest["inputs"]) == {
         "train.jsonl", "valid.jsonl", "test.jsonl", "movies.jsonl", "reviews.jsonl", "kg/entity2id.json",
         "kg/relation2id.json", "kg/dbpedia_subkg.json", "kg/item_ids.json",
     }  # fmt: skip
-    first = made.split(Split.TRAIN)[0]
-    assert first.id == "train-0" and [c.id for c in made.split(Split.VALID)] == ["valid-0", "valid-1"]
+    first = prepared_corpus.split(Split.TRAIN)[0]
+    assert first.id == "train-0" and [c.id for c in prepared_corpus.split(Split.VALID)] == ["valid-0", "valid-1"]
     actor = first.turns[2].mentions[0]
     assert (actor.entity, actor.film, actor.feedback) == (uri("Robert_De_Niro"), False, None)
     assert first.turns[2].text[actor.start : actor.end] == "Robert De Niro"
-    text, labels = made.utterances(Split.VALID)[0]
+    text, labels = prepared_corpus.utterances(Split.VALID)[0]
     assert text.startswith("hello i liked") and labels == (EMOTIONS.index("like"),)
-    assert len(made.utterances(Split.TRAIN)) == 12
-    assert len(made.graph) == 9 and len(made.descriptions) == 9 and len(made.reviews) == 6
+    assert len(prepared_corpus.utterances(Split.TRAIN)) == 12
+    assert (
+        len(prepared_corpus.graph) == 9 and len(prepared_corpus.descriptions) == 9 and len(prepared_corpus.reviews) == 6
+    )
 
 
-def test_made_once_for_the_same_inputs(tmp_path, told):
+def test_prepared_once_for_the_same_inputs(tmp_path, recorded):
     config = settings(tmp_path)
-    manifest = prepare(config, console=told).folder / "manifest.json"
+    manifest = prepare(config, console=recorded).folder / "manifest.json"
     before = manifest.stat().st_mtime_ns
-    prepare(config, console=told)
-    assert manifest.stat().st_mtime_ns == before and "is complete for these inputs" in told.export_text()
-    prepare(config, force=True, console=told)
+    prepare(config, console=recorded)
+    assert manifest.stat().st_mtime_ns == before and "is complete for these inputs" in recorded.export_text()
+    prepare(config, force=True, console=recorded)
     forced = manifest.stat().st_mtime_ns
     assert forced != before
     path = tmp_path / "data" / "test.jsonl"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    made = prepare(config, console=told)
-    assert made.manifest["counts"]["conversations_test"] == 1 and manifest.stat().st_mtime_ns != forced
+    prepared_corpus = prepare(config, console=recorded)
+    assert prepared_corpus.manifest["counts"]["conversations_test"] == 1 and manifest.stat().st_mtime_ns != forced
     other = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, reviews=None))
-    assert prepare(other, console=told).manifest["counts"]["reviews"] == 0
+    assert prepare(other, console=recorded).manifest["counts"]["reviews"] == 0
 
 
 def test_same_inputs_same_content(tmp_path, quiet):
@@ -130,11 +135,14 @@ def test_malformed_lines_keep_what_was_prepared_before(tmp_path, quiet):
 def test_skip_bad(tmp_path, capsys):
     config = settings(tmp_path, skip_bad=True)
     spoil(config)
-    made = prepare(config)
+    prepared_corpus = prepare(config)
     assert "left out 3 malformed lines: " in capsys.readouterr().out
-    rejected = read_jsonl_rows(made.folder / "rejected.jsonl")
+    rejected = read_jsonl_rows(prepared_corpus.folder / "rejected.jsonl")
     assert [row["line"] for row in rejected] == [1, 8, 3] and rejected[0]["text"] == "{oh no"
-    assert made.manifest["counts"]["rejected"] == 3 and made.manifest["counts"]["conversations"] == 10
+    assert (
+        prepared_corpus.manifest["counts"]["rejected"] == 3
+        and prepared_corpus.manifest["counts"]["conversations"] == 10
+    )
 
 
 @pytest.mark.parametrize("name", ["train", "graph", "movies", "reviews"])
@@ -163,16 +171,16 @@ TEXT = "Zodiac (2007) beats Thief (1981) and Michael Mann !"
 def test_marked_mentions_stay_and_linked_ones_join(graph, linker):
     start = TEXT.index("Thief")
     marked = Mention(start, start + 12, "Thief (1981)", True, uri("Thief_(film)"), Feedback.DISLIKE)
-    found = link_turn(Turn(Role.SEEKER, TEXT, (marked,)), graph, linker, (), films_are_targets=False)
-    assert [m.entity for m in found] == [uri("Zodiac_(film)"), uri("Thief_(film)"), uri("Michael_Mann")]
-    assert [m.feedback for m in found] == [None, Feedback.DISLIKE, None]  # what the corpus does not mark is context
-    assert [m.film for m in found] == [True, True, False] and found[1] == marked
-    assert all(TEXT[m.start : m.end] == m.name for m in found)
+    linked = link_turn(Turn(Role.SEEKER, TEXT, (marked,)), graph, linker, (), films_are_targets=False)
+    assert [m.entity for m in linked] == [uri("Zodiac_(film)"), uri("Thief_(film)"), uri("Michael_Mann")]
+    assert [m.feedback for m in linked] == [None, Feedback.DISLIKE, None]  # what the corpus does not mark is context
+    assert [m.film for m in linked] == [True, True, False] and linked[1] == marked
+    assert all(TEXT[m.start : m.end] == m.name for m in linked)
 
 
 def test_films_in_unmarked_text_are_targets(graph, linker):
-    found = link_turn(Turn(Role.SEEKER, TEXT), graph, linker, (), films_are_targets=True)
-    assert [m.feedback for m in found] == [Feedback.UNSAID, Feedback.UNSAID, None]
+    linked = link_turn(Turn(Role.SEEKER, TEXT), graph, linker, (), films_are_targets=True)
+    assert [m.feedback for m in linked] == [Feedback.UNSAID, Feedback.UNSAID, None]
 
 
 def test_unlinked_film_is_found_by_its_whole_title(graph, linker):

@@ -48,12 +48,12 @@ def arguments(rows=(0, 1, 2), width=WIDTH, side="left", prompts=PROMPTS):
 
 
 def run(rows=(0, 1, 2), *, end=NEVER, keys=None, limits=None, decode=None, width=WIDTH, side="left", **decoding):
-    given, prefix = arguments(rows, width, side)
+    inputs, prefix = arguments(rows, width, side)
     settings = Decoding(**{"max_new": NEW, **decoding})
-    return generate(*given, decoding=settings, end=end, keys=keys, limits=limits, decode=decode, **prefix)
+    return generate(*inputs, decoding=settings, end=end, keys=keys, limits=limits, decode=decode, **prefix)
 
 
-def made(*args, **kwargs):
+def generated(*args, **kwargs):
     return run(*args, **kwargs).tokens.tolist()
 
 
@@ -96,11 +96,11 @@ def test_no_repeat_equals_the_naive_loop(prompt_too):
 
     # every row's own prompt and output; of VOCAB tokens enough are left
     steps = NEW if not prompt_too else 6
-    found = made(no_repeat_ngram=1, count_prompt_ngrams=prompt_too)
+    actual = generated(no_repeat_ngram=1, count_prompt_ngrams=prompt_too)
     for row in range(3):
-        assert found[row][:steps] == naive(row, steps, forbid)
-        assert len(set(found[row][:steps])) == steps
-        assert bool(set(found[row][:steps]) & set(PROMPTS[row])) <= (not prompt_too)
+        assert actual[row][:steps] == naive(row, steps, forbid)
+        assert len(set(actual[row][:steps])) == steps
+        assert bool(set(actual[row][:steps]) & set(PROMPTS[row])) <= (not prompt_too)
 
 
 def test_repetition_penalty_equals_the_naive_loop():
@@ -108,33 +108,33 @@ def test_repetition_penalty_equals_the_naive_loop():
         for token in {*prompt, *output}:
             scores[token] *= 1.7 if scores[token] < 0 else 1 / 1.7
 
-    assert made(repetition_penalty=1.7) == [naive(row, change=penalise) for row in range(3)] != made()
+    assert generated(repetition_penalty=1.7) == [naive(row, change=penalise) for row in range(3)] != generated()
 
 
 def test_side_of_the_padding_changes_nothing():
     settings = dict(repetition_penalty=1.2, temperature=0.8, keys=keys(1, 2, 3))
-    assert made(side="right") == made()
-    assert made(side="right", **settings) == made(**settings)
+    assert generated(side="right") == generated()
+    assert generated(side="right", **settings) == generated(**settings)
     holes, _ = arguments()
     tokens, mask = holes[2].copy(), holes[3].copy()
     tokens[0, :6], mask[0, :6] = [1, 9, 2, 9, 3, 4], [True, False, True, False, True, True]  # then 4, 5
     tokens[0, 5:], mask[0, 5:] = [4, 0, 5], [True, False, True]
     _, prefix = arguments()
     again = generate(MODEL.module, VARIABLES, tokens, mask, decoding=Decoding(max_new=NEW), end=NEVER, **prefix)
-    assert again.tokens.tolist() == made()
+    assert again.tokens.tolist() == generated()
 
 
 def test_same_key_same_text_whatever_the_batch():
     settings = dict(temperature=1.3, top_p=0.95, min_p=0.01)
-    whole = made(keys=keys(1, 2, 3), **settings)
-    assert made((2, 0, 1), keys=keys(3, 1, 2), **settings) == [whole[2], whole[0], whole[1]]
-    assert made((1,), keys=keys(2), width=5, **settings) == [whole[1]]
-    other = made((0, 0, 0), keys=keys(1, 4, 5), **settings)
+    whole = generated(keys=keys(1, 2, 3), **settings)
+    assert generated((2, 0, 1), keys=keys(3, 1, 2), **settings) == [whole[2], whole[0], whole[1]]
+    assert generated((1,), keys=keys(2), width=5, **settings) == [whole[1]]
+    other = generated((0, 0, 0), keys=keys(1, 4, 5), **settings)
     assert other[0] == whole[0] and len({tuple(row) for row in other}) == 3
     assert {token for row in whole + other for token in row} <= set(range(VOCAB))
     # with next to no mass, one token or no heat only the most probable token is left
     for narrow in (dict(temperature=1.0, top_p=1e-6), dict(temperature=1.0, top_k=1), dict(temperature=1e-4)):
-        assert made(keys=keys(1, 2, 3), **narrow) == made()
+        assert generated(keys=keys(1, 2, 3), **narrow) == generated()
 
 
 @pytest.mark.slow
@@ -147,41 +147,41 @@ def test_sampled_tokens_have_their_probabilities():
     drawn = jax.random.split(jax.random.key(0), count)
     replies = generate(MODEL.module, VARIABLES, tokens, mask, decoding=settings, end=NEVER, keys=drawn).tokens
     first = np.bincount(replies[:, 0], minlength=VOCAB).argmax()
-    found = np.bincount(replies[replies[:, 0] == first, 1], minlength=VOCAB)
+    actual = np.bincount(replies[replies[:, 0] == first, 1], minlength=VOCAB)
     whole = jax.jit(MODEL.module.apply)(VARIABLES, jnp.array([[1, 2, first]]), jnp.ones((1, 3), bool)).hidden
     expected = np.asarray(jax.nn.softmax(logits(MODEL.params, whole)[0, -1] / 0.7))
-    error = np.sqrt(expected * (1 - expected) / found.sum())
-    assert found.sum() > 300 and (np.abs(found / found.sum() - expected) < 5 * error + 1e-3).all()
+    error = np.sqrt(expected * (1 - expected) / actual.sum())
+    assert actual.sum() > 300 and (np.abs(actual / actual.sum() - expected) < 5 * error + 1e-3).all()
 
 
 def test_rows_end_at_their_ends_and_limits():
-    free = made()
+    free = generated()
     ends = (free[0][2], free[1][4])
-    ended = made(end=ends)
+    ended = generated(end=ends)
     assert ended == [naive(row, ends=ends) for row in range(3)] != free
-    limited = made(limits=[3, 8, 1])
+    limited = generated(limits=[3, 8, 1])
     assert limited == [row[:n] + [NEVER] * (NEW - n) for row, n in zip(free, (3, 8, 1), strict=True)]
 
 
 def test_no_end_before_the_least_length():
-    end = made()[0][0]
-    found = made(end=end, min_new=3)
+    end = generated()[0][0]
+    actual = generated(end=end, min_new=3)
 
     def forbid(scores, prompt, output):
         scores[end] = -np.inf if len(output) < 3 else scores[end]
 
-    assert found == [naive(row, change=forbid, ends=(end,)) for row in range(3)]
-    assert all(end not in row[:3] for row in found)
+    assert actual == [naive(row, change=forbid, ends=(end,)) for row in range(3)]
+    assert all(end not in row[:3] for row in actual)
 
 
 def test_the_loop_stops_when_all_rows_are_done():
     (module, variables, tokens, mask), prefix = arguments((0,), width=5)
-    end = made((0,), width=5)[0][0]
+    end = generated((0,), width=5)[0][0]
     pieces = list(
         stream(module, variables, tokens, mask, decoding=Decoding(max_new=NEW), end=end, tokens_per_piece=5, **prefix)
     )
     assert [piece.tokens.tolist() for piece in pieces] == [[[end]]]
-    assert made((0,), width=5, end=end) == [[end] * NEW]
+    assert generated((0,), width=5, end=end) == [[end] * NEW]
 
 
 def test_prefix_matters_where_it_is_seen():
@@ -194,10 +194,10 @@ def test_prefix_matters_where_it_is_seen():
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_stream_is_the_reply_in_pieces(every):
-    given, prefix = arguments()
+    inputs, prefix = arguments()
     settings = dict(decoding=Decoding(max_new=NEW, temperature=0.9), keys=keys(1, 2, 3), end=5, decode=letters)
-    whole = generate(*given, **settings, **prefix)
-    pieces = list(stream(*given, **settings, tokens_per_piece=every, **prefix))
+    whole = generate(*inputs, **settings, **prefix)
+    pieces = list(stream(*inputs, **settings, tokens_per_piece=every, **prefix))
     joined = np.concatenate([piece.tokens for piece in pieces], axis=1)
     assert max(piece.tokens.shape[1] for piece in pieces) == every
     np.testing.assert_array_equal(joined, whole.tokens[:, : joined.shape[1]])
@@ -214,27 +214,27 @@ def test_stop_strings_end_their_row_only():
     assert stop not in free.texts[0][:3]
     result = run(stop=(stop, "zz"), **settings)
     for row in range(3):
-        before, met, _ = free.texts[row].partition(stop)
+        before, stop_found, _ = free.texts[row].partition(stop)
         assert result.texts[row] == before
-        kept = len(before) + len(met)
-        assert result.tokens[row].tolist() == free.tokens[row, :kept].tolist() + [NEVER] * (NEW - kept)
-    given, prefix = arguments()
+        length = len(before) + len(stop_found)
+        assert result.tokens[row].tolist() == free.tokens[row, :length].tolist() + [NEVER] * (NEW - length)
+    inputs, prefix = arguments()
     decoding = Decoding(max_new=NEW, temperature=1.5, stop=(stop, "zz"))
-    pieces = list(stream(*given, decoding=decoding, end=NEVER, keys=settings["keys"], decode=letters, **prefix))
+    pieces = list(stream(*inputs, decoding=decoding, end=NEVER, keys=settings["keys"], decode=letters, **prefix))
     assert ["".join(texts) for texts in zip(*(piece.texts for piece in pieces), strict=True)] == result.texts
 
 
 def test_one_program_serves_all_settings():
-    """Numbers, keys, limits, ends, prompts, streams and stop strings: nothing of it compiles anew."""
+    """Numbers, keys, limits, ends, prompts, streams and stop strings: none of them compiles again."""
     run()
     compiled = prefill._cache_size(), advance._cache_size()
     run(temperature=0.5, top_k=3, top_p=0.8, min_p=0.1, repetition_penalty=1.4, min_new=2, keys=keys(7, 8, 9))
     run((2, 1, 1), side="right", end=3, limits=[1, 2, 8])
     run(decode=letters, stop=("q", "aa"))
-    given, prefix = arguments()
+    inputs, prefix = arguments()
     for every in (1, 2):
         settings = dict(decoding=Decoding(max_new=NEW, temperature=1.0), end=2, keys=keys(1, 2, 3))
-        list(stream(*given, **settings, tokens_per_piece=every, **prefix))
+        list(stream(*inputs, **settings, tokens_per_piece=every, **prefix))
     assert (prefill._cache_size(), advance._cache_size()) == compiled
 
 
@@ -282,12 +282,12 @@ def test_generation_equals_the_published_code(golden):
     variables = {"params": convert.from_hf(weights, config)}
     prompt = published["out/conv/prompt_embeds"]
     for name, seen in (("noprompt", False), ("conv_prompt", True)):
-        found = generate(
+        actual = generate(
             gpt2.Gpt2(config), variables, published["gen/input_ids"], published["gen/attention_mask"],
             decoding=Decoding(max_new=20, no_repeat_ngram=3, count_prompt_ngrams=True), end=297,
             prefix=(prompt[:, 0], prompt[:, 1]), prefix_mask=np.full((4, prompt.shape[4]), seen),
         )  # fmt: skip
-        np.testing.assert_array_equal(found.tokens, published[f"gen/{name}/ngram3"])
+        np.testing.assert_array_equal(actual.tokens, published[f"gen/{name}/ngram3"])
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_prompts_that_cannot_be_continued():
         r"model has 512: shorten the prompts and their padding to 448 tokens, or generate fewer new ones"
     )
     with pytest.raises(ValueError, match=message):
-        stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER)  # before anything is told
+        stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER)  # before the first piece
     with pytest.raises(ValueError, match="tokens_per_piece=0 must be at least 1"):
         stream(module, VARIABLES, tokens, mask, decoding=Decoding(), end=NEVER, tokens_per_piece=0)
 

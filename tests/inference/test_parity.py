@@ -73,8 +73,8 @@ def generated(both, **settings):
 def test_greedy(both, theirs, ours):
     expected, _ = generated(both, do_sample=False, **theirs)
     decoding = Decoding(max_new=NEW, **ours)
-    found = generate(both.module, both.variables, *pad_left(PROMPTS, 6), decoding=decoding, end=both.end)
-    np.testing.assert_array_equal(found.tokens, expected)
+    actual = generate(both.module, both.variables, *pad_left(PROMPTS, 6), decoding=decoding, end=both.end)
+    np.testing.assert_array_equal(actual.tokens, expected)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_is_sampled_from(both, theirs, ours):
     rules = decoding.rules(np.array([both.end], np.int32), start, 5)
     room = np.concatenate([tokens, np.zeros((6, 3), np.int32)], axis=1)
     count = np.full(6, 4, np.int32)
-    kept = jax.jit(restrict, static_argnums=5)(scores, rules, room, np.int32(9), count, decoding.no_repeat_ngram)
-    found = np.asarray(jax.nn.softmax(jax.jit(truncate)(kept, rules)))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_array_equal(found > 0, expected > 0)
+    restricted = jax.jit(restrict, static_argnums=5)(scores, rules, room, np.int32(9), count, decoding.no_repeat_ngram)
+    actual = np.asarray(jax.nn.softmax(jax.jit(truncate)(restricted, rules)))
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    np.testing.assert_array_equal(actual > 0, expected > 0)

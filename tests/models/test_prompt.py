@@ -172,7 +172,7 @@ def test_published_sizes():
         tree = jax.eval_shape(lambda: PromptEncoder(config, sizes).init(jax.random.key(0), graph, batch, task))
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
-    unused = 590_592 + 21_145  # a third fusion layer and the copy head, which these tasks do not use
+    unused = 590_592 + 21_145  # a third fusion layer and the co-occurrence head, which these tasks do not use
     assert count("fusion") == 33_403_905 - unused
     assert count("recommendation") == 34_002_561 - unused
 

@@ -1,4 +1,4 @@
-"""The preset `code` is the published code: losses, gradients, optimiser and copy head against its golden arrays.
+"""The preset `code` is the published code: losses, gradients, optimiser and co-occurrence against its arrays.
 
 The parts are compared where they are tested: the graph (test_rgcn), the prompt (test_prompt), logits and ranking losses
 (test_recommender), GPT-2 behind prefixes (test_gpt2), co-occurrence, the evaluator.
@@ -103,14 +103,14 @@ def test_ranking(published, mode):
     np.testing.assert_allclose(value, published[f"out/{mode}/f64/rec_loss"], rtol=1e-10)
 
 
-def test_copy_head(published):
-    """Without a language model the state is zero: what is left of the logits is the copy head's."""
+def test_cooccurrence_head(published):
+    """Without a language model the state is zero: the logits are those of its "copy" head."""
     model = Recommender(published.config(), published.sizes(), heads_config("code", cooccurrence="published"))
     args = published.graph, published.batch(), np.arange(50), "recommendation"
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *args))["params"]
     params = {part: fill(tree, published.arrays, "kgA/") for part, tree in shapes.items()}
     logits = jax.jit(lambda p: model.apply({"params": p}, *args).logits)(params)
-    # 0.5 is the weight that the original gives its copy logits
+    # 0.5 is the weight of these logits in the released code
     np.testing.assert_allclose(logits, 0.5 * published["out/rec_copy/copy_logit"], rtol=1e-5, atol=1e-6)
 
 

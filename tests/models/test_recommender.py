@@ -95,7 +95,7 @@ def logits_of(model, params, batch):
     return scores_of(model, params, batch).logits
 
 
-def with_copies(batch, seed=4):
+def with_cooccurrence(batch, seed=4):
     """Adds co-occurring items, padded as in a batch: short rows and padded slots hold the pad id with weight 0."""
     rng = np.random.default_rng(seed)
     real = (rng.random((*batch["entities"].shape, 3)) < 0.7) & batch["entity_mask"][:, :, None]
@@ -109,7 +109,7 @@ def with_copies(batch, seed=4):
 
 def test_padding_changes_nothing():
     model = recommender()
-    batch = with_copies(with_tokens(small_batch()))
+    batch = with_cooccurrence(with_tokens(small_batch()))
     wide = {**widen(small_batch()), "tokens": np.pad(batch["tokens"], ((0, 0), (0, 3)), constant_values=5)}
     wide["token_mask"] = np.pad(batch["token_mask"], ((0, 0), (0, 3)))
     more = ((0, 0), (0, 2), (0, 3))
@@ -121,7 +121,7 @@ def test_padding_changes_nothing():
 
 
 def test_other_rows_change_nothing():
-    model, batch = recommender(), with_copies(with_tokens(small_batch()))
+    model, batch = recommender(), with_cooccurrence(with_tokens(small_batch()))
     together = logits_of(model, random_params(model), batch)
     for row in range(3):
         alone = logits_of(model, random_params(model), {key: array[row : row + 1] for key, array in batch.items()})
@@ -165,7 +165,7 @@ def test_heads_by_hand():
 
 
 def test_like_probability():
-    model, batch = recommender(), with_copies(with_tokens(small_batch()))
+    model, batch = recommender(), with_cooccurrence(with_tokens(small_batch()))
     params = random_params(model)
     scores = scores_of(model, params, batch)
     chance = jax.nn.sigmoid(scores.like_logits)[:, None]

@@ -94,7 +94,7 @@ def serve() -> Iterator[Callable[[Answer], str]]:
                 answer(self)
 
             def log_message(self, *_: object) -> None:
-                """Says nothing."""
+                """Logs nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
@@ -289,9 +289,9 @@ def test_ctrl_c_leaves_nothing(
         assert halfway.wait(30)
         assert left_in(cache) != []
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=30)
+        _, errors = run.communicate(timeout=30)
     done.set()
-    assert b"KeyboardInterrupt" in said
+    assert b"KeyboardInterrupt" in errors
     assert left_in(cache) == []
 
 

@@ -113,28 +113,28 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(tmp_path, folder):
 
 
 def test_an_added_token_is_saved_with_its_row_and_its_name(tmp_path):
-    made = tiny.tokenizer(WORDS)
-    model = tiny.random_model(tiny.llama(len(made)))
-    made.add_tokens(["<movie>"], special_tokens=True)
+    word_tokenizer = tiny.tokenizer(WORDS)
+    model = tiny.random_model(tiny.llama(len(word_tokenizer)))
+    word_tokenizer.add_tokens(["<movie>"], special_tokens=True)
     with pytest.raises(ValueError, match="'<movie>' has id 8, but the model embeds ids 0 to 7; use the tokenizer"):
-        language_models.save(tmp_path / "model", model, made)
+        language_models.save(tmp_path / "model", model, word_tokenizer)
     longer = language_models.extend(model, jnp.full((1, 16), 0.5))
-    language_models.save(tmp_path / "model", longer, made)
+    language_models.save(tmp_path / "model", longer, word_tokenizer)
     back, read = language_models.load(tmp_path / "model"), language_models.load_tokenizer(tmp_path / "model")
     assert back.config.vocab_size == 9
     assert_same(back.params, longer.params)
     language_models.check_tokenizer(read, back.config, tmp_path)
     text = "hello <movie> film"
-    assert read(text)["input_ids"] == made(text)["input_ids"] == [6, 8, 5]
+    assert read(text)["input_ids"] == word_tokenizer(text)["input_ids"] == [6, 8, 5]
     described = json.loads((tmp_path / "model" / "config.json").read_text())
     assert (described["eos_token_id"], described["bos_token_id"], described["vocab_size"]) == (0, None, 9)
 
 
 def test_a_tokenizer_with_ids_beyond_the_embedding_is_refused(tmp_path):
-    made = tiny.tokenizer(WORDS)
-    language_models.check_tokenizer(made, tiny.llama(8), tmp_path)
+    word_tokenizer = tiny.tokenizer(WORDS)
+    language_models.check_tokenizer(word_tokenizer, tiny.llama(8), tmp_path)
     with pytest.raises(ValueError, match="x: the tokenizer's token 'the' has id 7, but the model embeds ids 0 to 6; "):
-        language_models.check_tokenizer(made, tiny.llama(7), Path("x"))
+        language_models.check_tokenizer(word_tokenizer, tiny.llama(7), Path("x"))
 
 
 def test_a_hub_folder_is_read(tmp_path):

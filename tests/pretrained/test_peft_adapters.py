@@ -36,7 +36,7 @@ def random(shape, seed=0):
     return np.random.default_rng(seed).normal(0, 0.3, shape).astype(np.float32)
 
 
-def made(config, settings, seed=0, tokens=None):
+def random_adapter(config, settings, seed=0, tokens=None):
     """An adapter of random numbers."""
     projections = convert.projections(config)
     parts = {
@@ -71,24 +71,28 @@ def settings_in(folder):
 def test_folders_are_written_and_read(tmp_path, family, patterns, targets):
     config = CONFIGS[family]
     tokens = (np.array([39, 3]), random((2, 16), 5)) if len(patterns) == 1 else None
-    adapter = made(config, LoraConfig(patterns, rank=3, alpha=6.0, dropout=0.1, rank_stabilised=True), tokens=tokens)
+    adapter = random_adapter(
+        config, LoraConfig(patterns, rank=3, alpha=6.0, dropout=0.1, rank_stabilised=True), tokens=tokens
+    )
     peft_adapters.write(tmp_path / "one", adapter, config, base="somebody/base")
     written = settings_in(tmp_path / "one")
     assert written["target_modules"] == targets
     assert (written["r"], written["lora_alpha"], written["use_rslora"]) == (3, 6, True)
     assert written["fan_in_fan_out"] == (family == "gpt2")
     assert written["base_model_name_or_path"] == "somebody/base"
-    found = peft_adapters.read(tmp_path / "one", config)
-    same(found.params, adapter.params)
-    assert sorted(found.config.patterns) == sorted(re.escape(path) for path in lora.flat(adapter.params))
-    assert dataclasses.replace(found.config, patterns=patterns) == adapter.config
-    assert (found.tokens is None) == (tokens is None)
+    actual = peft_adapters.read(tmp_path / "one", config)
+    same(actual.params, adapter.params)
+    assert sorted(actual.config.patterns) == sorted(re.escape(path) for path in lora.flat(adapter.params))
+    assert dataclasses.replace(actual.config, patterns=patterns) == adapter.config
+    assert (actual.tokens is None) == (tokens is None)
     if tokens:
-        same(found.tokens, tokens)
+        same(actual.tokens, tokens)
 
 
 def test_names_and_shapes_are_pefts(tmp_path):
-    adapter = made(GPT2, LoraConfig(("layers/attention/qkv",), rank=1), tokens=(np.array([7]), np.ones((1, 16))))
+    adapter = random_adapter(
+        GPT2, LoraConfig(("layers/attention/qkv",), rank=1), tokens=(np.array([7]), np.ones((1, 16)))
+    )
     peft_adapters.write(tmp_path / "one", adapter, GPT2)
     tensors = load_file(tmp_path / "one" / "adapter_model.safetensors")
     assert {name: tensor.shape for name, tensor in tensors.items()} == {
@@ -109,15 +113,15 @@ def test_overrides_are_written_by_name(tmp_path):
     settings = LoraConfig(
         ("layers/.*",), rank=2, alpha=4.0, rank_pattern=(("layers/mlp/down", 1),), alpha_pattern=((".*/o", 8.0),)
     )
-    adapter = made(BERT, settings)
+    adapter = random_adapter(BERT, settings)
     peft_adapters.write(tmp_path / "one", adapter, BERT)
     written = settings_in(tmp_path / "one")
     assert written["rank_pattern"] == {r"encoder\.layer\.\d+\.output\.dense": 1}
     assert written["alpha_pattern"] == {r"encoder\.layer\.\d+\.attention\.output\.dense": 8}
-    found = peft_adapters.read(tmp_path / "one", BERT)
-    same(found.params, adapter.params)
+    actual = peft_adapters.read(tmp_path / "one", BERT)
+    same(actual.params, adapter.params)
     for path in convert.projections(BERT):
-        assert (found.config.rank_of(path), found.config.scale_of(path)) == (
+        assert (actual.config.rank_of(path), actual.config.scale_of(path)) == (
             settings.rank_of(path), settings.scale_of(path)
         )  # fmt: skip
 
@@ -146,10 +150,10 @@ def test_ranks_and_scales_of_single_layers_become_one(tmp_path):
     tensors = layers_of(1, 2, prefix="")  # as the model without its head is called
     patterns = {"rank_pattern": {"layers.0.self_attn.q_proj": 1}, "alpha_pattern": {"1.self_attn.q_proj": 3}}
     folder = write_by_hand(tmp_path / "one", tensors, **patterns)
-    found = peft_adapters.read(folder, LLAMA)
-    part, path = found.params["layers"]["attention"]["q"], "layers/attention/q"
-    assert part["a"].shape == (2, 16, 2) and found.config.rank_of(path) == 2
-    assert found.config.scale_of(path) == 1.5
+    actual = peft_adapters.read(folder, LLAMA)
+    part, path = actual.params["layers"]["attention"]["q"], "layers/attention/q"
+    assert part["a"].shape == (2, 16, 2) and actual.config.rank_of(path) == 2
+    assert actual.config.scale_of(path) == 1.5
     for layer, scale in enumerate((4.0, 1.5)):
         a, b = (tensors[f"layers.{layer}.self_attn.q_proj.lora_{letter}.weight"] for letter in "AB")
         np.testing.assert_allclose(1.5 * part["a"][layer] @ part["b"][layer], scale * (b @ a).T, rtol=1e-5, atol=1e-6)
@@ -175,7 +179,7 @@ def test_modules_are_targeted_as_peft_does(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported, only LORA"),
         ({"bias": "lora_only"}, "bias='lora_only' is not supported"),
@@ -189,9 +193,9 @@ def test_modules_are_targeted_as_peft_does(tmp_path):
         ({"trainable_token_indices": {"lm_head": [3]}}, "trainable_token_indices of lm_head are not supported"),
     ],
 )
-def test_unsupported_settings_are_refused(tmp_path, changes, said):
+def test_unsupported_settings_are_refused(tmp_path, changes, message):
     folder = write_by_hand(tmp_path / "one", layers_of(2, 2), **changes)
-    with pytest.raises(ValueError, match=f"one: .*{said}"):
+    with pytest.raises(ValueError, match=f"one: .*{message}"):
         peft_adapters.read(folder, LLAMA)
 
 
@@ -221,7 +225,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
 
 
 def test_what_cannot_be_written_is_named(tmp_path):
-    adapter = made(LLAMA, MLP)
+    adapter = random_adapter(LLAMA, MLP)
     with pytest.raises(ValueError, match="layers/mlp/gate is no projection of Gpt2Config"):
         peft_adapters.write(tmp_path / "one", adapter, GPT2)
     with pytest.raises(ValueError, match=r"layers/mlp/up/a is \(2, 16, 2\), not \(2, 16, 4\)"):
@@ -292,9 +296,9 @@ def ours(model, adapter, family):
     return both
 
 
-def close(found, expected):
+def close(actual, expected):
     """Within 1e-5 of the largest."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def train(model, settings, steps=20):
@@ -350,8 +354,8 @@ def test_an_adapter_trained_here_gives_equal_logits_in_peft(tmp_path, family):
     loaded = peft.PeftModel.from_pretrained(theirs, str(tmp_path / "trained")).eval()
     expected = outputs(loaded)
     assert np.abs(expected - before).max() > 0.5
-    for found in ours(model, adapter, family):
-        close(found, expected)
+    for actual in ours(model, adapter, family):
+        close(actual, expected)
     close(outputs(loaded.merge_and_unload()), expected)  # its own use of fan_in_fan_out
 
 
@@ -381,8 +385,8 @@ def test_an_adapter_of_pefts_gives_equal_logits_here(tmp_path, family):
     adapted.save_pretrained(str(tmp_path / "theirs"))
     adapter = peft_adapters.read(tmp_path / "theirs", model.config)
     expected = outputs(adapted)
-    for found in ours(model, adapter, family):
-        close(found, expected)
+    for actual in ours(model, adapter, family):
+        close(actual, expected)
     # and back again
     peft_adapters.write(tmp_path / "ours", adapter, model.config)
     _, model = torch_model(family)

@@ -1,4 +1,4 @@
-"""SmolLM2 goes round: GGUF file → our tree → Hugging Face folder → transformers, which says what our decoder says.
+"""SmolLM2 from a GGUF file through our tree and a Hugging Face folder to transformers: both decoders write the same.
 
 Shown by `pytest -m parity -k round_trip` (without torch nothing is compared and the test is skipped).
 """
@@ -29,7 +29,7 @@ def ours(model, prompts, end):
     return generate(model.module, {"params": model.params}, tokens, mask, decoding=plain, end=end).tokens
 
 
-def test_smollm2_says_the_same_after_the_round_trip(hub_model, tmp_path):
+def test_smollm2_writes_the_same_after_the_round_trip(hub_model, tmp_path):
     torch = pytest.importorskip("torch")
     import transformers
 
@@ -48,8 +48,8 @@ def test_smollm2_says_the_same_after_the_round_trip(hub_model, tmp_path):
     rows = tokenizer(texts)["input_ids"]
     assert written(texts)["input_ids"] == rows
 
-    said = tokenizer.batch_decode(ours(model, rows, tokenizer.eos_token_id), skip_special_tokens=True)
-    for row, reply in zip(rows, said, strict=True):
+    replies = tokenizer.batch_decode(ours(model, rows, tokenizer.eos_token_id), skip_special_tokens=True)
+    for row, reply in zip(rows, replies, strict=True):
         with torch.no_grad():  # transformers ends at the eos_token_id of the config.json we wrote
             new = theirs.generate(torch.tensor([row]), do_sample=False, max_new_tokens=NEW)[0, len(row) :]
         assert written.decode(new, skip_special_tokens=True) == reply

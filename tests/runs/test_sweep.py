@@ -35,15 +35,15 @@ def planned(losses=(), grid=(), seeds=(0,), stage=RECOMMENDATION, **named):
 
 
 def test_trials():
-    made = planned(["bpr", "focal(gamma=1)", "bpr"], ["recommender.prompt.dropout=0.1,0.2"], [0, 5])
-    assert [(cell.label, cell.seed) for cell in made] == [
+    first_sweep = planned(["bpr", "focal(gamma=1)", "bpr"], ["recommender.prompt.dropout=0.1,0.2"], [0, 5])
+    assert [(cell.label, cell.seed) for cell in first_sweep] == [
         (f"{loss}, recommender.prompt.dropout={dropout}", seed)
         for loss in ("bpr", "focal(gamma=1)")
         for dropout in ("0.1", "0.2")
         for seed in (0, 5)
     ]
-    assert {cell.config.recommender.prompt.dropout for cell in made} == {0.1, 0.2}
-    for cell in made:
+    assert {cell.config.recommender.prompt.dropout for cell in first_sweep} == {0.1, 0.2}
+    for cell in first_sweep:
         back = dataclasses.replace(
             cell.config,
             recommender=DEMO.recommender,
@@ -58,11 +58,14 @@ def test_trials():
 
 def test_changes_are_made_one_at_a_time():
     changes = ["recommender.heads.two_hop=False", "recommendation.loss=bpr + focal(gamma=1)"]
-    made = planned([], [], [0], each=changes)
-    assert [cell.label for cell in made] == [DEMO.recommendation.loss, changes[0], "bpr + focal(gamma=1)"]
-    assert made[0].config == DEMO
-    assert (made[1].config.recommender.heads.two_hop, made[2].config.recommender.heads.two_hop) == (False, True)
-    assert [cell.config.recommendation.loss for cell in made[:2]] == [DEMO.recommendation.loss] * 2
+    first_sweep = planned([], [], [0], each=changes)
+    assert [cell.label for cell in first_sweep] == [DEMO.recommendation.loss, changes[0], "bpr + focal(gamma=1)"]
+    assert first_sweep[0].config == DEMO
+    assert (first_sweep[1].config.recommender.heads.two_hop, first_sweep[2].config.recommender.heads.two_hop) == (
+        False,
+        True,
+    )
+    assert [cell.config.recommendation.loss for cell in first_sweep[:2]] == [DEMO.recommendation.loss] * 2
     assert [cell.label for cell in planned(["bpr"], [], [0], each=changes[:1])] == ["bpr", f"bpr, {changes[0]}"]
     with pytest.raises(
         ValueError, match="--each 'recommender.layers' is not allowed: write PATH=VALUE with a setting of"
@@ -95,7 +98,7 @@ def test_override_that_cannot_be(path, value, capsys):
 
 
 @pytest.mark.parametrize(
-    ("losses", "grid", "said"),
+    ("losses", "grid", "printed"),
     [
         (["vocal"], [], "there is no loss 'vocal'"),
         (["nowhere:loss"], [], "No module named 'nowhere'"),
@@ -108,8 +111,8 @@ def test_override_that_cannot_be(path, value, capsys):
         ([], ["recommendation.train.seed=1,2"], "seeds are given by --seeds"),
     ],
 )
-def test_grids_that_cannot_be(losses, grid, said):
-    with pytest.raises(ValueError, match=said):
+def test_grids_that_cannot_be(losses, grid, printed):
+    with pytest.raises(ValueError, match=printed):
         planned(losses, grid, [0])
 
 
@@ -132,14 +135,14 @@ def test_a_number_is_the_same_however_it_is_written(tmp_path, monkeypatch):
     manifest = SimpleNamespace(corpus=SimpleNamespace(manifest={"corpus": {}, "inputs": {}}))
     monkeypatch.setattr(sweep, "open_experiment", lambda config: manifest)
     trainer = sweep.Trainer(DEMO, RECOMMENDATION, tmp_path)
-    found = {
+    actual = {
         str(value): trainer.digest(override(DEMO, "recommendation.weights.like", str(value)), RECOMMENDATION)
         for value in (3, 3.0, 3.5)
     }
-    assert len(set(found.values())) == 2
+    assert len(set(actual.values())) == 2
     whole = dataclasses.replace(DEMO, recommendation=dataclasses.replace(
         DEMO.recommendation, weights=dataclasses.replace(DEMO.recommendation.weights, like=3)))  # fmt: skip
-    assert trainer.digest(whole, RECOMMENDATION) == found["3.0"]
+    assert trainer.digest(whole, RECOMMENDATION) == actual["3.0"]
 
 
 def test_command_line(monkeypatch):
@@ -190,27 +193,27 @@ def trained(root):
 
 
 @pytest.fixture(scope="module")
-def made(base):
+def first_sweep(base):
     """Two losses, two seeds, nothing trained before."""
     return swept(base)
 
 
 @pytest.mark.slow
-def test_one_table(base, made):
-    (table, said), root = made, base.runs / "sweep"
+def test_one_table(base, first_sweep):
+    (table, printed), root = first_sweep, base.runs / "sweep"
     written = json.loads((root / "report.json").read_text())
     assert [ReportRow.from_json(row) for row in written["rows"]] == list(table.rows)
     assert {row.model for row in table.rows} == {*LOSSES, f"{LOSSES[1]} - {LOSSES[0]}"}
     assert all(np.isfinite(row.value) for row in table.rows) and {row.split for row in table.rows} == {"valid"}
-    assert all(loss in said for loss in LOSSES)
+    assert all(loss in printed for loss in LOSSES)
     described = written["provenance"]["trials"]
     assert [(cell["model"], cell["seed"]) for cell in described] == [(loss, seed) for loss in LOSSES for seed in (0, 1)]
-    found = table.value(LOSSES[0], "ndcg@10")
-    assert len(found.seeds) == 2 and found.value == pytest.approx(np.mean(found.seeds))
+    actual = table.value(LOSSES[0], "ndcg@10")
+    assert len(actual.seeds) == 2 and actual.value == pytest.approx(np.mean(actual.seeds))
 
 
 @pytest.mark.slow
-def test_what_trials_share_is_trained_once(base, made):
+def test_what_trials_share_is_trained_once(base, first_sweep):
     root = base.runs / "sweep"
     assert sorted(path.name for path in (base.runs / "tiny").iterdir()) == ["config.json", "emotion", "fusion"]
     folders = [path / "tiny" for path in root.iterdir() if path.is_dir()]
@@ -226,14 +229,14 @@ def test_what_trials_share_is_trained_once(base, made):
 
 
 @pytest.mark.slow
-def test_swept_again_is_nothing_to_do(base, made):
+def test_swept_again_is_nothing_to_do(base, first_sweep):
     before = trained(base.runs)
     again, _ = swept(base)
-    assert trained(base.runs) == before and again.rows == made[0].rows
+    assert trained(base.runs) == before and again.rows == first_sweep[0].rows
 
 
 @pytest.mark.slow
-def test_what_differs_before_is_trained_anew(base, made):
+def test_an_earlier_stage_that_differs_is_trained_again(base, first_sweep):
     before = trained(base.runs)
     swept(base, losses=LOSSES[:1], seeds=(0,), grid=["fusion.train.batch_size=4"])
     new = trained(base.runs).keys() - before.keys()
@@ -242,17 +245,17 @@ def test_what_differs_before_is_trained_anew(base, made):
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_leaves_the_others(base, made):
+def test_a_trial_that_fails_leaves_the_others(base, first_sweep):
     with pytest.raises(FloatingPointError, match="1 of 2 trials are not in the table: .*broken, seed 0"):
         swept(base, losses=(f"{__name__}:broken", LOSSES[0]), seeds=(0,))
     written = json.loads((base.runs / "sweep" / "report.json").read_text())
     assert {row["model"] for row in written["rows"]} == {LOSSES[0]}
     assert written["provenance"]["failed"] == [f"{__name__}:broken, seed 0"]
-    assert written["provenance"]["trials"] == made[0].provenance["trials"][:1]  # which was trained before
+    assert written["provenance"]["trials"] == first_sweep[0].provenance["trials"][:1]  # which was trained before
 
 
 @pytest.mark.slow
-def test_interrupted_and_resumed_is_the_same(base, made, monkeypatch):
+def test_interrupted_and_resumed_is_the_same(base, first_sweep, monkeypatch):
     module = importlib.import_module("ecr_jax.stages.recommendation")
     measure = module.ranking_metrics
 

@@ -260,9 +260,9 @@ def test_contexts_are_encoded_once(base):
     first, again = cached(experiment, setup), cached(experiment, silent)
     assert len(experiment.context_cache) == len({training[i]["tokens"].tobytes() for i in range(len(training))})
     empty = BoundedCache(experiment.context_cache.limit, experiment.context_cache.size)
-    anew = cached(dataclasses.replace(experiment, context_cache=empty), silent)
+    computed = cached(dataclasses.replace(experiment, context_cache=empty), silent)
     for index in range(len(training)):
-        assert first[index]["past"].any() and not anew[index]["past"].any()
+        assert first[index]["past"].any() and not computed[index]["past"].any()
         np.testing.assert_array_equal(first[index]["past"], again[index]["past"])
     assert "past" in first.spec and first.lengths() is training.lengths()
 

@@ -1,4 +1,4 @@
-"""All five stages, the evaluation and the chat on a small corpus with small random models: does it hold together?"""
+"""All five stages, the evaluation and the chat on a small corpus with small random models: end to end."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_trained_parameters_are_the_small_ones(run):
     }
 
 
-def test_fusion_is_handed_on(run):
+def test_recommendation_starts_from_fusion(run):
     """Two steps move little: the recommendation's encoder is near what fusion learned, and is not the same."""
     first, second = (
         flatten(read_params(run.stage_folder(stage) / "params.safetensors")["encoder"])
@@ -204,7 +204,7 @@ def test_replies(run, agent):
         assert {name for name, _ in reply.emotions} <= set(EMOTIONS) and reply.emotions
 
 
-def test_a_reply_does_not_depend_on_its_company(agent):
+def test_a_reply_does_not_depend_on_the_other_dialogues(agent):
     one = agent.perceive([Turn(Role.SEEKER, "hello i liked Ronin (1998) a lot")])
     other = agent.perceive([Turn(Role.SEEKER, "what else")])
     (alone,), (together, _) = agent.replies([one]), agent.replies([one, other])
@@ -268,7 +268,7 @@ def test_published_protocol(run, agent):
 
 
 def test_ranking_needs_no_replies(run, tmp_path):
-    """Who trains the recommender alone gets its report, which says what is left out; who trains nothing is told."""
+    """Who trains the recommender alone gets its report, which says what is left out; without it there is an error."""
     alone = dataclasses.replace(run, runs=tmp_path)
     for stage in ("emotion", "fusion", "recommendation"):
         shutil.copytree(run.stage_folder(stage), alone.stage_folder(stage))

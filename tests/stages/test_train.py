@@ -1,4 +1,4 @@
-"""A run with a base: which stages are taken from it, which are trained, what is said; training is a stand-in here."""
+"""A run with a base: which stages it links, which it trains, what it prints; a stand-in replaces the training."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def linked(config):
     return {path.name for path in home.iterdir() if path.is_symlink()} if home.is_dir() else set()
 
 
-def test_the_same_is_taken(first, capsys):
+def test_the_same_stages_are_linked(first, capsys):
     for stage in ("emotion", "fusion", "recommendation", "ease"):
         train(first, stage)
     second = on(first)
@@ -79,14 +79,14 @@ def test_the_same_is_taken(first, capsys):
     train(second, "ease")
     assert second.stage_folder("ease").is_symlink()
     assert not any(name == "second" for name, _ in trained)
-    said = capsys.readouterr().out
-    assert "second/fusion is now a link:" in said and "first/fusion has the same settings" in said
+    printed = capsys.readouterr().out
+    assert "second/fusion is now a link:" in printed and "first/fusion has the same settings" in printed
     train(second, "recommendation")
     assert "is complete" in capsys.readouterr().out
     assert not second.stage_folder("fusion").readlink().is_absolute()  # `runs` may be moved
 
 
-def test_a_stage_that_differs_is_trained_and_so_is_what_rests_on_it(first, capsys):
+def test_a_stage_that_differs_is_trained_and_so_are_those_that_need_it(first, capsys):
     for stage in STAGES:
         train(first, stage)
     second = seeded(on(first), "fusion", 5)
@@ -94,13 +94,13 @@ def test_a_stage_that_differs_is_trained_and_so_is_what_rests_on_it(first, capsy
         train(second, stage)
     assert linked(second) == {"emotion", "response"}
     assert [stage for name, stage in trained if name == "second"] == ["fusion", "conversation", "recommendation"]
-    said = capsys.readouterr().out
-    assert "first/fusion has other settings (fusion.train.seed: 0 → 5)" in said
-    assert "first/conversation is not linked:" in said
+    printed = capsys.readouterr().out
+    assert "first/fusion has other settings (fusion.train.seed: 0 → 5)" in printed
+    assert "first/conversation is not linked:" in printed
 
 
-def test_what_the_emotions_do_not_follow_from_is_no_matter(first):
-    """UniCRS hears the emotions that ECR hears, and leaves them out of its prompt."""
+def test_fields_that_the_emotion_stage_does_not_read_leave_it_linked(first):
+    """UniCRS has the same emotion stage as ECR and leaves emotions out of its prompt only."""
     for stage in STAGES:
         train(first, stage)
     unicrs = without_emotions(on(first))
@@ -113,8 +113,8 @@ def test_what_the_emotions_do_not_follow_from_is_no_matter(first):
     assert linked(third) == set() and trained[-1] == ("third", "emotion")
 
 
-def test_what_stands_in_the_folder_counts_not_only_what_is_asked_for(first):
-    """A fusion stage that was trained with other settings: nothing that rests on the base's is taken."""
+def test_the_settings_of_a_trained_stage_count_not_those_of_the_config(first):
+    """A fusion stage of its own with other settings: no stage after it is linked to the base's."""
     for stage in ("emotion", "fusion", "recommendation"):
         train(first, stage)
     second = on(first)
@@ -147,7 +147,7 @@ def test_force_trains_here_and_leaves_the_base_alone(first):
 
 
 def test_a_link_to_what_changed_is_not_written_through(first):
-    """The base's stage is trained anew with other settings: the run trains its own, in a folder of its own."""
+    """The base's stage is trained again with other settings: the run trains its own, in a folder of its own."""
     train(first, "emotion")
     second = on(first)
     train(second, "emotion")

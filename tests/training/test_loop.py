@@ -197,9 +197,9 @@ def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path, number, capsys):
         toy.run(tmp_path, batches=at_batch(9, lambda: signal.raise_signal(number)))
     assert stopped.value.code == 130
     assert signal.getsignal(number) is before
-    said = re.search(r"stopped at step (\d+) of 30; the same command resumes", capsys.readouterr().out)
-    assert (tmp_path / "checkpoints" / said[1]).is_dir()
-    assert [row["step"] for row in rows(tmp_path)] == list(range(1, int(said[1]) + 1))
+    stopped_at = re.search(r"stopped at step (\d+) of 30; the same command resumes", capsys.readouterr().out)
+    assert (tmp_path / "checkpoints" / stopped_at[1]).is_dir()
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, int(stopped_at[1]) + 1))
     result = toy.run(tmp_path)
     assert rows(tmp_path) == rows(whole[0])
     same(result.params, whole[1].params)

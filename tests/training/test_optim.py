@@ -37,9 +37,9 @@ def test_other_schedules_by_hand():
 
 def test_decay_leaves_biases_and_norms_alone():
     config = OptimConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.5)
-    found = updates(config, jax.tree.map(jnp.zeros_like, PARAMS))
-    np.testing.assert_allclose(found["dense"]["kernel"], -0.1 * 0.5 * 2.0)
-    assert not found["dense"]["bias"].any() and not found["input_norm"]["weight"].any()
+    actual = updates(config, jax.tree.map(jnp.zeros_like, PARAMS))
+    np.testing.assert_allclose(actual["dense"]["kernel"], -0.1 * 0.5 * 2.0)
+    assert not actual["dense"]["bias"].any() and not actual["input_norm"]["weight"].any()
 
 
 def test_equals_optax_adamw():
@@ -52,11 +52,11 @@ def test_equals_optax_adamw():
 
 def test_published_arithmetic_by_hand():
     config = OptimConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.5, clip=None, eps=1e-2, published=True)
-    found = updates(config, jax.tree.map(jnp.ones_like, PARAMS))
+    actual = updates(config, jax.tree.map(jnp.ones_like, PARAMS))
     # m = 0.1, v = 0.001; eps beside the root of v itself; then decay of what has moved
     moved = -0.1 * (0.001**0.5 / 0.1) * 0.1 / (0.001**0.5 + 0.01)
-    np.testing.assert_allclose(found["dense"]["bias"], moved, rtol=1e-5)
-    np.testing.assert_allclose(found["dense"]["kernel"], moved - 0.1 * 0.5 * (2.0 + moved), rtol=1e-5)
+    np.testing.assert_allclose(actual["dense"]["bias"], moved, rtol=1e-5)
+    np.testing.assert_allclose(actual["dense"]["kernel"], moved - 0.1 * 0.5 * (2.0 + moved), rtol=1e-5)
     rate = learning_rate(OptimConfig(learning_rate=1.0, warmup=0.2, published=True), 10)
     np.testing.assert_allclose([rate(step) for step in (0, 1, 2, 3, 10)], [0, 0.5, 1, 7 / 8, 0], rtol=1e-6)
     # its state is sharded beside its parameters, as the other's is
@@ -77,9 +77,9 @@ def test_groups_scale_the_learning_rate_and_must_cover_everything():
     ones = jax.tree.map(jnp.ones_like, PARAMS)
     base = OptimConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.0)
     plain = updates(base, ones)
-    found = updates(OptimConfig(**vars(base) | {"groups": (("^dense/kernel$", 0.1), (".*", 1.0))}), ones)
-    np.testing.assert_allclose(found["dense"]["kernel"], 0.1 * plain["dense"]["kernel"], rtol=1e-6)
-    np.testing.assert_allclose(found["dense"]["bias"], plain["dense"]["bias"])
+    actual = updates(OptimConfig(**vars(base) | {"groups": (("^dense/kernel$", 0.1), (".*", 1.0))}), ones)
+    np.testing.assert_allclose(actual["dense"]["kernel"], 0.1 * plain["dense"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(actual["dense"]["bias"], plain["dense"]["bias"])
     with pytest.raises(ValueError, match="optim.groups: no rule covers input_norm/weight; add a pattern"):
         make_optimizer(OptimConfig(groups=(("dense", 1.0),)), 10, PARAMS)
 

@@ -50,12 +50,12 @@ def loss_of(module):
             variables = lora.variables(frozen["language_model"], params["adapter"], ADAPTER)
         else:
             variables = {"params": params["language_model"]}
-        given = {}
+        arguments = {}
         if "prefix" in params:
             rows = (2, module.config.layers, len(batch["tokens"]), *params["prefix"].shape[2:])
             prefix = tuple(jnp.broadcast_to(params["prefix"][:, :, None], rows))
-            given = {"prefix": prefix, "prefix_mask": batch["prefix_mask"]}
-        hidden = module.apply(variables, batch["tokens"], batch["mask"], **given).hidden
+            arguments = {"prefix": prefix, "prefix_mask": batch["prefix_mask"]}
+        hidden = module.apply(variables, batch["tokens"], batch["mask"], **arguments).hidden
         total, _ = next_token_cross_entropy(
             hidden=hidden, head=language_model.head(variables["params"]), tokens=batch["tokens"], where=batch["mask"],
             chunk=24,
@@ -134,9 +134,9 @@ def train(family, strategy, adapter=False, *, devices=8, accumulation=1):
         module, params, frozen, strategy, devices=devices, accumulation=accumulation
     )
     state = jax.device_put(init_state(sharding.shard_tree(params, placement["params"]), optimizer), placement)
-    given = state, jax.device_put(frozen, frozen_placement), make_batch(), jax.random.key(0)
+    arguments = state, jax.device_put(frozen, frozen_placement), make_batch(), jax.random.key(0)
     # To optimise machine code that runs for milliseconds would take most of the time.
-    compiled = step.lower(*given).compile({"xla_backend_optimization_level": 0})
+    compiled = step.lower(*arguments).compile({"xla_backend_optimization_level": 0})
     leaves, places = (
         {f"{kind}/{name}": leaf for kind, part in tree.items() if kind != "prefix"
          for name, leaf in convert.flatten(part).items()}
@@ -145,18 +145,18 @@ def train(family, strategy, adapter=False, *, devices=8, accumulation=1):
     whole = {leaves[name].shape for name, place in places.items() if place.is_fully_replicated}
     stacked = {name: leaf.shape for name, leaf in leaves.items() if leaf.ndim == 3 and leaf.shape not in whole}
     kernels = {shape for name, shape in stacked.items() if name.endswith("kernel")}
-    state, metrics = compiled(*given)
+    state, metrics = compiled(*arguments)
     state, metrics = jax.device_get((state, metrics))
     moments = optax.tree.get(state["opt_state"], "mu")
     return Outcome(state["params"], moments, metrics, compiled.as_text(), kernels, set(stacked.values()))
 
 
 def computed(text) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """(operation, shape) of everything that a device computes or is given."""
+    """(operation, shape) of everything that a device computes or receives."""
     for line in text.splitlines():
-        if found := re.match(r"\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][\w-]*?)(-start|-done)?\(", line):
-            for shape in re.findall(r"\w+\[([\d,]*)\]", found[1]):
-                yield found[2], tuple(int(size) for size in shape.split(",") if size)
+        if instruction := re.match(r"\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][\w-]*?)(-start|-done)?\(", line):
+            for shape in re.findall(r"\w+\[([\d,]*)\]", instruction[1]):
+                yield instruction[2], tuple(int(size) for size in shape.split(",") if size)
 
 
 QUICK = [("llama", "fsdp", False), ("llama", "tensor", True)]
@@ -172,23 +172,23 @@ CASES = [
 @pytest.mark.parametrize(("family", "strategy", "adapter"), CASES)
 def test_eight_devices_give_the_step_of_one(family, strategy, adapter):
     """Loss, norm, new parameters, and the first moments: a tenth of the clipped gradient."""
-    found, expected = train(family, strategy, adapter), train(family, "data", adapter, devices=1)
+    actual, expected = train(family, strategy, adapter), train(family, "data", adapter, devices=1)
     for name in ("loss", "grad_norm", "count"):
-        np.testing.assert_allclose(found.metrics[name], expected.metrics[name], rtol=1e-5)
+        np.testing.assert_allclose(actual.metrics[name], expected.metrics[name], rtol=1e-5)
     for name in ("params", "moments"):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-                     getattr(found, name), getattr(expected, name))  # fmt: skip
+                     getattr(actual, name), getattr(expected, name))  # fmt: skip
 
 
 @pytest.mark.slow
 def test_micro_batches_over_devices_give_the_step_of_one():
-    found, expected = train("llama", "fsdp", devices=4, accumulation=2), train("llama", "data", False, devices=1)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found.params, expected.params)
-    _nothing_split_in_one_piece(found)
+    actual, expected = train("llama", "fsdp", devices=4, accumulation=2), train("llama", "data", False, devices=1)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual.params, expected.params)
+    _nothing_split_in_one_piece(actual)
 
 
 def _nothing_split_in_one_piece(outcome):
-    """Nothing a device computes or is given (so no gradient, no moment either) has a split array's whole shape."""
+    """Nothing a device computes or receives (so no gradient, no moment either) has a split array's whole shape."""
     shapes = {shape for _, shape in computed(outcome.text)}
     assert outcome.kernels
     for layers, inputs, outputs in outcome.split:
@@ -272,7 +272,7 @@ def test_nine_heads_stay_whole_over_eight_devices():
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["fsdp", "tensor", "fsdp_tensor"])
 def test_a_7b_with_adapters_trains_on_eight_devices(strategy):
-    """Compiled, not run: what a device of eight is given and needs for a step of Llama-2-7B with `<movie>`.
+    """Compiled, not run: what a device of eight receives and needs for a step of Llama-2-7B with `<movie>`.
 
     XLA for CPUs computes products of bfloat16 in float32, and turns a device's whole share of the base into float32 for
     that: most of what is temporary here, and nothing that an accelerator would need.
@@ -283,8 +283,8 @@ def test_a_7b_with_adapters_trains_on_eight_devices(strategy):
     step, optimizer, placement, frozen_placement = prepared(module, params, frozen, strategy)
     tokens, mask = jax.ShapeDtypeStruct((8, 512), jnp.int32), jax.ShapeDtypeStruct((8, 512), bool)
     state = jax.eval_shape(lambda tree: init_state(tree, optimizer), params)
-    given = state, frozen, {"tokens": tokens, "mask": mask}, jax.eval_shape(lambda: jax.random.key(0))
-    compiled = step.lower(*given).compile({"xla_backend_optimization_level": 0})
+    arguments = state, frozen, {"tokens": tokens, "mask": mask}, jax.eval_shape(lambda: jax.random.key(0))
+    compiled = step.lower(*arguments).compile({"xla_backend_optimization_level": 0})
 
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(base))
     assert 13.4e9 < whole < 13.6e9

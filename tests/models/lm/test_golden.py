@@ -47,8 +47,8 @@ def test_scores_states_and_gradients_equal_transformers(case):
     assert gap(read["states"][:, mask], arrays["states"][:, mask]) <= TOLERANCE
     theirs = dict(zip(arrays["gradient_names"].tolist(), arrays["gradients"], strict=True))
     assert set(read["gradients"]) == set(theirs)
-    for name, kept in theirs.items():
-        assert gap(sample(read["gradients"][name]), kept, scale(name, theirs)) <= TOLERANCE, name
+    for name, expected in theirs.items():
+        assert gap(sample(read["gradients"][name]), expected, scale(name, theirs)) <= TOLERANCE, name
 
 
 def test_padding_on_the_left_gives_the_same(case):
@@ -62,8 +62,8 @@ def test_padding_on_the_left_gives_the_same(case):
 
 def test_positions_are_counted_where_none_are_given(case):
     arrays, ours, batch = case
-    given = {name: values for name, values in batch.items() if name != "positions"}
-    assert gap(np.asarray(ours.scores(given))[batch["mask"]], arrays["logits"][batch["mask"]]) <= TOLERANCE
+    inputs = {name: values for name, values in batch.items() if name != "positions"}
+    assert gap(np.asarray(ours.scores(inputs))[batch["mask"]], arrays["logits"][batch["mask"]]) <= TOLERANCE
 
 
 def test_far_positions_equal_transformers(case):

@@ -66,8 +66,8 @@ def test_cached_keys_and_values_equal_the_published_code(published, mode):
     tokens, mask = arrays["in/context_input_ids"], arrays["in/context_attention_mask"] > 0
     cache = language_model.init_cache(model.config, 4, 12)
     positions = np.broadcast_to(np.arange(12), (4, 12))
-    given = (prompt[:, 0], prompt[:, 1])
-    cache = forward(tokens, mask, given, cache=cache, positions=positions).cache
+    inputs = (prompt[:, 0], prompt[:, 1])
+    cache = forward(tokens, mask, inputs, cache=cache, positions=positions).cache
     for layer in range(2):
         for part, name, ours in ((0, "key", cache.keys), (1, "value", cache.values)):
             key = f"out/{mode}/past_{name}/{layer}"  # the prefix lies before the tokens

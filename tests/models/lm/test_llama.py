@@ -81,10 +81,10 @@ def test_decoding_behind_padding_equals_decoding_alone(params, batch, side):
     parts = ([gap, prompt], [~real[:, :3], real]) if side == "left" else ([prompt, gap], [real, ~real[:, :3]])
     padded, mask = (np.concatenate(part, axis=1) for part in parts)
     cache = language_model.init_cache(CONFIG, 1, 10)
-    given = {"prefix": tuple(part[:, :1] for part in prefix)}
-    output = forward(params, padded, mask, cache=cache, **given)
+    prefix_of_row = {"prefix": tuple(part[:, :1] for part in prefix)}
+    output = forward(params, padded, mask, cache=cache, **prefix_of_row)
     np.testing.assert_allclose(np.asarray(output.hidden)[mask], whole[0, :4], atol=1e-5)
-    output = forward(params, rest, np.ones((1, 3), bool), cache=output.cache, **given)
+    output = forward(params, rest, np.ones((1, 3), bool), cache=output.cache, **prefix_of_row)
     np.testing.assert_allclose(output.hidden, whole[:, 4:], atol=1e-5)
 
 
@@ -92,8 +92,8 @@ def test_padding_and_neighbours_change_nothing(params, batch):
     tokens, mask, prefix, prefix_mask = batch
     both = forward(params, tokens, mask, prefix=prefix, prefix_mask=prefix_mask).hidden
     # the second row alone, cut to its 4 tokens and 2 prefix positions
-    kept = tuple(part[:, 1:, :, [0, 2]] for part in prefix)
-    alone = forward(params, tokens[1:, :4], mask[1:, :4], prefix=kept).hidden
+    unmasked_prefix = tuple(part[:, 1:, :, [0, 2]] for part in prefix)
+    alone = forward(params, tokens[1:, :4], mask[1:, :4], prefix=unmasked_prefix).hidden
     np.testing.assert_allclose(both[1, :4], alone[0], atol=1e-5)
     noisy = np.where(mask, tokens, 3)
     other = tuple(np.where(prefix_mask[None, :, None, :, None], part, 1e3) for part in prefix)

@@ -188,7 +188,7 @@ def test_training_steps_form_no_gradient_of_the_base(llama):
 def test_unmerging(llama, mixed):
     """To the bit for weights of bfloat16 or float16 that were merged into float32; else to one unit in the last place.
 
-    Nothing is lost for who kept the base, which merging does not touch.
+    Merging does not touch the base itself.
     """
     before = jax.tree.map(np.array, llama.params)
     merged = lora.merge(llama.params, mixed, MIXED)
@@ -197,11 +197,11 @@ def test_unmerging(llama, mixed):
     lost = 0
     for path in lora.flat(mixed):
         _, where, name = path.split("/")
-        base, total, found = (np.asarray(tree["layers"][where][name]["kernel"]) for tree in (before, merged, back))
+        base, total, actual = (np.asarray(tree["layers"][where][name]["kernel"]) for tree in (before, merged, back))
         assert np.any(base != total)
         unit = np.spacing(np.maximum(np.abs(base), np.abs(total)))
-        assert np.all(np.abs(found.astype(np.float64) - base) <= unit)
-        lost += np.sum(found != base)
+        assert np.all(np.abs(actual.astype(np.float64) - base) <= unit)
+        lost += np.sum(actual != base)
     assert lost  # a subtraction alone is not exact
     for half in (jnp.bfloat16, jnp.float16):
         low = jax.tree.map(lambda leaf: leaf.astype(half), llama.params)  # noqa: B023
@@ -229,11 +229,11 @@ def test_each_row_has_the_adapter_it_asks_for(llama, three):
     rows = [2, -1, 0, 1]
     assert np.isnan(lora.select(stacked, [4])["layers"]["mlp"]["up"]["a"]).all()
     chosen = lora.select(stacked, rows)
-    found = run({"params": llama.params, "lora": chosen})
+    actual = run({"params": llama.params, "lora": chosen})
     alone = [run({"params": lora.merge(llama.params, *one)}) for one in three] + [run({"params": llama.params})]
     for row, adapter in enumerate(rows):
-        np.testing.assert_allclose(found[row], alone[adapter][row], rtol=1e-4, atol=1e-5)
-    assert not np.allclose(found[1], alone[0][1], atol=1e-2)
+        np.testing.assert_allclose(actual[row], alone[adapter][row], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(actual[1], alone[0][1], atol=1e-2)
 
 
 @pytest.mark.parametrize(("config", "cut"), [(LLAMA, dict), (GPT2, unstack)], ids=["stacked llama", "unstacked gpt2"])
@@ -260,8 +260,8 @@ def test_rows_of_single_tokens(llama):
 
     table = tuned(rows)
     np.testing.assert_array_equal(table[jnp.array([3, 39])], 1)
-    kept = np.delete(np.arange(40), [3, 39])
-    np.testing.assert_array_equal(table[kept], llama.params["embed"]["embedding"][kept])
+    unchanged = np.delete(np.arange(40), [3, 39])
+    np.testing.assert_array_equal(table[unchanged], llama.params["embed"]["embedding"][unchanged])
     np.testing.assert_array_equal(jax.grad(lambda rows: (tuned(rows)[3] * 2).sum())(rows), [[0] * 16, [2] * 16])
 
 

@@ -66,10 +66,10 @@ def saved(torch_side, values, folder):
 def batch(config, side, start=0):
     filler = config.position_offset - 1 if getattr(config, "position_offset", 0) else 1
     tokens, mask = pad(ROWS, side, WIDTH, filler)
-    made = {"tokens": tokens, "mask": mask, "positions": positions(mask, start)}
+    arrays = {"tokens": tokens, "mask": mask, "positions": positions(mask, start)}
     if getattr(config, "token_types", 0) > 1:
-        made["token_types"] = (positions(mask) > 4).astype(np.int32)
-    return made
+        arrays["token_types"] = (positions(mask) > 4).astype(np.int32)
+    return arrays
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -82,8 +82,8 @@ def test_equals_transformers(torch_side, tmp_path, name):
     if theirs.config.model_type == "roberta":
         del starts["far"]  # it counts for itself
     for side, start in starts.items():
-        given = batch(model.config, "right" if side == "far" else side, start)
-        assert_equal(ours.read(given), torch_side.read(theirs, given), given["mask"])
+        inputs = batch(model.config, "right" if side == "far" else side, start)
+        assert_equal(ours.read(inputs), torch_side.read(theirs, inputs), inputs["mask"])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -99,15 +99,15 @@ def test_reads_what_we_write(torch_side, tmp_path, name):
     state = again.state_dict()
     for key, tensor in theirs.state_dict().items():
         assert "pooler" in key or bool((state[key] == tensor).all()), key
-    given = batch(model.config, "left")
-    np.testing.assert_array_equal(torch_side.read(again, given)["logits"], torch_side.read(theirs, given)["logits"])
+    inputs = batch(model.config, "left")
+    np.testing.assert_array_equal(torch_side.read(again, inputs)["logits"], torch_side.read(theirs, inputs)["logits"])
 
     longer = language_models.extend(model, jnp.full((1, 24), 0.5), jnp.full((1, 24), 0.25))
     language_models.save(tmp_path / "longer", longer)
     again = kind.from_pretrained(tmp_path / "longer", attn_implementation="eager").eval()
-    given["tokens"][:, -2] = 40
-    mask = given["mask"]
-    assert gap(Ours(longer).scores(given)[mask], torch_side.read(again, given)["logits"][mask]) < TOLERANCE
+    inputs["tokens"][:, -2] = 40
+    mask = inputs["mask"]
+    assert gap(Ours(longer).scores(inputs)[mask], torch_side.read(again, inputs)["logits"][mask]) < TOLERANCE
 
 
 def test_bfloat16_folders_are_read_as_such(torch_side, tmp_path):
@@ -163,9 +163,9 @@ def test_gguf_files_are_read_as_transformers_reads_them(torch_side, tmp_path, na
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, gguf_file="model.gguf", attn_implementation="eager", dtype="float32"
     ).eval()
-    given = batch(config, "left")
-    scores, mask = Ours(language_models.load(tmp_path / "model.gguf")).scores(given), given["mask"]
-    assert gap(scores[mask], torch_side.read(theirs, given)["logits"][mask]) < TOLERANCE
+    inputs = batch(config, "left")
+    scores, mask = Ours(language_models.load(tmp_path / "model.gguf")).scores(inputs), inputs["mask"]
+    assert gap(scores[mask], torch_side.read(theirs, inputs)["logits"][mask]) < TOLERANCE
 
 
 def test_llama_3s_tokenizer_in_a_gguf_file_is_read_as_transformers_reads_it(torch_side, tmp_path):

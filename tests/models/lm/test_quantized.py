@@ -28,22 +28,22 @@ def whole(weight):
 
 def test_int8_by_hand():
     kernel = np.array([[127.0, -1.0, 0.0], [-63.4, 0.5, 0.0]])
-    made = quantized.encode(kernel, "int8")
-    np.testing.assert_allclose(made["scales"], [[1.0, 1 / 127, 0.0]], rtol=1e-6)
-    np.testing.assert_array_equal(made["codes"], [[127, -127, 0], [-63, 64, 0]])
-    np.testing.assert_allclose(whole(made), [[127, -1, 0], [-63, 64 / 127, 0]], rtol=1e-6)
+    encoded = quantized.encode(kernel, "int8")
+    np.testing.assert_allclose(encoded["scales"], [[1.0, 1 / 127, 0.0]], rtol=1e-6)
+    np.testing.assert_array_equal(encoded["codes"], [[127, -127, 0], [-63, 64, 0]])
+    np.testing.assert_allclose(whole(encoded), [[127, -1, 0], [-63, 64 / 127, 0]], rtol=1e-6)
 
 
 def test_nf4_by_hand():
     """A block is the largest divisor up to 64, here all four inputs; of two in a byte the first has the low bits."""
     kernel = np.array([[2.0, 0.0], [-2.0, 0.0], [0.1, 0.0], [0.9, 0.0]])
-    made = quantized.encode(kernel, "nf4")
-    assert made["codes"].dtype == jnp.uint8 and made["scales"].dtype == jnp.bfloat16
-    np.testing.assert_array_equal(made["scales"].astype(jnp.float32), [[2.0, 0.0]])
+    encoded = quantized.encode(kernel, "nf4")
+    assert encoded["codes"].dtype == jnp.uint8 and encoded["scales"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(encoded["scales"].astype(jnp.float32), [[2.0, 0.0]])
     # 1 is code 15, -1 code 0; 0.05 is nearer to 0.0796 (code 8) than to 0 (7), 0.45 to 0.4407 (12) than to 0.5626 (13)
-    np.testing.assert_array_equal(made["codes"][:, 0], [15 + 16 * 0, 8 + 16 * 12])
-    np.testing.assert_array_equal(made["codes"][:, 1], [7 + 16 * 7] * 2)
-    np.testing.assert_allclose(whole(made), [[2, 0], [-2, 0], [2 * 0.0795803, 0], [2 * 0.44070983, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(encoded["codes"][:, 0], [15 + 16 * 0, 8 + 16 * 12])
+    np.testing.assert_array_equal(encoded["codes"][:, 1], [7 + 16 * 7] * 2)
+    np.testing.assert_allclose(whole(encoded), [[2, 0], [-2, 0], [2 * 0.0795803, 0], [2 * 0.44070983, 0]], rtol=1e-6)
 
 
 def test_normal_float_is_made_of_the_normals_quantiles():
@@ -66,24 +66,24 @@ def test_errors_are_bounded_and_codes_stay():
     error = np.abs(whole(four) - kernel)
     assert (error <= (widest + 2**-8) * largest).all()  # the block's largest is off by the rounding of its scale
     assert 0.05 < np.sqrt(np.mean(error**2)) / np.std(kernel) < 0.12  # of normal weights, about a tenth
-    for format, made in (("int8", eight), ("nf4", four)):
-        again = quantized.encode(whole(made), format)
-        np.testing.assert_array_equal(again["codes"], made["codes"])
+    for format, encoded in (("int8", eight), ("nf4", four)):
+        again = quantized.encode(whole(encoded), format)
+        np.testing.assert_array_equal(again["codes"], encoded["codes"])
 
 
 def test_trees_are_quantised_and_come_back():
     params = tiny.random_model(CONFIG).params
-    made = quantized.quantize(params, (r"layers/mlp/.*/kernel",), "nf4")
-    assert quantized.is_quantized(made) and not quantized.is_quantized(params)
-    assert made["layers"]["attention"] is not params["layers"]["attention"]
-    jax.tree.map(np.testing.assert_array_equal, made["layers"]["attention"], params["layers"]["attention"])
-    up = made["layers"]["mlp"]["up"]
+    encoded = quantized.quantize(params, (r"layers/mlp/.*/kernel",), "nf4")
+    assert quantized.is_quantized(encoded) and not quantized.is_quantized(params)
+    assert encoded["layers"]["attention"] is not params["layers"]["attention"]
+    jax.tree.map(np.testing.assert_array_equal, encoded["layers"]["attention"], params["layers"]["attention"])
+    up = encoded["layers"]["mlp"]["up"]
     assert sorted(up) == ["bias", "codes", "scales"]
     assert up["codes"].shape == (3, 8, 24) and up["scales"].shape == (3, 1, 24)
     assert quantized.shape_of(up) == (3, 16, 24)
     each = [quantized.encode(kernel, "nf4") for kernel in params["layers"]["mlp"]["up"]["kernel"]]
     np.testing.assert_array_equal(up["codes"], jnp.stack([layer["codes"] for layer in each]))
-    back = quantized.dequantize(made)
+    back = quantized.dequantize(encoded)
     assert jax.tree.structure(back) == jax.tree.structure(params)
     np.testing.assert_array_equal(back["layers"]["mlp"]["up"]["kernel"][1], whole(each[1]))
     every = quantized.quantize(jax.tree.map(np.asarray, params), quantized.KERNELS, "int8")
@@ -131,10 +131,10 @@ def test_an_adapter_is_trained_on_a_quantised_base(format):
 @pytest.mark.parametrize("format", ["int8", "nf4"])
 def test_products_are_in_the_dtype_of_what_is_read(format):
     kernel, x = random(64, 8), random(3, 64, seed=1)
-    made = quantized.encode(kernel, format)
-    exact = weight_matmul(x, made)
-    np.testing.assert_allclose(exact, x @ whole(made), rtol=1e-5, atol=1e-5)
-    low = weight_matmul(jnp.asarray(x, jnp.bfloat16), made)
+    encoded = quantized.encode(kernel, format)
+    exact = weight_matmul(x, encoded)
+    np.testing.assert_allclose(exact, x @ whole(encoded), rtol=1e-5, atol=1e-5)
+    low = weight_matmul(jnp.asarray(x, jnp.bfloat16), encoded)
     assert low.dtype == jnp.bfloat16
     np.testing.assert_allclose(low.astype(np.float32), exact, atol=0.15)  # of sums around 4
 
