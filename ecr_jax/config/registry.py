@@ -203,7 +203,8 @@ def specs() -> dict[str, StageSpec]:
     """All stages and baselines by name, each after what it needs; those of other packages are last.
 
     Raises:
-      ValueError: an entry point that is not a `StageSpec`, a name that is taken, or a need that does not exist.
+      ValueError: an entry point that is not a `StageSpec`, a name that is taken, or needs that do not exist or are
+        circular.
     """
     table = {spec.name: spec for spec in _BUILT_IN}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -219,7 +220,23 @@ def specs() -> dict[str, StageSpec]:
         for name in (*spec.needs, *spec.needs_if.values()):
             if name not in table:
                 raise ValueError(f"the stage {spec.name!r} needs {name!r}, which does not exist")
-    return table
+    return _in_order(table)
+
+
+def _in_order(table: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
+    """The same table, each stage after what it needs and otherwise as it was."""
+    ordered: dict[str, StageSpec] = {}
+
+    def add(name: str, before: tuple[str, ...]) -> None:
+        if name in before:
+            raise ValueError(f"stages need each other: {' needs '.join((*before, name))}")
+        for needed in (*table[name].needs, *table[name].needs_if.values()):
+            add(needed, (*before, name))
+        ordered.setdefault(name, table[name])
+
+    for name in table:
+        add(name, ())
+    return ordered
 
 
 def find(name: str) -> StageSpec:

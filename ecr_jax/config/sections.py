@@ -38,6 +38,8 @@ class CorpusConfig:
       graph: folder of a UniCRS export of DBpedia, or a Turtle file; None takes the Wikidata film table.
       movies: movie table that maps the corpus's film ids to URIs.
       reviews: top-rated reviews for fine-tuning the response generator.
+      review_min_words, review_max_words: shortest review of the built-in corpus, and the length a longer one is cut to.
+      review_valid_every: one in this many of the built-in corpus's reviews is for validation.
       goemotions: folder of GoEmotions for training the emotion classifier; None takes the corpus's own labels.
       description_facts: facts of one kind in the description that the text encoder reads of a film.
       skip_bad: leave malformed lines out (they are written to rejected.jsonl) instead of ending the command.
@@ -53,6 +55,9 @@ class CorpusConfig:
     graph: str | None = None
     movies: str | None = None
     reviews: str | None = None
+    review_min_words: int = 20
+    review_max_words: int = 150
+    review_valid_every: int = 20
     goemotions: str | None = None
     description_facts: int = 4
     skip_bad: bool = False
@@ -61,7 +66,8 @@ class CorpusConfig:
     film_reviews: int = 1800
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "dialogues", "film_reviews")
+        require_at_least(self, 1, "dialogues", "film_reviews", "review_min_words", "review_valid_every")
+        require_at_least(self, self.review_min_words, "review_max_words")
         require_at_least(self, 0, "description_facts")
         require(self, "valid_share", 0 < self.valid_share < 1, "a share of the training conversations lies in (0, 1)")
         if self.name != "films":
@@ -374,36 +380,55 @@ class KgsfConfig(GraphBaselineConfig):
       pretraining: how mutual information of words and entities is trained before the ranking.
       information: weight of the mutual information in the loss.
       max_words: most distinct words of a context; the latest are used.
+      min_turns: fewest training turns that contain a word of the word graph.
+      min_shared_turns: fewest training turns that contain both words of an edge.
+      word_neighbours: edges that each word selects.
     """
 
     pretraining: TrainConfig = TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=3e-3))
     information: float = 0.025
     max_words: int = 64
+    min_turns: int = 5
+    min_shared_turns: int = 3
+    word_neighbours: int = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 0.0, "information")
-        require_at_least(self, 1, "max_words")
+        require_at_least(self, 1, "max_words", "min_turns", "min_shared_turns", "word_neighbours")
 
 
 @dataclass(frozen=True)
 class SasRecConfig(EmbeddingBaselineConfig):
-    """SASRec. `layers`: its blocks; `heads`: attention heads of each block, which divide the width."""
+    """SASRec.
+
+    Attributes:
+      layers: its blocks.
+      heads: attention heads of each block, which divide the width.
+      recency_slots: learned positions; films further back share the last one.
+    """
 
     layers: int = 2
     heads: int = 1
+    recency_slots: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, 1, "layers", "heads")
+        require_at_least(self, 1, "layers", "heads", "recency_slots")
         require(self, "heads", self.width % self.heads == 0, f"choose a divisor of the width {self.width}")
 
 
 @dataclass(frozen=True)
 class EaseConfig:
-    """EASE. `strengths`: the regularisers to choose from on validation (Steck's lambda)."""
+    """EASE.
+
+    Attributes:
+      strengths: the regularisers to choose from on validation (Steck's lambda).
+      tie_break: factor of the popularity, which orders items of equal scores.
+    """
 
     strengths: tuple[float, ...] = (50.0, 100.0, 200.0, 500.0, 1000.0)
+    tie_break: float = 1e-6
 
     def __post_init__(self) -> None:
         positive = len(self.strengths) > 0 and all(strength > 0 for strength in self.strengths)

@@ -179,7 +179,13 @@ def _generate_films(corpus: CorpusConfig) -> _Source:
     table = hub.resolve("wikidata-films")
     generated = films.generate(table, seed=corpus.seed, dialogues=corpus.dialogues, reviews=corpus.film_reviews)
     graph = graphs.from_wikidata(table, generated.items)
-    reviews = ReviewStore.from_films(generated.reviews, graph)
+    reviews = ReviewStore.from_films(
+        generated.reviews,
+        graph,
+        min_words=corpus.review_min_words,
+        max_words=corpus.review_max_words,
+        valid_every=corpus.review_valid_every,
+    )
     return _Source(list(generated.conversations), graph, reviews, {}, [], {})
 
 

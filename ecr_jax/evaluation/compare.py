@@ -163,7 +163,7 @@ def compare(
     }
     result = report.Report(tuple(rows), source)
     report.write(result, into)
-    terminal.print_report(result, console)
+    terminal.print_tables(result, console)
     if strata or metrics:
         in_summary = summary_keys(rows)
         listed = [row for row in tested if (row.stratum, row.metric) not in in_summary]

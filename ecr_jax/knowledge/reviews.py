@@ -25,9 +25,7 @@ Triple = tuple[str, str]
 """A fact about a film: (relation, name of the other entity)."""
 
 MIN_WORDS, MAX_WORDS = 20, 150
-"""Lengths of a cleaned review (`clean_review`)."""
-_VALIDATION_EVERY = 20
-"""One review in this many is for validation, where the source has no split of its own."""
+"""Lengths of a cleaned review (`clean_review`) in ECR's released code."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +174,26 @@ class ReviewStore:
         return cls(review for review in reviews if review.split == Split.VALID or review.text not in valid)
 
     @classmethod
-    def from_films(cls, reviews: Iterable[FilmReview], graph: KnowledgeGraph) -> ReviewStore:
-        """Selects and cleans the reviews with the highest rating, and sorts their mentions into facts and entities."""
+    def from_films(
+        cls,
+        reviews: Iterable[FilmReview],
+        graph: KnowledgeGraph,
+        *,
+        min_words: int = MIN_WORDS,
+        max_words: int = MAX_WORDS,
+        valid_every: int = 20,
+    ) -> ReviewStore:
+        """Selects and cleans the reviews with the highest rating, and sorts their mentions into facts and entities.
+
+        Args:
+          reviews: of the built-in corpus.
+          graph: with the films.
+          min_words, max_words: see `clean_review`.
+          valid_every: one review in this many is for validation, decided by its text.
+        """
         selected = []
         for review in reviews:
-            text = clean_review(review.text, review.votes) if review.rating == 10 else None
+            text = clean_review(review.text, review.votes, min_words, max_words) if review.rating == 10 else None
             if text is None:
                 continue
             facts = film_facts(review.film, graph)
@@ -193,7 +206,7 @@ class ReviewStore:
                     triples[facts[mention.entity]] = None
                 else:
                     entities[canonical_name(mention.entity)] = None
-            for_validation = zlib.crc32(f"{review.film}\n{text}".encode()) % _VALIDATION_EVERY == 0
+            for_validation = zlib.crc32(f"{review.film}\n{text}".encode()) % valid_every == 0
             split = Split.VALID if for_validation else Split.TRAIN
             selected.append(Review(review.film, review.title, text, tuple(entities), tuple(triples), split))
         return cls(selected)
@@ -223,17 +236,18 @@ def film_facts(film: str, graph: KnowledgeGraph) -> dict[str, Triple]:
     return {graph.uris[tail]: (relation_of[tail], graph.names[tail]) for _, _, tail in sorted(ranked)}
 
 
-def clean_review(text: str, votes: int, max_words: int = MAX_WORDS) -> str | None:
+def clean_review(text: str, votes: int, min_words: int = MIN_WORDS, max_words: int = MAX_WORDS) -> str | None:
     """Selects the part of a review that can serve as a reply.
 
     Args:
       text: a review.
       votes: how many people found it helpful.
+      min_words: fewest words of the sentences that remain.
       max_words: of a longer text, whole sentences of its beginning and its end remain, half of this length from each.
 
     Returns:
       The text without sentences that speak of reviews or of the rating 10; None if nobody found it helpful, if it has
-      fewer than 20 words, or if more than half of its words are repeated.
+      fewer than `min_words`, or if more than half of its words are repeated.
 
     Reference: `process_empthetic.py` of ECR's released code, which leaves the punctuation of the removed sentences in
     the text.
@@ -243,7 +257,7 @@ def clean_review(text: str, votes: int, max_words: int = MAX_WORDS) -> str | Non
     if sum(number[word] > 1 for word in words) > len(words) / 2:
         return None
     sentences = [s for s in re.findall(r"[^.?!]+[.?!]*", text) if not re.search(r"review|\b10\b", s, re.IGNORECASE)]
-    if votes < 1 or sum(len(s.split()) for s in sentences) < MIN_WORDS:
+    if votes < 1 or sum(len(s.split()) for s in sentences) < min_words:
         return None
     if sum(len(s.split()) for s in sentences) > max_words:
         front = _sentences_within(sentences, max_words // 2)

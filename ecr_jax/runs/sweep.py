@@ -264,7 +264,7 @@ def run(
         raise failure
     result = _report(outcomes, spec, trainer.experiment, split, failed)
     report.write(result, trainer.root)
-    terminal.print_report(result, console)
+    terminal.print_tables(result, console)
     console.print(f"all tables and strata: {trainer.root / 'report.html'}")
     if failed:
         raise failure

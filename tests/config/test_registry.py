@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -75,6 +76,16 @@ def test_stages_come_after_what_they_need():
     order = list(registry.specs())
     for spec in registry.specs().values():
         assert all(order.index(needed) < order.index(spec.name) for needed in spec.needs)
+
+
+def test_stages_of_other_packages_are_put_in_order():
+    def spec(name, *needs):
+        return dataclasses.replace(registry.find("fusion"), name=name, needs=needs, needs_if={})
+
+    table = {name: spec(name, *needs) for name, needs in {"a": "c", "b": "", "c": "b"}.items()}
+    assert list(registry._in_order(table)) == ["b", "c", "a"]
+    with pytest.raises(ValueError, match="stages need each other: a needs c needs a"):
+        registry._in_order({"a": spec("a", "c"), "c": spec("c", "a")})
 
 
 def test_dependencies():

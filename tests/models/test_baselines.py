@@ -11,7 +11,7 @@ import pytest
 
 from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.baselines.autorec import AutoRec
-from ecr_jax.models.baselines.ease import TIE_BREAK, Ease, interactions, solve
+from ecr_jax.models.baselines.ease import Ease, interactions, solve
 from ecr_jax.models.baselines.kbrd import Kbrd, SelfAttention
 from ecr_jax.models.baselines.kgsf import Kgsf, WordGraph
 from ecr_jax.models.baselines.language_model import LanguageModel
@@ -24,11 +24,11 @@ ITEMS = np.array([0, 2, 3, 5, 8, 9, 10, 11], np.int32)
 COUNT = len(ITEMS)
 MODELS = {
     "autorec": AutoRec(ENTITIES, COUNT, 16, 0.0),
-    "ease": Ease(COUNT),
+    "ease": Ease(COUNT, 1e-6),
     "kbrd": Kbrd(ENTITIES, RELATIONS, COUNT, 16, 2, 0.0),
     "kgsf": Kgsf(ENTITIES, RELATIONS, WORDS, COUNT, 16, 2, 0.0, 0.025),
     "language_model": LanguageModel(COUNT, 0.0),
-    "sasrec": SasRec(COUNT, 5, 16, 1, 2, 0.0),
+    "sasrec": SasRec(COUNT, 5, 16, 1, 2, 0.0, 32),
     "text_encoder": TextEncoder(COUNT, 0.0),
 }
 RANDOM = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_interactions():
 def test_ease_adds_up_the_rows_of_the_films():
     weights = parameters("ease")["weights"]
     scores = logits("ease", make([[0, 4, 5], [4]]))
-    tie = TIE_BREAK * WORLD["popularity"]
+    tie = 1e-6 * WORLD["popularity"]
     np.testing.assert_allclose(scores, [weights[0] + weights[3] + tie, tie], atol=1e-6)  # 4 is no film
 
 

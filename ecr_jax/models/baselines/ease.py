@@ -12,9 +12,6 @@ import scipy.sparse
 
 from ecr_jax.models.layers import candidate_positions, scatter_by_entity
 
-TIE_BREAK = 1e-6
-"""Weight of popularity in the scores: it orders items with equal scores, such as all items if no film is mentioned."""
-
 
 def solve(gram: np.ndarray, strength: float) -> np.ndarray:
     r"""The weights that reconstruct every row x of X from its other entries.
@@ -63,9 +60,14 @@ class Ease(nn.Module):
     """Scores x B of the films x of a context, plus a little popularity.
 
     Reads `entities` and `entity_mask` [B, E]; `items` int [I] and `popularity` [I].
+
+    Attributes:
+      items: I.
+      tie_break: factor of the popularity, which orders items of equal scores.
     """
 
     items: int
+    tie_break: float
 
     @nn.compact
     def __call__(self, batch: Mapping[str, jax.Array], frozen: Mapping[str, jax.Array]) -> jax.Array:
@@ -74,4 +76,4 @@ class Ease(nn.Module):
         positions, known = candidate_positions(batch["entities"], frozen["items"])
         known &= batch["entity_mask"]
         present = scatter_by_entity(positions, known.astype(weights.dtype), self.items)  # [B, I]
-        return present @ weights + TIE_BREAK * frozen["popularity"]
+        return present @ weights + self.tie_break * frozen["popularity"]

@@ -57,7 +57,7 @@ class SasRec(nn.Module):
     layers: int
     heads: int
     dropout: float
-    recency_slots: int = 32
+    recency_slots: int
 
     def setup(self) -> None:
         small = nn.initializers.normal(self.width**-0.5)

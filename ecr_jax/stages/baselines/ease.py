@@ -30,7 +30,7 @@ def build(experiment: ExperimentContext, settings: EaseConfig) -> Baseline:
             yield {"strength": strength}, {"weights": solve(gram, strength)}
 
     return Baseline(
-        Ease(len(graph.items)),
+        Ease(len(graph.items), settings.tie_break),
         item_arrays(experiment) | {"popularity": share.astype(np.float32)},
         features=(EntityFeature(len(graph)),),
         longest={"E": experiment.config.recommender.max_entities},

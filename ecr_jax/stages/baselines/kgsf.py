@@ -14,7 +14,12 @@ from ecr_jax.stages.baselines.baseline import Baseline, graph_arrays
 def build(experiment: ExperimentContext, settings: KgsfConfig) -> Baseline:
     """KGSF of an experiment; its word graph is counted on the training dialogues."""
     graph, dialogues = experiment.corpus.graph, experiment.dialogues(Split.TRAIN)
-    words = build_word_graph([turn.masked for dialogue in dialogues for turn in dialogue.turns])
+    words = build_word_graph(
+        [turn.masked for dialogue in dialogues for turn in dialogue.turns],
+        min_texts=settings.min_turns,
+        min_shared_texts=settings.min_shared_turns,
+        neighbours=settings.word_neighbours,
+    )
     module = Kgsf(
         entities=len(graph),
         relations=len(graph.relations),

@@ -13,7 +13,15 @@ def build(experiment: ExperimentContext, settings: SasRecConfig) -> Baseline:
     """SASRec of an experiment."""
     items, length = experiment.corpus.graph.items, experiment.config.recommender.max_entities
     return Baseline(
-        SasRec(len(items), length, settings.width, settings.layers, settings.heads, settings.dropout),
+        SasRec(
+            items=len(items),
+            length=length,
+            width=settings.width,
+            layers=settings.layers,
+            heads=settings.heads,
+            dropout=settings.dropout,
+            recency_slots=settings.recency_slots,
+        ),
         item_arrays(experiment),
         features=(FilmSequenceFeature(items, length),),
         longest={"E": length},
