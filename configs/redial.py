@@ -8,7 +8,7 @@ Commands: ecr prepare --config redial --corpus.data DIR
 Hardware: two CPU cores, 16 GiB.
 Time and score: docs/results/redial.md.
 
-Variants, as `--config redial:NAME`. They use redial's prepared corpus, and link each of its stages that is the same
+Variants, as `--config redial:NAME`. Most use redial's prepared corpus, and link each of its stages that is the same
 and comes after the same stages. Compare them with `ecr compare runs/redial runs/redial_NAME`.
 
     ecr_l         local emotion-aware entities alone: no global entities, no feedback weights (ECR 6.1, Table 3)
@@ -19,6 +19,10 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
                   five epochs, of which validation chooses the best
     paper_preset  the preset `paper` at this config's sizes
     code_preset   the preset `code` at this config's sizes
+
+One variant has a corpus of its own, and is prepared and trained as a whole:
+
+    all_data      with what is public of the other training dialogues: the films of 5,209, and text of 2,714 of them
 """
 
 import dataclasses
@@ -123,9 +127,13 @@ NO_GLOBAL_ENTITIES = ("recommender.prompt.global_entities", False)
 NO_EMOTIONS = ("recommender.prompt.emotions", False)
 NO_FEEDBACK = ("recommendation.loss", "cross_entropy")
 UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, mentions=False, prior=False, like_probability=False)
+ALL_DATA = dataclasses.replace(
+    config, name="redial_all_data", corpus=dataclasses.replace(config.corpus, extra="redial_extra")
+)
 PAPER, CODE = sized(presets.paper(WIDTH)), sized(presets.code(WIDTH))
 
 variants = {
+    "all_data": ALL_DATA,
     "ecr_l": variant("ecr_l", NO_GLOBAL_ENTITIES, NO_FEEDBACK),
     "ecr_ls": variant("ecr_ls", NO_GLOBAL_ENTITIES),
     "ecr_lg": variant("ecr_lg", NO_FEEDBACK),

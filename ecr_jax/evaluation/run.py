@@ -69,7 +69,7 @@ def evaluate(
 
     models = rankings.rank_run(experiment, split, chosen, trained)
     items = experiment.corpus.graph.items
-    catalogue = Catalogue.of(config.corpus.name, split.value, protocol, items, experiment.recommended)
+    catalogue = Catalogue.of(config.corpus.label, split.value, protocol, items, experiment.recommended)
     catalogue.save(folder)
     predictions.write(folder / "predictions.jsonl", (row for rows in models.values() for row in rows))
     readings = provenance.log_read(split_folder, split, fingerprint)
@@ -84,7 +84,7 @@ def evaluate(
     source |= {"left out": left_out} if left_out else {}
     result = report.build(
         models,
-        config.corpus.name,
+        config.corpus.label,
         split.value,
         measure=chosen.measure,
         catalogue=catalogue,

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ecr_jax.data.schema import MOVIE, Role
 
-ROLE_WORDS = {Role.SEEKER: "User: ", Role.RECOMMENDER: "System: "}
-"""The words before a turn (ECR A.8); they are the only role marks."""
+ROLE_WORDS = {Role.SEEKER: "User: ", Role.RECOMMENDER: "System: ", Role.UNKNOWN: ""}
+"""The words before a turn (ECR A.8); they are the only role marks. A turn of unknown role has none."""
 
 
 def with_role(role: Role, text: str) -> str:

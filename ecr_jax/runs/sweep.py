@@ -276,7 +276,7 @@ def _report(
     outcomes: Sequence[Outcome], stage: StageSpec, experiment: ExperimentContext, split: Split, failed: list[str]
 ) -> Report:
     """The trials' table, each label's difference to the first, and what each trial came to alone."""
-    settings, corpus = experiment.config.evaluation, experiment.config.corpus.name
+    settings, corpus = experiment.config.evaluation, experiment.config.corpus.label
     seeds: dict[str, list[list[Prediction]]] = {}
     for outcome in outcomes:
         seeds.setdefault(outcome.trial.label, []).append(outcome.rows)
