@@ -379,8 +379,8 @@ class HybridConfig:
     """
 
     cooccurrence: float = 0.5
-    nearest_contexts: float = 0.25
-    film_text: float = 0.2
+    nearest_contexts: float = 0.3
+    film_text: float = 0.15
     copy_last: float = 0.05
     film_text_power: float = 4.0
 
