@@ -9,9 +9,9 @@ up, and may hold `text.jsonl`, the text of some of these dialogues in one or mor
 Other keys are ignored. `movieId` may be null, where only the title is known.
 
 **Who speaks.** In variants with role marks ("S::", "R::"), turns have these roles. Nobody knows who says what in the
-other variants, or who named a film that is in no text: these turns have `Role.UNKNOWN`. A text without roles is one turn
-for each film that it names, up to and including that film, and one for the rest; a film without a text is a turn with an
-empty text. The rated films that the text does not name follow it, in their order.
+other variants, or who named a film that is in no text: these turns have `Role.UNKNOWN`. A text without roles is one
+turn for each film that it names, up to and including that film, and one for the rest; a film without a text is a turn
+with an empty text. The rated films that the text does not name follow it, in their order.
 
 **Which text.** Of the variants of a dialogue: one with roles before one without, because only these say what the
 recommender replies and recommends; then a whole dialogue before one that ends early; then one that marks films
@@ -177,8 +177,8 @@ def _identifier(record: dict[str, Any], splits: Mapping[str, Split]) -> str:
         raise FieldError("conversationId is empty")
     if splits.get(identifier, Split.TRAIN) != Split.TRAIN:
         raise FieldError(
-            f"conversation {identifier!r} is in the split {splits[identifier].value!r}; take it out, because training on "
-            "it would be leakage"
+            f"conversation {identifier!r} is in the split {splits[identifier].value!r}; take it out, because training "
+            "on it would be leakage"
         )
     return identifier
 

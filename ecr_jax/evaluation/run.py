@@ -69,7 +69,7 @@ def evaluate(
 
     models = rankings.rank_run(experiment, split, chosen, trained)
     items = experiment.corpus.graph.items
-    catalogue = Catalogue.of(config.corpus.label, split.value, protocol, items, experiment.recommended)
+    catalogue = Catalogue.of(config.corpus.name, split.value, protocol, items, experiment.recommended)
     catalogue.save(folder)
     predictions.write(folder / "predictions.jsonl", (row for rows in models.values() for row in rows))
     readings = provenance.log_read(split_folder, split, fingerprint)

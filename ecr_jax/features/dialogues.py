@@ -97,8 +97,8 @@ def emotion_labelled_mentions(turns: Sequence[Utterance]) -> list[EmotionLabelle
     """The entities of `turns` in order of mention, each with the emotions it is mentioned with (ECR 4.2.1).
 
     An entity the seeker names carries the seeker's emotions of that turn; one the recommender names carries those of
-    the seeker's next turn, or none where `turns` ends before it: later turns are not known yet. One in a turn of unknown
-    role carries none.
+    the seeker's next turn, or none where `turns` ends before it: later turns are not known yet. One in a turn of
+    unknown role carries none.
     """
     mentions = []
     for index, turn in enumerate(turns):
