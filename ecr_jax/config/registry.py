@@ -132,7 +132,7 @@ _BUILT_IN = (
         "how each mention of a seeker is felt about: like, dislike or unclear",
         "ecr_jax.stages.valence:train",
         reads=("corpus", "encoder", "seed"),
-        writes=("params.safetensors", "summary.json", "valence.json", "valence.parquet"),
+        writes=("params.safetensors", "summary.json", "ngrams.safetensors", "valence.json", "valence.parquet"),
         optional=True,
         paper="after ECR 4.1.1, for mentions in place of utterances",
     ),

@@ -135,34 +135,37 @@ class ValenceConfig:
       train: how it is trained.
       folds: training dialogues are split into so many folds by their ids; a model for each fold learns from the others.
         The labels of a training dialogue come from the model that did not see it, all others from the mean of all.
-      hidden: width of the projected token states; 0 leaves the states out.
+      hidden: width of the projected token states.
       heads: attention pools over the states.
-      ngram_buckets: of the hashed n-grams around the mention; 0 leaves them out.
       dropout: rate.
+      ngram_buckets: of the hashed n-grams around the mention, for the logistic regressions.
+      inverse_strength: of the regressions' regulariser (scikit-learn's C).
+      joined_turns: for each disliked mention of a seeker, so many turns that join its turn and one with a liked mention
+        are added for the regressions: what is said of one thing must not count for another.
       balance: exponent of the inverse class frequency in the weights of the loss; 0 weights all examples alike.
       recommender_films: learn from films of the recommender as well, read with the seeker's answer.
       baseline_window: characters on each side of the mention that the TF-IDF baseline reads.
     """
 
     train: TrainConfig = TrainConfig(
-        epochs=4,
-        batch_size=256,
-        optim=OptimConfig(learning_rate=1e-3, warmup=0.1, groups=(("ngrams", 30.0), (".*", 1.0))),
+        epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, weight_decay=0.1)
     )
     folds: int = 5
     hidden: int = 48
     heads: int = 4
-    ngram_buckets: int = 65536
-    dropout: float = 0.2
+    dropout: float = 0.3
+    ngram_buckets: int = 262144
+    inverse_strength: float = 1.0
+    joined_turns: int = 2
     balance: float = 1.0
     recommender_films: bool = True
     baseline_window: int = 60
 
     def __post_init__(self) -> None:
         require_at_least(self, 2, "folds")
-        require_at_least(self, 1, "heads", "baseline_window")
-        require_at_least(self, 0, "hidden", "ngram_buckets", "balance")
-        require(self, "hidden", self.hidden > 0 or self.ngram_buckets > 0, "nothing is read: set it or ngram_buckets")
+        require_at_least(self, 1, "hidden", "heads", "ngram_buckets", "baseline_window")
+        require_at_least(self, 0, "balance", "joined_turns")
+        require(self, "inverse_strength", self.inverse_strength > 0, "must be above 0, for example 1")
         require_rate(self, "dropout")
 
 
@@ -254,6 +257,8 @@ class RecommendationConfig:
       weights: by the seeker's feedback.
       use_resp: read the generated recommendation response u^r, with `<movie>` slots, after the context (Eqs. 2 and 6),
         in training and afterwards. The published commands leave it out.
+      select: the metric on validation by which the best parameters are chosen. "mrr@10" looks at the order of the ten
+        best items, "recall@10" only at whether the target is one of them.
       valid_dialogues: most validation dialogues used for selection, None for all.
       context_cache_gib: memory for the frozen language model's keys and values of the contexts; where they need more,
         every step computes its own.
@@ -264,6 +269,7 @@ class RecommendationConfig:
     candidates: Literal["items", "entities"] = "items"
     weights: FeedbackWeights = FeedbackWeights()
     use_resp: bool = False
+    select: Literal["recall@10", "mrr@10"] = "recall@10"
     valid_dialogues: int | None = None
     context_cache_gib: float = 4.0
 
@@ -271,6 +277,7 @@ class RecommendationConfig:
         require_at_least(self, 1, "valid_dialogues")
         require_at_least(self, 0.0, "context_cache_gib")
         require_choice(self, "candidates", ("items", "entities"))
+        require_choice(self, "select", ("recall@10", "mrr@10"))
         try:
             expression.parse(self.loss)
         except ValueError as error:

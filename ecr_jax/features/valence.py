@@ -8,6 +8,7 @@ called: how a film is felt about must follow from what is said of it, not from w
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -204,6 +205,17 @@ def _words(turn: Turn, number: int | None) -> tuple[list[str], int]:
     return words, target
 
 
+def joined(first: MentionInContext, second: MentionInContext) -> tuple[MentionInContext, MentionInContext]:
+    """Both mentions in one turn, which says what the first's turn says and then what the second's does."""
+    shift = len(first.own.text) + 1
+    moved = tuple(dataclasses.replace(m, start=m.start + shift, end=m.end + shift) for m in second.own.mentions)
+    turn = Turn(first.own.role, f"{first.own.text} {second.own.text}", first.own.mentions + moved)
+    return (
+        MentionInContext(first.conversation, first.turn, first.number, turn),
+        MentionInContext(second.conversation, second.turn, len(first.own.mentions) + second.number, turn),
+    )
+
+
 def hashed(features: Iterable[str], buckets: int) -> np.ndarray:
     """Distinct hash values of features in [0, buckets), sorted, the same on every machine. int32 [W]."""
     return np.unique(np.asarray([zlib.crc32(feature.encode()) % buckets for feature in features], np.int32))
@@ -242,17 +254,18 @@ def places(spans: np.ndarray, turn: Turn, number: int) -> tuple[np.ndarray, np.n
     """
     mention = turn.mentions[number]
     starts, ends = spans[:, 0], spans[:, 1]
-    left = ends <= mention.start
+    left, real, index = ends <= mention.start, ends > starts, np.arange(len(spans))
     in_span = (starts < mention.end) & (ends > mention.start)
-    first, last = int(np.sum(left)), int(np.sum(starts < mention.end)) - 1
-    index = np.arange(len(spans))
-    distance = np.where(left, first - index, index - max(last, first - 1))
+    # Of the tokens that cover characters: the first one behind those on the left, and the last one of the mention.
+    first = int(np.max(index[real & left], initial=-1)) + 1
+    last = int(np.max(index[real & in_span], initial=first - 1))
+    distance = np.where(left, first - index, index - last)
     place = np.searchsorted(_DISTANCES, np.maximum(distance, 1)) + np.where(left, 0, len(_DISTANCES) + 1)
     others = [other for i, other in enumerate(turn.mentions) if i != number]
     between = _count_between([(other.start, other.end) for other in others], starts, ends, mention)
     stops = [match.span() for match in _SENTENCE_END.finditer(turn.text) if not _inside(match.start(), turn.mentions)]
     sentences = _count_between(stops, starts, ends, mention)
-    read = (ends > starts) & ~in_span
+    read = real & ~in_span
     for other in others:
         if other.film:
             read &= ~((starts < other.end) & (ends > other.start))
@@ -273,20 +286,14 @@ def _count_between(
     return count
 
 
-def valence_spec(width: int, buckets: int) -> BatchSpec:
-    """The arrays of an example of the valence model.
-
-    Args:
-      width: D, of the text states.
-      buckets: of the hashed n-grams.
-    """
+def valence_spec(width: int) -> BatchSpec:
+    """The arrays of an example of the valence model, for text states of a width D."""
     return BatchSpec(
         "valence",
         (
             Field("states", np.float16, ("T", width), mask="state_mask", meaning="token states that are read"),
             Field("place", np.int32, ("T",), below=PLACES, meaning="distance to the mention, or which turn"),
             Field("barriers", np.int32, ("T",), below=BARRIERS, meaning="mentions and sentences between"),
-            Field("ngrams", np.int32, ("W",), mask="ngram_mask", below=buckets, meaning="hashed n-grams"),
             Field("target", np.int32, (), below=len(VALENCES), meaning="class in `VALENCES`"),
             Field("fold", np.int32, (), pad=-1, meaning="fold of its conversation, -1 for none"),
         ),
@@ -294,7 +301,7 @@ def valence_spec(width: int, buckets: int) -> BatchSpec:
 
 
 class ValenceExamples(Sequence):
-    """Examples of mentions; places and n-grams are computed at once, states are read when an example is indexed."""
+    """Examples of mentions; places are computed at once, states are read when an example is indexed."""
 
     def __init__(
         self,
@@ -303,7 +310,6 @@ class ValenceExamples(Sequence):
         tokenizer: PreTrainedTokenizerBase,
         *,
         limit: int,
-        buckets: int,
         folds: Sequence[int] | None = None,
     ):
         """Prepares the examples.
@@ -313,11 +319,10 @@ class ValenceExamples(Sequence):
           states: text states of all turns that the mentions are read with.
           tokenizer: of the text encoder.
           limit: longest turn in tokens, as the states were computed.
-          buckets: of the hashed n-grams.
           folds: the fold of each mention's conversation; -1 for all where None.
         """
         self.mentions, self.states = mentions, states
-        self.spec = valence_spec(states.width, buckets)
+        self.spec = valence_spec(states.width)
         self.folds = [-1] * len(mentions) if folds is None else folds
         spans: dict[tuple[Role, str], np.ndarray] = {}
 
@@ -327,7 +332,7 @@ class ValenceExamples(Sequence):
                 spans[key] = token_spans(tokenizer, turn, limit)
             return spans[key]
 
-        self._texts, self._rows, self._places, self._barriers, self._ngrams = [], [], [], [], []
+        self._texts, self._rows, self._places, self._barriers = [], [], [], []
         for mention in mentions:
             rows, place, barriers, texts = [], [], [], []
             for turn in mention.turns:
@@ -345,12 +350,11 @@ class ValenceExamples(Sequence):
             self._rows.append(rows)
             self._places.append(np.concatenate(place))
             self._barriers.append(np.concatenate(barriers))
-            self._ngrams.append(hashed(ngrams(mention), buckets))
 
     def select(self, indices: Iterable[int]) -> ValenceExamples:
         """The examples at some places, in that order; they share their arrays with these."""
         chosen, selected = list(indices), copy.copy(self)
-        for name in ("mentions", "folds", "_texts", "_rows", "_places", "_barriers", "_ngrams"):
+        for name in ("mentions", "folds", "_texts", "_rows", "_places", "_barriers"):
             values = getattr(self, name)
             setattr(selected, name, [values[index] for index in chosen])
         return selected
@@ -367,14 +371,10 @@ class ValenceExamples(Sequence):
             "states": np.concatenate(states),
             "place": self._places[index],
             "barriers": self._barriers[index],
-            "ngrams": self._ngrams[index],
             "target": np.int32(0 if target is None else target),
             "fold": np.int32(self.folds[index]),
         }
 
     def lengths(self) -> dict[str, np.ndarray]:
         """See `Examples.lengths`."""
-        return {
-            "T": np.asarray([len(place) for place in self._places], np.int64),
-            "W": np.asarray([len(ids) for ids in self._ngrams], np.int64),
-        }
+        return {"T": np.asarray([len(place) for place in self._places], np.int64)}

@@ -2,10 +2,11 @@
 
 Data: the seekers' forms: every film that a seeker names, and with `recommender_films` every film of a recommender with
 the seeker's answer. Trains `models.valence.ValenceModel` over the frozen text encoder's token states with their place
-relative to the mention, and hashed n-grams around it. Loss: class-weighted cross-entropy. Training dialogues are split
-into folds by their ids, and one model a fold is trained on the others, all in one training. Selects by the AUC (liked
-above disliked) of the seekers' mentions in the training split, each scored by the model that did not see its dialogue,
-so that the validation split selects nothing. The probabilities are calibrated on the same out-of-fold scores.
+relative to the mention (loss: class-weighted cross-entropy), and logistic regressions over hashed n-grams around it.
+Training dialogues are split into folds by their ids, and one model a fold is trained on the others, in one training.
+Selects by the AUC (liked above disliked) of the seekers' mentions in the training split, each scored by the model that
+did not see its dialogue, so that the validation split selects nothing. The same out-of-fold scores decide how both
+models are added up and calibrated.
 
 Writes, besides what every stage writes:
 
@@ -14,6 +15,7 @@ Writes, besides what every stage writes:
   training dialogues are out of fold; those of other dialogues come from the mean of all models. A label follows from
   its own turn and the turn before it, so that it is known as soon as the turn is. `ExperimentContext.valence` reads the
   table: `experiment.valence.by_mention[conversation, turn, entity] == (like, dislike, unclear)`.
+- ngrams.safetensors: the regressions. params.safetensors holds the parameters of the model over states.
 - valence.json: measures on validation and of the out-of-fold scores, TF-IDF baselines on the same mentions, results on
   `emotion/contrasts.jsonl`, and the calibration.
 
@@ -38,8 +40,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from ecr_jax.config.registry import StageSpec
+from ecr_jax.config.sections import ValenceConfig
 from ecr_jax.data.schema import Role, Split, Turn
-from ecr_jax.emotion import contrasts
+from ecr_jax.emotion import contrasts, ngram_valence
+from ecr_jax.emotion.ngram_valence import NgramModel
 from ecr_jax.features.batches import Batches, bucket_shapes
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import with_role
@@ -49,22 +53,25 @@ from ecr_jax.features.valence import (
     VALENCES,
     MentionInContext,
     ValenceExamples,
+    hashed,
+    joined,
     mentions_in_turn,
     mentions_of,
+    ngrams,
 )
 from ecr_jax.files import write_json, write_parquet
 from ecr_jax.metrics import DISLIKE, LIKE, UNSAID, auc_pooled, calibration_error
 from ecr_jax.models.valence import ValenceModel
 from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.training.checkpoint import read_params, write_params
 from ecr_jax.training.loop import fit
-from ecr_jax.training.step import Batch, Tree
+from ecr_jax.training.step import Batch, Loss, Tree
 
 _FEEDBACK = np.array([LIKE, DISLIKE, UNSAID])
 """The code of `metrics` for each class of `VALENCES`."""
 
 _PREDICTION_BATCH = 256
-_NGRAM_MULTIPLE = 128  # lengths of n-gram lists are rounded up to this, so that few programs are compiled
-_MODEL_INPUTS = ("states", "state_mask", "place", "barriers", "ngrams", "ngram_mask")
+_MODEL_INPUTS = ("states", "state_mask", "place", "barriers")
 
 
 def valence_model(experiment: ExperimentContext) -> ValenceModel:
@@ -74,7 +81,6 @@ def valence_model(experiment: ExperimentContext) -> ValenceModel:
         classes=len(VALENCES),
         places=PLACES,
         barriers=BARRIERS,
-        buckets=settings.ngram_buckets,
         hidden=settings.hidden,
         heads=settings.heads,
         dropout=settings.dropout,
@@ -104,18 +110,21 @@ def combine(logits: np.ndarray, folds: Sequence[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scale and class biases that turn logits into probabilities, and the classes' shares among the mentions.
+    """A linear map from the scores of both models to logits, whose soft-max is calibrated.
 
-    Reference: Guo et al. 2017, vector scaling with one scale; the biases undo the class weights of the loss.
+    Attributes:
+      weights: [scores, C].
+      bias: [C]; with the weights it undoes the class weights of the losses.
+      prior: [C], the classes' shares among the mentions.
     """
 
-    scale: float
+    weights: tuple[tuple[float, ...], ...]
     bias: tuple[float, ...]
     prior: tuple[float, ...]
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """[n, C] -> calibrated probabilities [n, C]."""
-        return softmax(self.scale * np.asarray(logits, np.float64) + np.asarray(self.bias), axis=1)
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """[n, scores] -> calibrated probabilities [n, C]."""
+        return softmax(np.asarray(scores, np.float64) @ np.asarray(self.weights) + np.asarray(self.bias), axis=1)
 
     @property
     def border(self) -> float:
@@ -123,22 +132,29 @@ class Calibration:
         return float(preference(np.asarray([self.prior]))[0])
 
 
-def calibrate(logits: np.ndarray, classes: np.ndarray) -> Calibration:
-    """The scale and biases of least cross-entropy.
+def calibrate(scores: np.ndarray, classes: np.ndarray, count: int = len(VALENCES)) -> Calibration:
+    """The map of least cross-entropy, slightly regularised (matrix scaling, Guo et al. 2017; stacking, Wolpert 1992).
 
     Args:
-      logits: [n, C], of mentions that their model was not trained on.
+      scores: [n, scores], of mentions that the models were not trained on.
       classes: int [n].
+      count: C.
     """
-    width = logits.shape[1]
-    prior = (np.bincount(classes, minlength=width) + 1) / (len(classes) + width)
+    prior = (np.bincount(classes, minlength=count) + 1) / (len(classes) + count)
+    inputs = np.concatenate([np.asarray(scores, np.float64), np.ones((len(classes), 1))], axis=1)
+    truth = np.eye(count)[classes]
 
-    def loss(parameters: np.ndarray) -> float:
-        log_probabilities = log_softmax(np.exp(parameters[0]) * logits + parameters[1:], axis=1)
-        return float(-log_probabilities[np.arange(len(classes)), classes].mean() + 1e-4 * np.sum(parameters**2))
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(-1, count)
+        log_probabilities = log_softmax(inputs @ weights, axis=1)
+        gradient = inputs.T @ (np.exp(log_probabilities) - truth) / len(classes)
+        value = -np.sum(truth * log_probabilities) / len(classes) + 1e-4 * np.sum(weights**2)
+        return float(value), (gradient + 2e-4 * weights).ravel()
 
-    best = minimize(loss, np.concatenate([[0.0], np.log(prior)]), method="L-BFGS-B").x
-    return Calibration(float(np.exp(best[0])), tuple(map(float, best[1:])), tuple(map(float, prior)))
+    start = np.zeros((inputs.shape[1], count))
+    start[-1] = np.log(prior)
+    best = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B").x.reshape(-1, count)
+    return Calibration(tuple(map(tuple, best[:-1].tolist())), tuple(best[-1].tolist()), tuple(prior.tolist()))
 
 
 def preference(probabilities: np.ndarray) -> np.ndarray:
@@ -197,11 +213,28 @@ def apply_folds(model: ValenceModel, params: Tree, batch: Batch, key: jax.Array 
     return jax.vmap(of_fold)(params)
 
 
+def fold_loss(model: ValenceModel, class_weights: np.ndarray, folds: int) -> Loss:
+    """Class-weighted cross-entropy of all folds' models; an example of a fold is no loss of that fold's model.
+
+    Args:
+      model: the model.
+      class_weights: [C].
+      folds: K.
+    """
+
+    def loss(params, frozen, batch, key):
+        logits = apply_folds(model, params, batch, key)  # [K, B, C]
+        values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["target"][None])
+        learned_from = jnp.arange(folds)[:, None] != batch["fold"][None]
+        weight = jnp.asarray(class_weights, jnp.float32)[batch["target"]] * batch["example_mask"] * learned_from
+        return jnp.sum(values * weight), jnp.sum(weight), {}
+
+    return loss
+
+
 def _shapes(*sets: ValenceExamples) -> tuple[dict[str, int], ...]:
     longest = max(int(examples.lengths()["T"].max()) for examples in sets)
-    return bucket_shapes(
-        list(sets), {"T": [32 * 2**i for i in range(16) if 16 * 2**i < longest] or [32]}, _NGRAM_MULTIPLE
-    )
+    return bucket_shapes(list(sets), {"T": [32 * 2**i for i in range(16) if 16 * 2**i < longest] or [32]})
 
 
 def valence_examples(
@@ -213,8 +246,35 @@ def valence_examples(
         states,
         experiment.encoder.tokenizer,
         limit=experiment.config.encoder.turn_tokens,
-        buckets=max(1, experiment.config.valence.ngram_buckets),
         folds=folds,
+    )
+
+
+def fit_ngrams(
+    mentions: Sequence[MentionInContext], folds: np.ndarray, is_seeker: np.ndarray, settings: ValenceConfig
+) -> NgramModel:
+    """The regressions over the n-grams of training mentions, and of turns that join a liked and a disliked mention.
+
+    Joined turns are of dialogues of one fold, which no regression of that fold learns from.
+    """
+    mentions, folds = list(mentions), folds.tolist()
+    classes = [mention.class_index for mention in mentions]
+    rng = np.random.default_rng(settings.train.seed)
+    for fold in range(settings.folds):
+        of_fold = [i for i, seeker in enumerate(is_seeker) if seeker and folds[i] == fold]
+        liked, disliked = ([i for i in of_fold if classes[i] == value] for value in (0, 1))
+        for number in range(settings.joined_turns * len(disliked) if liked else 0):
+            pair = [disliked[number % len(disliked)], int(rng.choice(liked))]
+            mentions += joined(*(mentions[i] for i in (pair if number % 2 else pair[::-1])))
+            folds += [fold, fold]
+            classes += [mention.class_index for mention in mentions[-2:]]
+    return ngram_valence.fit(
+        [hashed(ngrams(mention), settings.ngram_buckets) for mention in mentions],
+        np.asarray(classes),
+        np.asarray(folds),
+        count=settings.folds,
+        buckets=settings.ngram_buckets,
+        inverse_strength=settings.inverse_strength,
     )
 
 
@@ -238,13 +298,6 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     weights = (len(training) / np.maximum(counts, 1) / len(VALENCES)) ** config.balance
     model, predict = valence_model(experiment), Predictor(valence_model(experiment))
 
-    def loss(params, frozen, batch, key):
-        logits = apply_folds(model, params, batch, key)  # [K, B, C]
-        values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["target"][None])
-        unseen = jnp.arange(config.folds)[:, None] != batch["fold"][None]
-        weight = jnp.asarray(weights, jnp.float32)[batch["target"]] * batch["example_mask"]
-        return jnp.sum(values * weight * unseen), jnp.sum(weight * unseen) / config.folds, {}
-
     def evaluate(params, _) -> dict[str, float]:
         logits = combine(predict(params, held_out), held_out.folds)
         auc = auc_pooled(logits[:, 0] - logits[:, 1], _FEEDBACK[classes[held_out_at]])
@@ -255,7 +308,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         folder,
         params=_init(model, experiment.key(spec), training, config.folds),
         frozen={},
-        loss=loss,
+        loss=fold_loss(model, weights, config.folds),
         batches=Batches(training, _shapes(training), config.train.batch_size, seed=config.train.seed),
         evaluate=evaluate,
         select="auc",
@@ -267,15 +320,16 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         record=experiment.record(spec),
     ).params
 
-    out_of_fold = combine(predict(best, held_out), held_out.folds)
-    calibration = calibrate(out_of_fold, classes[held_out_at])
+    regressions = fit_ngrams(training.mentions, fold[in_training], is_seeker[in_training], config)
+    write_params(folder / "ngrams.safetensors", vars(regressions), {})
     seeker_at = np.flatnonzero(is_seeker)
-    labels = np.zeros((len(mentions), len(VALENCES)))
-    labels[seeker_at] = calibration.probabilities(
-        combine(predict(best, all_examples.select(seeker_at)), fold[seeker_at].tolist())
-    )
+    both = np.zeros((len(mentions), len(VALENCES) + ngram_valence.SCORES))
+    seekers = all_examples.select(seeker_at)
+    both[seeker_at] = combine(_scores(predict, best, regressions, seekers), seekers.folds)
+    calibration = calibrate(both[held_out_at], classes[held_out_at])
+    labels = calibration.probabilities(both)
     _write_labels(experiment, spec, [mentions[i] for i in seeker_at], labels[seeker_at])
-    label = _labeller(experiment, best, calibration)
+    label = _labeller(experiment, best, regressions, calibration)
     results: dict[str, Any] = {
         "calibration": asdict(calibration),
         "labels": list(VALENCES),
@@ -285,11 +339,28 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     if len(validation_at):
         train_mentions, valid_mentions = held_out.mentions, [mentions[i] for i in validation_at]
         results["valid"] = measure(labels[validation_at], classes[validation_at], calibration.border)
+        feedback = _FEEDBACK[classes[validation_at]]
+        results["valid_alone"] = {
+            "states": auc_pooled(both[validation_at, 0] - both[validation_at, 1], feedback),
+            "ngrams": auc_pooled(both[validation_at, len(VALENCES)], feedback),
+        }
         results["tfidf"] = {
             name: _tfidf_auc(train_mentions, valid_mentions, window)
             for name, window in (("window", config.baseline_window), ("turn", None))
         }
     write_json(folder / "valence.json", results)
+
+
+def _scores(
+    predict: Predictor,
+    params: Tree,
+    regressions: NgramModel,
+    examples: ValenceExamples,
+    batch_size: int = _PREDICTION_BATCH,
+) -> np.ndarray:
+    """What both models of each fold say of mentions: float32 [K, n, C + 2]."""
+    grams = [hashed(ngrams(mention), len(regressions.idf)) for mention in examples.mentions]
+    return np.concatenate([predict(params, examples, batch_size), regressions.scores(grams)], axis=2)
 
 
 def _init(model: ValenceModel, key: jax.Array, examples: ValenceExamples, folds: int) -> Tree:
@@ -354,11 +425,14 @@ def labeller(experiment: ExperimentContext) -> Labeller:
       ValueError: the stage is not trained.
     """
     record = json.loads((experiment.folder("valence") / "valence.json").read_text(encoding="utf-8"))["calibration"]
-    calibration = Calibration(record["scale"], tuple(record["bias"]), tuple(record["prior"]))
-    return _labeller(experiment, experiment.params("valence"), calibration)
+    calibration = Calibration(tuple(map(tuple, record["weights"])), tuple(record["bias"]), tuple(record["prior"]))
+    regressions = NgramModel(**read_params(experiment.folder("valence") / "ngrams.safetensors"))
+    return _labeller(experiment, experiment.params("valence"), regressions, calibration)
 
 
-def _labeller(experiment: ExperimentContext, params: Tree, calibration: Calibration) -> Labeller:
+def _labeller(
+    experiment: ExperimentContext, params: Tree, regressions: NgramModel, calibration: Calibration
+) -> Labeller:
     params = jax.tree.map(jnp.asarray, params)
     predict = Predictor(valence_model(experiment))
 
@@ -369,7 +443,8 @@ def _labeller(experiment: ExperimentContext, params: Tree, calibration: Calibrat
         texts = [with_role(turn.role, turn.text) for turn in mentions[0].turns]
         states = experiment.encode_turns(texts, label="encode", cached=False)
         examples = valence_examples(experiment, mentions, states, None)
-        return calibration.probabilities(predict(params, examples, batch_size=8).mean(axis=0))
+        scores = _scores(predict, params, regressions, examples, batch_size=8)
+        return calibration.probabilities(scores.mean(axis=0))
 
     return label
 

@@ -48,7 +48,7 @@ def test_each_stage_writes_its_run(run, stage):
         if stage == "emotion"
         else set()
     )
-    expected |= {"valence.json", "valence.parquet"} if stage == "valence" else set()
+    expected |= {"valence.json", "valence.parquet", "ngrams.safetensors"} if stage == "valence" else set()
     assert {path.name for path in folder.iterdir()} == expected
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 2 and 1 <= summary["best"]["step"] <= 2
