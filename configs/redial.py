@@ -17,6 +17,7 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
     ecr_none      no emotions, global entities or feedback: UniCRS with this project's scoring heads
     unicrs        UniCRS (KDD 2022) with the numerics of `improved`; without the heads it learns more slowly, so it has
                   five epochs, of which validation chooses the best
+    gate          repetition as a gate, g · p(mentioned) + (1 - g) · p(new); parameters selected by MRR@10
     paper_preset  the preset `paper` at this config's sizes
     code_preset   the preset `code` at this config's sizes
 
@@ -126,7 +127,7 @@ def variant(name: str, *changes: tuple[str, object]) -> Config:
 NO_GLOBAL_ENTITIES = ("recommender.prompt.global_entities", False)
 NO_EMOTIONS = ("recommender.prompt.emotions", False)
 NO_FEEDBACK = ("recommendation.loss", "cross_entropy")
-UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, mentions=False, prior=False, like_probability=False)
+UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False)
 ALL_DATA = dataclasses.replace(
     config, name="redial_all_data", corpus=dataclasses.replace(config.corpus, extra="redial_extra")
 )
@@ -142,6 +143,7 @@ variants = {
         *("unicrs", NO_EMOTIONS, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
         *(("recommender.heads", UNICRS_HEADS), ("fusion.heads", UNICRS_HEADS), ("recommendation.train.epochs", 5)),
     ),
+    "gate": variant("gate", ("recommender.heads.repetition", "gate"), ("recommendation.select", "mrr@10")),
     "paper_preset": variant(
         *("paper_preset", ("recommender", PAPER), ("fusion.heads", PAPER.heads)),
         ("recommendation.loss", "feedback_cross_entropy"),

@@ -2,7 +2,7 @@
 
 Data: recommender turns that name items. Trains the prompt encoder with its recommendation prefix and the scoring heads,
 initialised from `fusion`; the language model is frozen. Loss: the one that the config names, by default cross-entropy
-over the items weighted by the seeker's feedback. Selects by Recall@10 among the items on validation.
+over the items weighted by the seeker's feedback. Selects by `recommendation.select` among the items on validation.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         loss=loss,
         batches=training_batches,
         evaluate=lambda params, _: ranking_metrics(scorer.with_params(params), validation_batches, setup.items),
-        select="recall@10",
+        select=config.select,
         mode="max",
         config=config.train,
         describe=training.names,
