@@ -140,15 +140,13 @@ class ValenceConfig:
       dropout: rate.
       ngram_buckets: of the hashed n-grams around the mention, for the logistic regressions.
       inverse_strength: of the regressions' regulariser (scikit-learn's C).
-      joined_turns: for each disliked mention of a seeker, so many turns that join its turn and one with a liked mention
-        are added for the regressions: what is said of one thing must not count for another.
       balance: exponent of the inverse class frequency in the weights of the loss; 0 weights all examples alike.
       recommender_films: learn from films of the recommender as well, read with the seeker's answer.
       baseline_window: characters on each side of the mention that the TF-IDF baseline reads.
     """
 
     train: TrainConfig = TrainConfig(
-        epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, weight_decay=0.1)
+        epochs=4, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, weight_decay=0.1)
     )
     folds: int = 5
     hidden: int = 48
@@ -156,7 +154,6 @@ class ValenceConfig:
     dropout: float = 0.3
     ngram_buckets: int = 262144
     inverse_strength: float = 1.0
-    joined_turns: int = 2
     balance: float = 1.0
     recommender_films: bool = True
     baseline_window: int = 60
@@ -164,7 +161,7 @@ class ValenceConfig:
     def __post_init__(self) -> None:
         require_at_least(self, 2, "folds")
         require_at_least(self, 1, "hidden", "heads", "ngram_buckets", "baseline_window")
-        require_at_least(self, 0, "balance", "joined_turns")
+        require_at_least(self, 0, "balance")
         require(self, "inverse_strength", self.inverse_strength > 0, "must be above 0, for example 1")
         require_rate(self, "dropout")
 
@@ -291,6 +288,9 @@ class ConversationConfig:
     Attributes:
       train: how it is trained.
       layers: how many of the language model's lowest layers are used, None for all.
+      fusion_layers: what is taken over of fusion's projection to keys and values, where fusion is trained with another
+        number of layers (`recommender.layers`). "none": the projection begins anew, and only the words and entities
+        before it are taken over; "shared": the lowest layers, which both have, are taken over.
       adapted: train a LoRA adapter with the prompt; without it the prompt alone is trained, as published.
       adapter: the adapter's settings.
       max_reply, min_reply: longest and shortest reply in tokens.
@@ -300,6 +300,7 @@ class ConversationConfig:
 
     train: TrainConfig
     layers: int | None = None
+    fusion_layers: Literal["none", "shared"] = "none"
     adapted: bool = True
     adapter: LoraConfig = LoraConfig()
     max_reply: int = 64
@@ -308,6 +309,7 @@ class ConversationConfig:
     valid_examples: int = 128
 
     def __post_init__(self) -> None:
+        require_choice(self, "fusion_layers", ("none", "shared"))
         require_at_least(self, 1, "layers", "max_reply", "no_repeat_ngram", "valid_examples")
         require_at_least(self, 0, "min_reply")
 

@@ -71,7 +71,7 @@ def fit(
                 continue  # nothing to tell apart
             regression = LogisticRegression(C=inverse_strength, class_weight="balanced", solver="liblinear")
             regression.fit(inputs[rows], labels)
-            weights[fold, row], intercepts[fold, row] = regression.coef_[0], regression.intercept_[0]
+            weights[fold, row], intercepts[fold, row] = regression.coef_[0], np.ravel(regression.intercept_)[0]
     return NgramModel(idf, weights, intercepts)
 
 

@@ -8,7 +8,6 @@ called: how a film is felt about must follow from what is said of it, not from w
 from __future__ import annotations
 
 import copy
-import dataclasses
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -205,17 +204,6 @@ def _words(turn: Turn, number: int | None) -> tuple[list[str], int]:
     return words, target
 
 
-def joined(first: MentionInContext, second: MentionInContext) -> tuple[MentionInContext, MentionInContext]:
-    """Both mentions in one turn, which says what the first's turn says and then what the second's does."""
-    shift = len(first.own.text) + 1
-    moved = tuple(dataclasses.replace(m, start=m.start + shift, end=m.end + shift) for m in second.own.mentions)
-    turn = Turn(first.own.role, f"{first.own.text} {second.own.text}", first.own.mentions + moved)
-    return (
-        MentionInContext(first.conversation, first.turn, first.number, turn),
-        MentionInContext(second.conversation, second.turn, len(first.own.mentions) + second.number, turn),
-    )
-
-
 def hashed(features: Iterable[str], buckets: int) -> np.ndarray:
     """Distinct hash values of features in [0, buckets), sorted, the same on every machine. int32 [W]."""
     return np.unique(np.asarray([zlib.crc32(feature.encode()) % buckets for feature in features], np.int32))
@@ -371,8 +359,8 @@ class ValenceExamples(Sequence):
             "states": np.concatenate(states),
             "place": self._places[index],
             "barriers": self._barriers[index],
-            "target": np.int32(0 if target is None else target),
-            "fold": np.int32(self.folds[index]),
+            "target": np.asarray(0 if target is None else target, np.int32),
+            "fold": np.asarray(self.folds[index], np.int32),
         }
 
     def lengths(self) -> dict[str, np.ndarray]:

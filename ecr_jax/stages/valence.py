@@ -40,7 +40,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from ecr_jax.config.registry import StageSpec
-from ecr_jax.config.sections import ValenceConfig
 from ecr_jax.data.schema import Role, Split, Turn
 from ecr_jax.emotion import contrasts, ngram_valence
 from ecr_jax.emotion.ngram_valence import NgramModel
@@ -54,7 +53,6 @@ from ecr_jax.features.valence import (
     MentionInContext,
     ValenceExamples,
     hashed,
-    joined,
     mentions_in_turn,
     mentions_of,
     ngrams,
@@ -250,34 +248,6 @@ def valence_examples(
     )
 
 
-def fit_ngrams(
-    mentions: Sequence[MentionInContext], folds: np.ndarray, is_seeker: np.ndarray, settings: ValenceConfig
-) -> NgramModel:
-    """The regressions over the n-grams of training mentions, and of turns that join a liked and a disliked mention.
-
-    Joined turns are of dialogues of one fold, which no regression of that fold learns from.
-    """
-    mentions, folds = list(mentions), folds.tolist()
-    classes = [mention.class_index for mention in mentions]
-    rng = np.random.default_rng(settings.train.seed)
-    for fold in range(settings.folds):
-        of_fold = [i for i, seeker in enumerate(is_seeker) if seeker and folds[i] == fold]
-        liked, disliked = ([i for i in of_fold if classes[i] == value] for value in (0, 1))
-        for number in range(settings.joined_turns * len(disliked) if liked else 0):
-            pair = [disliked[number % len(disliked)], int(rng.choice(liked))]
-            mentions += joined(*(mentions[i] for i in (pair if number % 2 else pair[::-1])))
-            folds += [fold, fold]
-            classes += [mention.class_index for mention in mentions[-2:]]
-    return ngram_valence.fit(
-        [hashed(ngrams(mention), settings.ngram_buckets) for mention in mentions],
-        np.asarray(classes),
-        np.asarray(folds),
-        count=settings.folds,
-        buckets=settings.ngram_buckets,
-        inverse_strength=settings.inverse_strength,
-    )
-
-
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains a model for each fold, calibrates and measures them, and labels every seeker mention of the corpus."""
     config, folder = experiment.config.valence, experiment.folder(spec)
@@ -320,7 +290,14 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         record=experiment.record(spec),
     ).params
 
-    regressions = fit_ngrams(training.mentions, fold[in_training], is_seeker[in_training], config)
+    regressions = ngram_valence.fit(
+        [hashed(ngrams(mention), config.ngram_buckets) for mention in training.mentions],
+        classes[in_training],
+        fold[in_training],
+        count=config.folds,
+        buckets=config.ngram_buckets,
+        inverse_strength=config.inverse_strength,
+    )
     write_params(folder / "ngrams.safetensors", vars(regressions), {})
     seeker_at = np.flatnonzero(is_seeker)
     both = np.zeros((len(mentions), len(VALENCES) + ngram_valence.SCORES))

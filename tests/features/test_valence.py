@@ -13,7 +13,6 @@ from ecr_jax.features.valence import (
     MentionInContext,
     ValenceExamples,
     hashed,
-    joined,
     mentions_of,
     ngrams,
     places,
@@ -143,16 +142,3 @@ def test_a_mention_alone_has_no_states(tokenizer):
         [MentionInContext("d", 0, 0, alone)], states_of(tokenizer, [alone]), tokenizer, limit=64
     )
     assert example["states"].shape == (0, 3) and int(example["fold"]) == -1
-
-
-def test_joined_turns_keep_their_mentions():
-    other = turn(Role.SEEKER, "so bad , Thief (1981)", Thief=Feedback.DISLIKE)
-    first, second = joined(MentionInContext("a", 0, 1, CONTRAST), MentionInContext("b", 2, 0, other))
-    assert first.own == second.own and first.turns == (first.own,)
-    assert first.own.text == f"{CONTRAST.text} {other.text}"
-    assert [first.own.text[m.start : m.end] for m in first.own.mentions] == [
-        "Ronin (1998)",
-        "Thief (1981)",
-        "Thief (1981)",
-    ]
-    assert (first.mention, second.number, second.class_index) == (CONTRAST.mentions[1], 2, 1)
