@@ -21,6 +21,7 @@ from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.layers import candidate_positions
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
+from ecr_jax.stages.transfer import transfer
 from ecr_jax.training.evaluation import ranking_metrics
 from ecr_jax.training.loop import fit
 from ecr_jax.training.step import Batch
@@ -106,7 +107,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     initial = recommender.init(setup, experiment.key(spec), training.spec.zeros(1), setup.items, "recommendation")
     fit(
         experiment.folder(spec),
-        params=recommender.transfer(initial, experiment.params("fusion")),
+        params=transfer(initial, experiment.params("fusion"), "fusion"),
         frozen=frozen,
         loss=loss,
         batches=training_batches,
