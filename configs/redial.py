@@ -8,7 +8,7 @@ Commands: ecr prepare --config redial --corpus.data DIR
 Hardware: two CPU cores, 16 GiB.
 Time and score: docs/results/redial.md.
 
-Variants, as `--config redial:NAME`. They use redial's prepared corpus, and link each of its stages that is the same
+Variants, as `--config redial:NAME`. Most use redial's prepared corpus, and link each of its stages that is the same
 and comes after the same stages. Compare them with `ecr compare runs/redial runs/redial_NAME`.
 
     ecr_l         local emotion-aware entities alone: no global entities, no feedback weights (ECR 6.1, Table 3)
@@ -17,8 +17,13 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
     ecr_none      no emotions, global entities or feedback: UniCRS with this project's scoring heads
     unicrs        UniCRS (KDD 2022) with the numerics of `improved`; without the heads it learns more slowly, so it has
                   five epochs, of which validation chooses the best
+    gate          repetition as a gate, g · p(mentioned) + (1 - g) · p(new); parameters selected by MRR@10
     paper_preset  the preset `paper` at this config's sizes
     code_preset   the preset `code` at this config's sizes
+
+One variant has a corpus of its own, and is prepared and trained as a whole:
+
+    all_data      with what is public of the other training dialogues: the films of 5,209, and text of 2,714 of them
 """
 
 import dataclasses
@@ -122,10 +127,14 @@ def variant(name: str, *changes: tuple[str, object]) -> Config:
 NO_GLOBAL_ENTITIES = ("recommender.prompt.global_entities", False)
 NO_EMOTIONS = ("recommender.prompt.emotions", False)
 NO_FEEDBACK = ("recommendation.loss", "cross_entropy")
-UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, mentions=False, prior=False, like_probability=False)
+UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False)
+ALL_DATA = dataclasses.replace(
+    config, name="redial_all_data", corpus=dataclasses.replace(config.corpus, extra="redial_extra")
+)
 PAPER, CODE = sized(presets.paper(WIDTH)), sized(presets.code(WIDTH))
 
 variants = {
+    "all_data": ALL_DATA,
     "ecr_l": variant("ecr_l", NO_GLOBAL_ENTITIES, NO_FEEDBACK),
     "ecr_ls": variant("ecr_ls", NO_GLOBAL_ENTITIES),
     "ecr_lg": variant("ecr_lg", NO_FEEDBACK),
@@ -139,6 +148,7 @@ variants = {
         ("fusion.heads", UNICRS_HEADS),
         ("recommendation.train.epochs", 5),
     ),
+    "gate": variant("gate", ("recommender.heads.repetition", "gate"), ("recommendation.select", "mrr@10")),
     "paper_preset": variant(
         "paper_preset",
         ("recommender", PAPER),

@@ -1,4 +1,4 @@
-"""Ranking metrics and AUCs as plain functions of per-target columns.
+"""Ranking metrics, AUCs and the calibration error as plain functions of per-target columns.
 
 `rank`, `score`, `feedback` and `dialogue` are arrays over targets, [n]. Metrics that are means over targets return one
 value a target, so that the caller takes the mean (and its bootstrap) over any subset of targets.
@@ -153,3 +153,28 @@ def auc_batch(score: np.ndarray, feedback: np.ndarray, batch_size: int = 32) -> 
     winner, _, wins = like_dislike_pairs(score, feedback, np.arange(len(feedback)) // batch_size)
     pairs, won = np.bincount(winner // batch_size), np.bincount(winner // batch_size, wins)
     return float((won[pairs > 0] / pairs[pairs > 0]).mean()) if len(winner) else float("nan")
+
+
+def calibration_error(probabilities: np.ndarray, classes: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: how far the highest probability is from how often that class is right.
+
+    Args:
+      probabilities: [n, C], rows sum to 1.
+      classes: int [n], the true class.
+      bins: of equal width, over the highest probability.
+
+    Returns:
+      The mean over examples of |accuracy - mean probability| of their bin; NaN without examples.
+
+    Reference: Guo et al. 2017, "On calibration of modern neural networks".
+
+    >>> calibration_error(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]))
+    0.3
+    """
+    probabilities, classes = np.asarray(probabilities, np.float64), np.asarray(classes)
+    if not len(probabilities):
+        return float("nan")
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
+    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(bin_of, right, bins) - np.bincount(bin_of, confidence, bins)
+    return float(np.abs(gap).sum() / len(probabilities))

@@ -13,16 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
+from rich.console import Console
 
-from benchmarks import recommendation, tables
+from benchmarks import recommendation, tables, untrained
 from benchmarks.common import matrix_flops
 from ecr_jax import config as configs
+from ecr_jax.data.prepare import prepare
 from ecr_jax.evaluation import report as reports
 from ecr_jax.evaluation.rows import ReportRow
 from ecr_jax.evaluation.tables import RANKING as SHOWN
 from ecr_jax.evaluation.tables import cell_lines
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.gpt2 import Gpt2Config
+from tests import tiny
 
 ENCODER = BertConfig(vocab_size=11, width=8, layers=3, heads=2, hidden=20, positions=16, token_types=1)
 ROWS, STATES = 4, 5
@@ -172,3 +175,13 @@ def test_committed_results_are_small_and_their_pages_are_of_clean_commits():
     for path in folder.glob("*.csv"):
         rows = tables.read_rows(path)
         assert rows and all(" ".join(cell_lines(row)) in text for row in rows if row.metric in SHOWN)
+
+
+def test_untrained_baselines_need_a_prepared_corpus_alone(tmp_path):
+    config = tiny.tiny_config(tmp_path)
+    prepare(config, console=Console(quiet=True))
+    report = untrained.measure(config)
+    models = {row.model for row in report.rows if not row.is_difference}
+    assert models == {"popularity", "copy-last", "co-occurrence", "nearest contexts", "hybrid"}
+    assert {row.split for row in report.rows} == {"valid"} and report.value("hybrid", "recall@10").value == 1
+    assert not config.runs.exists()

@@ -65,14 +65,14 @@ def improved_prompt(width: int) -> PromptConfig:
 def published_heads() -> HeadsConfig:
     """The published score alone: the language model's last state times the entity table. Also UniCRS's."""
     return HeadsConfig(
-        query="state", cooccurrence="none", two_hop=False, mentions=False, prior=False, like_probability=False
+        query="state", cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False
     )
 
 
 def improved_heads() -> HeadsConfig:
     """All scoring heads of this project."""
     return HeadsConfig(
-        query="pooled", cooccurrence="mass", two_hop=True, mentions=True, prior=True, like_probability=True
+        query="pooled", cooccurrence="mass", two_hop=True, repetition="score", prior=True, like_probability=True
     )
 
 
@@ -109,7 +109,9 @@ def improved(width: int) -> RecommenderConfig:
     )
 
 
-HEAD_SCALARS = r"head/((two_hop|cooccurrence|repetition|prior)/(scale|unit|relations|recency|kind)|like_probability/.*)"
+HEAD_SCALARS = (
+    r"head/((two_hop|cooccurrence|repetition|prior)/(scale|unit|relations|recency|kind)|(gate|like_probability)/.*)"
+)
 """Regular expression of the few scalars of the scoring heads, and of what is linear in frozen states."""
 
 

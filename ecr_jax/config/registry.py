@@ -57,6 +57,7 @@ class StageSpec:
       writes: the files of a complete folder.
       kind: a "stage" of ECR or a "baseline", which reports put beside ECR.
       build: of a baseline, "package.module:function", called as `build(experiment, settings)`.
+      optional: of a stage, whether a run is complete without it: it is trained where a stage needs it, or by name.
       settings: its default settings, where they are not a section of `Config` itself: of baselines, and of stages of
         other packages.
       paper: what it comes from.
@@ -71,6 +72,7 @@ class StageSpec:
     writes: tuple[str, ...] = ("params.safetensors", "summary.json")
     kind: Literal["stage", "baseline"] = "stage"
     build: str | None = None
+    optional: bool = False
     settings: Any = None
     paper: str = ""
 
@@ -139,6 +141,15 @@ _BUILT_IN = (
             "cooccurrence.npz",
         ),
         paper="ECR 4.1.1",
+    ),
+    StageSpec(
+        "valence",
+        "how each mention of a seeker is felt about: like, dislike or unclear",
+        "ecr_jax.stages.valence:train",
+        reads=("corpus", "encoder", "seed"),
+        writes=("params.safetensors", "summary.json", "ngrams.safetensors", "valence.json", "valence.parquet"),
+        optional=True,
+        paper="after ECR 4.1.1, for mentions in place of utterances",
     ),
     StageSpec(
         "fusion",
@@ -253,6 +264,15 @@ def find(name: str) -> StageSpec:
 def stages() -> tuple[StageSpec, ...]:
     """The stages, in the order they are trained."""
     return tuple(spec for spec in specs().values() if spec.kind == "stage")
+
+
+def required_stages(config: Config) -> tuple[StageSpec, ...]:
+    """The stages of a complete run: all that are not optional, and the optional ones that these need."""
+    names = {spec.name for spec in stages() if not spec.optional}
+    for spec in reversed(stages()):  # a stage comes after what it needs
+        if spec.name in names:
+            names |= {needed.name for needed in spec.dependencies(config)}
+    return tuple(spec for spec in stages() if spec.name in names)
 
 
 def baselines() -> tuple[StageSpec, ...]:

@@ -22,6 +22,7 @@ from ecr_jax.config.sections import (
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
+    ValenceConfig,
 )
 from ecr_jax.errors import require
 
@@ -77,6 +78,7 @@ class Config:
     conversation: ConversationConfig
     recommendation: RecommendationConfig
     response: ResponseConfig
+    valence: ValenceConfig = ValenceConfig()
     encoder: EncoderConfig = EncoderConfig()
     language_model: str = DEFAULT_LANGUAGE_MODEL
     baselines: BaselinesConfig = BaselinesConfig()

@@ -37,6 +37,8 @@ class CorpusConfig:
         file; which ones is decided by their ids.
       graph: folder of a UniCRS export of DBpedia, or a Turtle file; None takes the Wikidata film table.
       movies: movie table that maps the corpus's film ids to URIs.
+      extra: folder with rated films, and some text, of other ReDial training dialogues; see `data.redial_extra`. They
+        join the train split. Needs `movies`, whose ids are ReDial's.
       reviews: top-rated reviews for fine-tuning the response generator.
       review_min_words, review_max_words: shortest review of the built-in corpus, and the length a longer one is cut to.
       review_valid_every: one in this many of the built-in corpus's reviews is for validation.
@@ -52,6 +54,7 @@ class CorpusConfig:
     valid: str | None = None
     test: str | None = None
     valid_share: float = 0.1
+    extra: str | None = None
     graph: str | None = None
     movies: str | None = None
     reviews: str | None = None
@@ -75,6 +78,14 @@ class CorpusConfig:
                 require(self, split, getattr(self, split) is not None, f"name the {split} file of {self.name!r}")
         if self.name in ("redial", "gorecdial"):
             require(self, "movies", self.movies is not None, "name the movie table that links its film ids")
+        if self.extra is not None:
+            known = self.name in ("redial", "jsonl") and self.movies is not None
+            require(self, "extra", known, "its film ids are ReDial's: it joins 'redial' or 'jsonl' with a movie table")
+
+    @property
+    def label(self) -> str:
+        """What reports call the corpus: its name, and "+extra" where the train split has the `extra` dialogues."""
+        return self.name if self.extra is None else f"{self.name}+extra"
 
     def path(self, name: str) -> Path | None:
         """The path in the field `name`, joined to `data`; None where the field is not set."""
@@ -120,6 +131,45 @@ class EmotionConfig:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "hidden", "limit")
         require(self, "beta", 0 <= self.beta < 1, "a probability threshold lies in [0, 1); the paper takes 0.1")
+
+
+@dataclass(frozen=True)
+class ValenceConfig:
+    """How a mention is felt about: like, dislike or unclear, learned from the seekers' forms.
+
+    Attributes:
+      train: how it is trained.
+      folds: training dialogues are split into so many folds by their ids; a model for each fold learns from the others.
+        The labels of a training dialogue come from the model that did not see it, all others from the mean of all.
+      hidden: width of the projected token states.
+      heads: attention pools over the states.
+      dropout: rate.
+      ngram_buckets: of the hashed n-grams around the mention, for the logistic regressions.
+      inverse_strength: of the regressions' regulariser (scikit-learn's C).
+      balance: exponent of the inverse class frequency in the weights of the loss; 0 weights all examples alike.
+      recommender_films: learn from films of the recommender as well, read with the seeker's answer.
+      baseline_window: characters on each side of the mention that the TF-IDF baseline reads.
+    """
+
+    train: TrainConfig = TrainConfig(
+        epochs=4, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1, weight_decay=0.1)
+    )
+    folds: int = 5
+    hidden: int = 48
+    heads: int = 4
+    dropout: float = 0.3
+    ngram_buckets: int = 262144
+    inverse_strength: float = 1.0
+    balance: float = 1.0
+    recommender_films: bool = True
+    baseline_window: int = 60
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 2, "folds")
+        require_at_least(self, 1, "hidden", "heads", "ngram_buckets", "baseline_window")
+        require_at_least(self, 0, "balance")
+        require(self, "inverse_strength", self.inverse_strength > 0, "must be above 0, for example 1")
+        require_rate(self, "dropout")
 
 
 @dataclass(frozen=True)
@@ -210,6 +260,8 @@ class RecommendationConfig:
       weights: by the seeker's feedback.
       use_resp: read the generated recommendation response u^r, with `<movie>` slots, after the context (Eqs. 2 and 6),
         in training and afterwards. The published commands leave it out.
+      select: the metric on validation by which the best parameters are chosen. "mrr@10" looks at the order of the ten
+        best items, "recall@10" only at whether the target is one of them.
       valid_dialogues: most validation dialogues used for selection, None for all.
       context_cache_gib: memory for the frozen language model's keys and values of the contexts; where they need more,
         every step computes its own.
@@ -220,6 +272,7 @@ class RecommendationConfig:
     candidates: Literal["items", "entities"] = "items"
     weights: FeedbackWeights = FeedbackWeights()
     use_resp: bool = False
+    select: Literal["recall@10", "mrr@10"] = "recall@10"
     valid_dialogues: int | None = None
     context_cache_gib: float = 4.0
 
@@ -227,6 +280,7 @@ class RecommendationConfig:
         require_at_least(self, 1, "valid_dialogues")
         require_at_least(self, 0.0, "context_cache_gib")
         require_choice(self, "candidates", ("items", "entities"))
+        require_choice(self, "select", ("recall@10", "mrr@10"))
         try:
             expression.parse(self.loss)
         except ValueError as error:
@@ -240,6 +294,9 @@ class ConversationConfig:
     Attributes:
       train: how it is trained.
       layers: how many of the language model's lowest layers are used, None for all.
+      fusion_layers: what is taken over of fusion's projection to keys and values, where fusion is trained with another
+        number of layers (`recommender.layers`). "none": the projection begins anew, and only the words and entities
+        before it are taken over; "shared": the lowest layers, which both have, are taken over.
       adapted: train a LoRA adapter with the prompt; without it the prompt alone is trained, as published.
       adapter: the adapter's settings.
       max_reply, min_reply: longest and shortest reply in tokens.
@@ -249,6 +306,7 @@ class ConversationConfig:
 
     train: TrainConfig
     layers: int | None = None
+    fusion_layers: Literal["none", "shared"] = "none"
     adapted: bool = True
     adapter: LoraConfig = LoraConfig()
     max_reply: int = 64
@@ -257,6 +315,7 @@ class ConversationConfig:
     valid_examples: int = 128
 
     def __post_init__(self) -> None:
+        require_choice(self, "fusion_layers", ("none", "shared"))
         require_at_least(self, 1, "layers", "max_reply", "no_repeat_ngram", "valid_examples")
         require_at_least(self, 0, "min_reply")
 
@@ -306,6 +365,49 @@ class ResponseConfig:
 
 
 @dataclass(frozen=True)
+class NearestContextsConfig:
+    """The untrained baseline `nearest contexts`. Defaults chosen on ReDial's validation split by MRR@10.
+
+    Attributes:
+      contexts: how many of the most similar training contexts count.
+      power: of the similarity that each counts by.
+    """
+
+    contexts: int = 400
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "contexts")
+        require(self, "power", self.power > 0, "must be above 0; 1 weighs by the similarity itself")
+
+
+@dataclass(frozen=True)
+class HybridConfig:
+    """The untrained baseline `hybrid`, a mixture of distributions. Defaults chosen on ReDial's validation split.
+
+    Attributes:
+      cooccurrence: weight of co-occurrence, normalised by the square root of a film's popularity.
+      nearest_contexts: weight of `nearest contexts`.
+      film_text: weight of the similarity of film descriptions. At 0 the text encoder is not needed.
+      copy_last: weight of `copy-last`. Only the weights' proportions matter.
+      film_text_power: of the similarity of two descriptions.
+    """
+
+    cooccurrence: float = 0.5
+    nearest_contexts: float = 0.3
+    film_text: float = 0.15
+    copy_last: float = 0.05
+    film_text_power: float = 4.0
+
+    def __post_init__(self) -> None:
+        weights = ("cooccurrence", "nearest_contexts", "film_text", "copy_last")
+        require_at_least(self, 0.0, *weights)
+        some = any(getattr(self, name) for name in weights)
+        require(self, "cooccurrence", some, "all parts have weight 0; give one of them a weight")
+        require(self, "film_text_power", self.film_text_power > 0, "must be above 0; 1 takes the similarity itself")
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """What a report measures.
 
@@ -315,7 +417,8 @@ class EvaluationConfig:
       samples: replies to show.
       auc_batch: targets in a batch of the published AUC.
       top_items: how many of the best items a prediction row names; coverage and popularity lift need the largest cut.
-      tie_break: what popularity adds to the scores of copy-last and co-occurrence, so that ties have an order.
+      tie_break: what popularity adds to the scores of the other untrained baselines, so that ties have an order.
+      nearest_contexts, hybrid: the untrained baselines of these names.
     """
 
     resamples: int = 1000
@@ -324,6 +427,8 @@ class EvaluationConfig:
     auc_batch: int = 32
     top_items: int = 50
     tie_break: float = 1e-6
+    nearest_contexts: NearestContextsConfig = NearestContextsConfig()
+    hybrid: HybridConfig = HybridConfig()
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "resamples", "auc_batch")

@@ -25,7 +25,17 @@ from typing import Any, TypeVar
 
 from ecr_jax.data import parsing
 from ecr_jax.data.parsing import ParsedFile, require_field, require_type, short_repr
-from ecr_jax.data.schema import EMOTIONS, Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
+from ecr_jax.data.schema import (
+    EMOTIONS,
+    SPEAKERS,
+    Conversation,
+    Feedback,
+    FieldError,
+    Mention,
+    Split,
+    Turn,
+    merge_messages,
+)
 from ecr_jax.files import write_jsonl
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -96,7 +106,7 @@ def parse(record: Any, split: Split) -> tuple[Conversation, Counter[str]]:
 
 def _turn(record: Any, where: str) -> Turn:
     record = _object(record, where, {"role", "text", "mentions", "emotions"})
-    role = _choice(record, "role", Role, where)
+    role = _choice(record, "role", SPEAKERS, where)
     text = require_field(record, "text", str, where)
     mentions, end = [], 0
     for number, value in enumerate(require_field(record, "mentions", list, where) if "mentions" in record else []):
@@ -142,12 +152,13 @@ def _object(record: Any, where: str, keys: set[str]) -> dict[str, Any]:
     return record
 
 
-def _choice(record: dict[str, Any], name: str, kind: type[_Choice], where: str) -> _Choice:
+def _choice(record: dict[str, Any], name: str, choices: Iterable[_Choice], where: str) -> _Choice:
     value = require_field(record, name, str, where)
-    if value not in {choice.value for choice in kind}:
+    by_value = {choice.value: choice for choice in choices}
+    if value not in by_value:
         place = f"{where}.{name}" if where else name
-        raise FieldError(f"{place} is {short_repr(value)}; expected {' or '.join(kind)}")
-    return kind(value)
+        raise FieldError(f"{place} is {short_repr(value)}; expected {' or '.join(by_value)}")
+    return by_value[value]
 
 
 def _row(conversation: Conversation) -> dict[str, Any]:

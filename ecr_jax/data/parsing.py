@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ecr_jax.data.schema import BadLine, Conversation, FieldError, Mention
 
@@ -61,30 +61,41 @@ def parse_file(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mappi
     return ParsedFile(conversations, bad, dict(counts))
 
 
-def read_jsonl(path: Path, parse: Callable[[Any, int], Conversation]) -> tuple[list[Conversation], list[BadLine]]:
-    """Reads a file with one conversation per line.
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_Record = TypeVar("_Record", bound=_Identified)
+
+
+def read_jsonl(path: Path, parse: Callable[[Any, int], _Record]) -> tuple[list[_Record], list[BadLine]]:
+    """Reads a file with one record per line, such as a conversation.
 
     Args:
       path: a UTF-8 file with one JSON value per line; blank lines are skipped.
-      parse: (value, 1-based line number) -> conversation; raises `FieldError` for a malformed value.
+      parse: (value, 1-based line number) -> record, whose `id` is unique in the file; raises `FieldError` for a
+        malformed value.
 
     Returns:
-      The conversations in file order, and every rejected line.
+      The records in file order, and every rejected line.
     """
-    conversations, bad, seen = [], [], {}
+    records: list[_Record] = []
+    bad: list[BadLine] = []
+    seen: dict[str, int] = {}
     for number, line in _lines(path):
         try:
-            conversation = parse(json.loads(line), number)
-            if conversation.id in seen:
-                raise FieldError(f"id {conversation.id!r} was already used in line {seen[conversation.id]}")
+            record = parse(json.loads(line), number)
+            if record.id in seen:
+                raise FieldError(f"id {record.id!r} was already used in line {seen[record.id]}")
         except json.JSONDecodeError as error:
             bad.append(BadLine(str(path), number, f"not JSON: {error.msg} at column {error.colno}", line))
         except (FieldError, ValueError) as error:
             bad.append(BadLine(str(path), number, str(error), line))
         else:
-            seen[conversation.id] = number
-            conversations.append(conversation)
-    return conversations, bad
+            seen[record.id] = number
+            records.append(record)
+    return records, bad
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ecr_jax.config import Config, CorpusConfig
-from ecr_jax.data import films, gorecdial, inspired, jsonl, redial
+from ecr_jax.data import films, gorecdial, inspired, jsonl, redial, redial_extra
 from ecr_jax.data.schema import (
     BadLine,
     Conversation,
@@ -142,7 +142,7 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
         files = {"wikidata-films": hub.resolve("wikidata-films")}
     else:
         files = {}
-        for name in ("train", "valid", "test", "graph", "movies", "reviews", "goemotions"):
+        for name in ("train", "valid", "test", "graph", "movies", "reviews", "goemotions", "extra"):
             path = corpus.path(name)
             if path is None:
                 continue
@@ -207,6 +207,11 @@ def _read_files(corpus: CorpusConfig) -> _Source:
         conversations += parsed.conversations
         bad += parsed.bad
         counts.update({f"{split}_{name}": number for name, number in parsed.counts.items()})
+    extra: list[Conversation] = []
+    if (folder := corpus.path("extra")) is not None:
+        parsed = redial_extra.read(folder, movies, {c.id: c.split for c in conversations})
+        extra, bad = parsed.conversations, bad + parsed.bad
+        counts.update({f"extra_{name}": number for name, number in parsed.counts.items()})
     if corpus.valid is None:
         training = redial.split_train((c for c in conversations if c.split == Split.TRAIN), corpus.valid_share)
         conversations = training + [c for c in conversations if c.split == Split.TEST]
@@ -217,7 +222,7 @@ def _read_files(corpus: CorpusConfig) -> _Source:
     if (path := corpus.path("reviews")) is not None:
         titles = {graph.title(int(item)): graph.uris[item] for item in graph.items} | redial.title_uris(movies)
         reviews = ReviewStore.from_ecr(path, titles)
-    return _Source(conversations, graph, reviews, movies, bad, counts)
+    return _Source(conversations + extra, graph, reviews, movies, bad, counts)
 
 
 def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, int]:

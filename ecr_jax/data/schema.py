@@ -24,10 +24,18 @@ EMOTIONS = ("like", "curious", "happy", "grateful", "negative", "neutral", "nost
 
 
 class Role(StrEnum):
-    """Who speaks: the seeker of a film or the recommender."""
+    """Who speaks: the seeker of a film or the recommender; `UNKNOWN` where the corpus does not say.
+
+    What turns of unknown role say counts as mentioned; it is neither felt by a seeker nor recommended by anybody.
+    """
 
     SEEKER = "seeker"
     RECOMMENDER = "recommender"
+    UNKNOWN = "unknown"
+
+
+SPEAKERS = (Role.SEEKER, Role.RECOMMENDER)
+"""The roles of a dialogue."""
 
 
 class Feedback(StrEnum):
@@ -51,8 +59,8 @@ class Mention:
     """A mention of an entity in a turn.
 
     Attributes:
-      start: first character of the span in the turn's text.
-      end: one past its last character.
+      start: first character of the span in the turn's text; 0 where the turn has no text.
+      end: one past its last character; 0 where the turn has no text.
       name: the name as the corpus gives it, e.g. "Heat (1995)".
       film: whether it is a film (else a person, a genre, ...).
       entity: URI of its graph entity; None where it is not linked.
@@ -72,6 +80,9 @@ class Turn:
     """The consecutive messages of one speaker; mentions are sorted by `start` and do not overlap.
 
     `emotions` are ground-truth labels (most prominent first) where a corpus has them; otherwise it is empty.
+
+    Of some dialogues only the films are known, not the text (`data/redial_extra.py`). A turn of unknown role may then
+    have an empty `text`, and all its mentions have the span [0, 0).
     """
 
     role: Role
@@ -81,6 +92,8 @@ class Turn:
 
     def __post_init__(self) -> None:
         end = 0
+        if self.role == Role.UNKNOWN and not self.text and all(m.start == m.end == 0 for m in self.mentions):
+            return
         for mention in self.mentions:
             if not end <= mention.start < mention.end <= len(self.text):
                 raise ValueError(
@@ -90,7 +103,9 @@ class Turn:
             end = mention.end
 
     def masked(self) -> str:
-        """The text with every film's title replaced by `MOVIE`."""
+        """The text with every film's title replaced by `MOVIE`; empty where there is no text."""
+        if not self.text:
+            return ""
         pieces, end = [], 0
         for mention in self.mentions:
             if mention.film:
@@ -101,7 +116,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A dialogue of alternating turns. `id` is unique in its corpus, and the same in every preparation."""
+    """A dialogue of turns, which alternate where roles are known.
+
+    `id` is unique in its corpus, and the same in every preparation.
+    """
 
     id: str
     split: Split
@@ -141,7 +159,7 @@ def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
     """Joins consecutive messages of one speaker with a space, shifting their spans and uniting their emotions.
 
     Args:
-      messages: one `Turn` per raw message, in order; empty ones are left out.
+      messages: one `Turn` per raw message, in order; empty ones are left out. Those of unknown role are not joined.
 
     Returns:
       Alternating turns.
@@ -150,7 +168,7 @@ def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
     for message in messages:
         if not message.text:
             continue
-        if turns and turns[-1].role == message.role:
+        if turns and turns[-1].role == message.role != Role.UNKNOWN:
             last = turns[-1]
             shift = len(last.text) + 1
             moved = tuple(dataclasses.replace(m, start=m.start + shift, end=m.end + shift) for m in message.mentions)

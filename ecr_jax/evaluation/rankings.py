@@ -18,7 +18,7 @@ from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
 from ecr_jax.evaluation.predictions import Prediction, Target, rank_targets
 from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
-from ecr_jax.evaluation.trivial_baselines import ContextScorer, trivial_baselines
+from ecr_jax.evaluation.trivial_baselines import ContextScorer, TextContext, trivial_baselines
 from ecr_jax.features.batches import Batches
 from ecr_jax.features.dialogues import Dialogue
 from ecr_jax.features.instances import Instance
@@ -67,11 +67,10 @@ class RankedTargets:
         conversation = self.dialogues[instance.dialogue].id
         return [Target(conversation, instance.turn, *target) for target in instance.targets]
 
-    def context(self, index: int) -> list[int]:
-        """The entities mentioned before the turn of an instance, in order."""
+    def context(self, index: int) -> TextContext:
+        """What is mentioned and said before the turn of an instance."""
         instance = self.instances[index]
-        turns = self.dialogues[instance.dialogue].turns[: instance.turn]
-        return [entity for turn in turns for entity in turn.entities]
+        return TextContext.of(self.dialogues[instance.dialogue].turns[: instance.turn])
 
     def predictions(self, model: str, scores: Scores) -> list[Prediction]:
         """The prediction rows of a model, in the order of the instances."""
@@ -99,12 +98,23 @@ def rank_run(
     """
     targets = RankedTargets.of(experiment, split, protocol)
     models = {RECOMMENDER: rank_stage(experiment, registry.find("recommendation"), split, protocol)}
-    for name, scorer in _trivial_baselines(experiment, targets.items).items():
-        models[name] = targets.predictions(name, score_contexts(targets, scorer))
+    models |= rank_untrained(experiment, targets)
     for spec in trained:
         if spec.kind == "baseline":
             models[spec.name] = rank_stage(experiment, spec, split, protocol)
     return models
+
+
+def rank_untrained(experiment: ExperimentContext, targets: RankedTargets) -> dict[str, list[Prediction]]:
+    """The prediction rows of the trivial baselines, by name. Reads no trained stage but the emotions of the turns."""
+    scorers = trivial_baselines(
+        experiment.dialogues(Split.TRAIN),
+        experiment.recommended,
+        targets.items,
+        lambda: experiment.entity_text,
+        experiment.config.evaluation,
+    )
+    return {name: targets.predictions(name, score_contexts(targets, scorer)) for name, scorer in scorers.items()}
 
 
 def rank_stage(
@@ -168,11 +178,3 @@ def _scored_batches(
             scores /= scores.sum(axis=1, keepdims=True)
         rows = batch["example_mask"]
         yield batch["example"][rows], (scores if columns is None else scores[:, columns])[rows]
-
-
-def _trivial_baselines(experiment: ExperimentContext, items: np.ndarray) -> dict[str, ContextScorer]:
-    mentioned = [
-        [entity for turn in dialogue.turns for entity in turn.entities]
-        for dialogue in experiment.dialogues(Split.TRAIN)
-    ]
-    return trivial_baselines(mentioned, experiment.recommended, items, experiment.config.evaluation.tie_break)

@@ -39,7 +39,7 @@ def response_metrics(agent: Agent, split: Split, console: Console) -> list[Repor
     rows = []
     for metric, value in text_metrics.measure(responses, references).items():
         low, high = intervals.get(metric) or (None, None)
-        rows.append(ReportRow("ecr", config.corpus.name, split.value, "all", metric, value, low, high, len(responses)))
+        rows.append(ReportRow("ecr", config.corpus.label, split.value, "all", metric, value, low, high, len(responses)))
     return rows
 
 

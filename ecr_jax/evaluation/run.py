@@ -84,7 +84,7 @@ def evaluate(
     source |= {"left out": left_out} if left_out else {}
     result = report.build(
         models,
-        config.corpus.name,
+        config.corpus.label,
         split.value,
         measure=chosen.measure,
         catalogue=catalogue,

@@ -1,37 +1,89 @@
-"""Baselines that learn nothing: popularity, copying the last film, co-occurrence of films.
+"""Baselines that learn nothing: popularity, copying the last film, co-occurrence, nearest contexts, and a hybrid.
 
-Each maps contexts (entity ids in the order they were mentioned) to a distribution over the items, so they are ranked
-and measured like any model. All counts come from the train split.
+Each maps contexts to a distribution over the items, so they are ranked and measured like any model. All counts come
+from the train split. Except for popularity, a baseline is a score (`ItemScores`), made a distribution by `Ties`, in
+which popularity orders the items that the score does not tell apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ecr_jax.knowledge.cooccurrence import EmotionLabelledMention, count_cooccurrence
+from ecr_jax.config import EvaluationConfig, NearestContextsConfig
+from ecr_jax.features.dialogues import Dialogue, Utterance
+from ecr_jax.features.instances import film_sequence_instances
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count_cooccurrence
 
-ContextScorer = Callable[[Sequence[Sequence[int]]], np.ndarray]
+
+class TextContext(NamedTuple):
+    """What these baselines read of a context.
+
+    Attributes:
+      entities: entity ids in the order they were mentioned.
+      text: the turns' texts; empty where it is not known.
+    """
+
+    entities: Sequence[int]
+    text: str = ""
+
+    @classmethod
+    def of(cls, turns: Sequence[Utterance]) -> TextContext:
+        """The context that some turns make."""
+        entities = tuple(entity for turn in turns for entity in turn.entities)
+        return cls(entities, " ".join(turn.text for turn in turns if turn.text))
+
+
+ContextScorer = Callable[[Sequence[TextContext]], np.ndarray]
 """B contexts -> probabilities of the items, float64 [B, I]."""
+
+ItemScores = Callable[[Sequence[TextContext]], np.ndarray]
+"""B contexts -> scores of the items, float64 [B, I], at least 0; a row of zeros where nothing is known."""
 
 
 def trivial_baselines(
-    dialogues: Sequence[Sequence[int]], recommended: Sequence[int], items: np.ndarray, tie_break: float
+    dialogues: Sequence[Dialogue],
+    recommended: Iterable[int],
+    items: np.ndarray,
+    entity_text: Callable[[], np.ndarray],
+    settings: EvaluationConfig,
 ) -> dict[str, ContextScorer]:
     """All of them, by the names that reports use.
 
     Args:
-      dialogues: entity ids that each train dialogue mentions.
+      dialogues: of the train split.
       recommended: entity ids of the train split's targets.
       items: int [I], sorted entity ids.
-      tie_break: see `copy_last` and `cooccurrence`.
+      entity_text: gives a text feature of each entity, float [N, W], zero where it has no description; called only if
+        the hybrid reads it.
+      settings: `tie_break`, `nearest_contexts` and `hybrid` are read.
     """
+    mentioned = [[entity for turn in dialogue.turns for entity in turn.entities] for dialogue in dialogues]
+    # Of dialogues of which only the films are known, each film follows those before it.
+    instances = film_sequence_instances(dialogues)
+    contexts = [TextContext.of(dialogues[instance.dialogue].turns[: instance.turn]) for instance in instances]
+    targets = [[item for item, _, _ in instance.targets] for instance in instances]
     popular = popularity(recommended, items)
+    ties = Ties(popular, settings.tie_break)
+    last, near = last_films(items), nearest_contexts(contexts, targets, items, settings.nearest_contexts)
+    weights = settings.hybrid
+    parts = [
+        (weights.cooccurrence, lambda: normalised_cooccurrence(mentioned, items)),
+        (weights.nearest_contexts, lambda: near),
+        (weights.film_text, lambda: similar_films(entity_text(), items, weights.film_text_power)),
+        (weights.copy_last, lambda: last),
+    ]
     return {
         "popularity": popular,
-        "copy-last": copy_last(popular, items, tie_break),
-        "co-occurrence": cooccurrence(dialogues, popular, items, tie_break),
+        "copy-last": ties(last),
+        "co-occurrence": ties(cooccurrence(mentioned, items)),
+        "nearest contexts": ties(near),
+        "hybrid": ties(mixture([(weight, part()) for weight, part in parts if weight])),
     }
 
 
@@ -46,65 +98,205 @@ def popularity(recommended: Iterable[int], items: np.ndarray) -> ContextScorer:
     counts = np.bincount(columns, minlength=len(items)).astype(np.float64)
     share = counts / max(counts.sum(), 1)
 
-    def score(contexts: Sequence[Sequence[int]]) -> np.ndarray:
+    def score(contexts: Sequence[TextContext]) -> np.ndarray:
         return np.tile(share, (len(contexts), 1))
 
     return score
 
 
-def copy_last(popular: ContextScorer, items: np.ndarray, tie_break: float) -> ContextScorer:
-    """The film mentioned last, then those mentioned before it, then the popular ones.
+@dataclass(frozen=True)
+class Ties:
+    """Makes scores a distribution in which popularity orders tied items, and all items where nothing is known.
 
-    Args:
-      popular: orders the films that were not mentioned.
-      items: int [I], sorted entity ids.
-      tie_break: weight of `popular`; a small one orders tied items and changes no other order.
+    Attributes:
+      popular: the popularity.
+      weight: what it adds to a distribution; a small one changes no other order.
     """
 
-    def score(contexts: Sequence[Sequence[int]]) -> np.ndarray:
+    popular: ContextScorer
+    weight: float
+
+    def __call__(self, scores: ItemScores) -> ContextScorer:
+        """The baseline that ranks by these scores."""
+
+        def score(contexts: Sequence[TextContext]) -> np.ndarray:
+            return _shares(_shares(scores(contexts)) + self.weight * self.popular(contexts))
+
+        return score
+
+
+def last_films(items: np.ndarray) -> ItemScores:
+    """The film mentioned last, then those mentioned before it.
+
+    Args:
+      items: int [I], sorted entity ids.
+    """
+
+    def score(contexts: Sequence[TextContext]) -> np.ndarray:
         recency = np.zeros((len(contexts), len(items)))
         for row, context in enumerate(contexts):
-            films = _columns(context, items)
+            films = _columns(context.entities, items)
             recency[row, films] = 1 + np.arange(len(films))  # a film mentioned twice has its last position
-        return _mix(recency, popular(contexts), tie_break)
+        return recency
 
     return score
 
 
-def cooccurrence(
-    dialogues: Iterable[Sequence[int]], popular: ContextScorer, items: np.ndarray, tie_break: float
-) -> ContextScorer:
+def cooccurrence(dialogues: Iterable[Sequence[int]], items: np.ndarray) -> ItemScores:
     """Films that appear in dialogues with the context's films: the sum of P(y given x) over the context's films x.
 
     Args:
       dialogues: entity ids of each train dialogue; the films among them are counted, each once a dialogue.
-      popular: orders the films that were never seen together with those of the context.
       items: int [I], sorted entity ids.
-      tie_break: weight of `popular`; a small one orders tied items and changes no other order.
     """
-    films = ([EmotionLabelledMention(int(c), ()) for c in np.unique(_columns(d, items))] for d in dialogues)
-    probabilities = count_cooccurrence(films, len(items), require_emotion=False).probabilities
+    _, counts = _film_pairs(dialogues, items)
+    return _from_films(counts.probabilities, items)
 
-    def score(contexts: Sequence[Sequence[int]]) -> np.ndarray:
-        present = np.zeros((len(contexts), len(items)))
-        for row, context in enumerate(contexts):
-            present[row, _columns(context, items)] = 1
-        return _mix((probabilities.T @ present.T).T, popular(contexts), tie_break)
+
+def normalised_cooccurrence(dialogues: Iterable[Sequence[int]], items: np.ndarray) -> ItemScores:
+    """As `cooccurrence`, of the number of dialogues with x and y over the square root of the number with x.
+
+    P(y given x) divides by all pairs of x, which takes too much from the films that are mentioned often.
+
+    Args:
+      dialogues, items: as for `cooccurrence`.
+    """
+    films, counts = _film_pairs(dialogues, items)
+    number = np.bincount(np.concatenate([np.zeros(0, np.int64), *films]), minlength=len(items))
+    weights = scipy.sparse.diags_array(np.maximum(number, 1) ** -0.5) @ counts.matrix
+    return _from_films(scipy.sparse.csr_array(weights), items)
+
+
+def nearest_contexts(
+    contexts: Sequence[TextContext],
+    targets: Sequence[Sequence[int]],
+    items: np.ndarray,
+    settings: NearestContextsConfig,
+) -> ItemScores:
+    """Films that were recommended after the most similar contexts of the train split.
+
+    The similarity is the cosine of TF-IDF vectors of the words, without English function words, and of the entities;
+    each of the nearest contexts counts by a power of it.
+
+    Args:
+      contexts: of the train split.
+      targets: the items that were recommended after each.
+      items: int [I], sorted entity ids.
+      settings: how many contexts, and the power.
+    """
+    vectorizer = TfidfVectorizer(analyzer=_words_and_entities, sublinear_tf=True, dtype=np.float32)
+    if not any(map(_words_and_entities, contexts)):  # there is no vocabulary
+        return lambda contexts: np.zeros((len(contexts), len(items)))
+    known = scipy.sparse.csr_array(scipy.sparse.csr_array(vectorizer.fit_transform(contexts)).T)  # [V, contexts]
+    rows = np.repeat(np.arange(len(contexts)), [len(each) for each in targets])
+    columns = np.searchsorted(items, np.asarray([item for each in targets for item in each], np.int64))
+    recommended = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), (len(contexts), len(items)))
+    count = min(settings.contexts, len(contexts))
+
+    def score(contexts: Sequence[TextContext]) -> np.ndarray:
+        scores = np.zeros((len(contexts), len(items)))
+        for start in range(0, len(contexts), _ROWS):
+            some = slice(start, start + _ROWS)
+            similarities = _product(scipy.sparse.csr_array(vectorizer.transform(contexts[some])), known)
+            nearest = np.argpartition(-similarities, count - 1, axis=1)[:, :count]
+            weights = np.take_along_axis(similarities, nearest, axis=1).astype(np.float64) ** settings.power
+            bounds = np.arange(len(nearest) + 1) * count
+            chosen = scipy.sparse.csr_array((weights.ravel(), nearest.ravel(), bounds), similarities.shape)
+            scores[some] = _product(chosen, recommended)
+        return scores
 
     return score
 
 
-def _columns(context: Sequence[int], items: np.ndarray) -> np.ndarray:
-    """Columns of the context's items, in order; entities that are no items are skipped."""
-    entities = np.asarray(context, np.int64)
-    columns = np.minimum(np.searchsorted(items, entities), len(items) - 1)
-    return columns[items[columns] == entities]
+def similar_films(entity_text: np.ndarray, items: np.ndarray, power: float) -> ItemScores:
+    """Films whose descriptions resemble those of the context's films, other than these.
+
+    The similarity is the cosine of text features, less their mean over the items, raised to a power; negative ones
+    count as 0.
+
+    Args:
+      entity_text: float [N, W], a text feature of each entity; zero where it has no description.
+      items: int [I], sorted entity ids.
+      power: a high one leaves the most similar films only.
+    """
+    features = np.asarray(entity_text, np.float32)[items]
+    described = features.any(axis=1)
+    features[described] -= features.sum(axis=0) / max(described.sum(), 1)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+    def score(contexts: Sequence[TextContext]) -> np.ndarray:
+        films = [np.unique(_columns(context.entities, items)) for context in contexts]
+        distinct = np.unique(np.concatenate([np.zeros(0, np.int64), *films]))
+        similarities = np.maximum(features[distinct] @ features.T, 0).astype(np.float64) ** power  # [distinct, I]
+        scores = np.zeros((len(contexts), len(items)))
+        for row, own in enumerate(films):
+            scores[row] = similarities[np.searchsorted(distinct, own)].sum(axis=0)
+            scores[row, own] = 0
+        return scores
+
+    return score
 
 
-def _mix(scores: np.ndarray, popular: np.ndarray, tie_break: float) -> np.ndarray:
-    """Scores as a distribution [B, I]; popularity orders tied items, and all items of a row of zeros."""
+def mixture(parts: Sequence[tuple[float, ItemScores]]) -> ItemScores:
+    """The weighted sum of scores, each of them as shares of its sum in a context.
+
+    Args:
+      parts: (weight, scores) of each part. One that knows nothing of a context contributes nothing there.
+    """
+
+    def score(contexts: Sequence[TextContext]) -> np.ndarray:
+        (weight, first), *others = parts
+        mixed = weight * _shares(first(contexts))
+        for weight, part in others:
+            mixed += weight * _shares(part(contexts))
+        return mixed
+
+    return score
+
+
+_ROWS = 128
+"""Contexts whose similarities to all training contexts are in memory at once."""
+
+_words = TfidfVectorizer(stop_words="english").build_analyzer()
+
+
+def _words_and_entities(context: TextContext) -> list[str]:
+    """The words of a context's text that are no function words, and its entities as words of their own."""
+    return [*_words(context.text), *(f"<{entity}>" for entity in context.entities)]
+
+
+def _film_pairs(dialogues: Iterable[Sequence[int]], items: np.ndarray) -> tuple[list[np.ndarray], Cooccurrence]:
+    """The columns of each dialogue's films, each once, and how many dialogues have each pair of films."""
+    films = [np.unique(_columns(dialogue, items)) for dialogue in dialogues]
+    mentions = ([EmotionLabelledMention(int(column), ()) for column in each] for each in films)
+    return films, count_cooccurrence(mentions, len(items), require_emotion=False)
+
+
+def _from_films(weights: scipy.sparse.csr_array, items: np.ndarray) -> ItemScores:
+    """The sum over the context's films, each once, of their rows of `weights` [I, I]."""
+
+    def score(contexts: Sequence[TextContext]) -> np.ndarray:
+        present = np.zeros((len(contexts), len(items)))
+        for row, context in enumerate(contexts):
+            present[row, _columns(context.entities, items)] = 1
+        return (weights.T @ present.T).T
+
+    return score
+
+
+def _product(left: scipy.sparse.csr_array, right: scipy.sparse.csr_array) -> np.ndarray:
+    """The product of two sparse matrices as a dense one."""
+    return scipy.sparse.csr_array(left @ right).toarray()
+
+
+def _columns(entities: Sequence[int], items: np.ndarray) -> np.ndarray:
+    """Columns of the items among some entities, in order; entities that are no items are skipped."""
+    ids = np.asarray(entities, np.int64)
+    columns = np.minimum(np.searchsorted(items, ids), len(items) - 1)
+    return columns[items[columns] == ids]
+
+
+def _shares(scores: np.ndarray) -> np.ndarray:
+    """Rows [B, I] divided by their sums; a row of zeros stays one."""
     total = scores.sum(axis=1, keepdims=True)
-    share = np.divide(scores, total, out=np.zeros_like(scores), where=total > 0)
-    mixed = share + tie_break * popular
-    mass = mixed.sum(axis=1, keepdims=True)
-    return np.divide(mixed, mass, out=np.zeros_like(mixed), where=mass > 0)
+    return np.divide(scores, total, out=np.zeros_like(scores), where=total > 0)

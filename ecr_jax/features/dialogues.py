@@ -30,11 +30,11 @@ class Utterance:
 
     Attributes:
       role: who speaks.
-      text: its text.
+      text: its text; empty where only its films are known.
       masked: the text with `<movie>` for each film.
       entities: linked entities in order of mention, films among them.
       films: linked items with the seeker's feedback, in order of mention.
-      emotions: the seeker's emotions in this turn (empty for the recommender).
+      emotions: the seeker's emotions in this turn (empty for other roles).
     """
 
     role: Role
@@ -97,13 +97,13 @@ def emotion_labelled_mentions(turns: Sequence[Utterance]) -> list[EmotionLabelle
     """The entities of `turns` in order of mention, each with the emotions it is mentioned with (ECR 4.2.1).
 
     An entity the seeker names carries the seeker's emotions of that turn; one the recommender names carries those of
-    the seeker's next turn, or none where `turns` ends before it: later turns are not known yet.
+    the seeker's next turn, or none where `turns` ends before it: later turns are not known yet. One in a turn of
+    unknown role carries none.
     """
     mentions = []
     for index, turn in enumerate(turns):
-        if turn.role == Role.SEEKER:
-            emotions = turn.emotions
-        else:
+        emotions = turn.emotions
+        if turn.role == Role.RECOMMENDER:
             emotions = turns[index + 1].emotions if index + 1 < len(turns) else ()
         labels, probabilities = tuple(label for label, _ in emotions), tuple(p for _, p in emotions)
         mentions += [EmotionLabelledMention(entity, labels, probabilities, index) for entity in turn.entities]
@@ -145,8 +145,9 @@ class Context:
 
     @property
     def turns_read(self) -> tuple[Utterance, ...]:
-        """All turns whose text and emotions are read."""
-        return self.turns if self.reply is None else (*self.turns, self.reply)
+        """All turns whose text and emotions are read; not those of which only the films are known."""
+        turns = self.turns if self.reply is None else (*self.turns, self.reply)
+        return tuple(turn for turn in turns if turn.text or turn.role != Role.UNKNOWN)
 
     @cached_property
     def mentioned(self) -> tuple[MentionedEntity, ...]:

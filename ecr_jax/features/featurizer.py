@@ -105,7 +105,7 @@ class TokenFeature(ContextFeature):
         self._preloaded: dict[tuple[Role, str], list[int]] = {}
 
     def preload(self, turns: Iterable[Utterance]) -> None:
-        keys = list(dict.fromkeys((turn.role, turn.text) for turn in turns))
+        keys = list(dict.fromkeys((turn.role, turn.text) for turn in turns if turn.text))
         self._preloaded |= dict(zip(keys, self.tokenizer.encode_turns(keys), strict=True))
 
     def _turns(self, context: Context) -> list[list[int]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from ecr_jax.data.schema import Feedback, Role
+from ecr_jax.data.schema import SPEAKERS, Feedback, Role
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.batch_spec import BatchSpec, Example, Field
 from ecr_jax.features.batches import Examples
@@ -48,33 +48,50 @@ InstancesOf = Callable[[Sequence[Dialogue]], list[Instance]]
 """Dialogues -> the turns to be predicted."""
 
 
-def recommendation_instances(dialogues: Sequence[Dialogue]) -> list[Instance]:
+def recommendation_instances(
+    dialogues: Sequence[Dialogue], roles: Container[Role] = (Role.RECOMMENDER,)
+) -> list[Instance]:
     """One instance for each recommender turn, except a dialogue's first, that names an item.
 
     ECR's released code has one instance for each mention, see `evaluation.protocol.mention_instances`.
 
     All items of the turn are targets of the one instance, an item named twice only once.
+
+    Args:
+      dialogues: the dialogues.
+      roles: turns of these roles name targets. Nobody recommends in a turn of unknown role.
     """
     instances = []
     for index, dialogue in enumerate(dialogues):
         before: set[int] = set()
         for turn_index, turn in enumerate(dialogue.turns):
-            if turn.role == Role.RECOMMENDER and turn.films and turn_index:
+            if turn.role in roles and turn.films and turn_index:
                 targets = {item: (item, feedback, item in before) for item, feedback in turn.films}
                 instances.append(Instance(index, turn_index, tuple(targets.values())))
             before.update(turn.entities)
     return instances
 
 
+def film_sequence_instances(dialogues: Sequence[Dialogue]) -> list[Instance]:
+    """Those of `recommendation_instances`, and one for each turn of unknown role that names an item, but the first.
+
+    For models of film sequences, which read no text: each film of a dialogue without roles is predicted from the ones
+    before it.
+    """
+    return recommendation_instances(dialogues, (Role.RECOMMENDER, Role.UNKNOWN))
+
+
 def fusion_instances(dialogues: Sequence[Dialogue]) -> list[Instance]:
     """One instance for each turn of either role that names an entity, except a dialogue's first turn.
+
+    A turn of unknown role has none.
 
     Reference: UniCRS's pre-training.
     """
     instances = []
     for index, dialogue in enumerate(dialogues):
         for turn_index, turn in enumerate(dialogue.turns):
-            if turn.entities and turn_index:
+            if turn.entities and turn_index and turn.role in SPEAKERS:
                 targets = tuple((entity, Feedback.UNSAID, False) for entity in dict.fromkeys(turn.entities))
                 instances.append(Instance(index, turn_index, targets))
     return instances

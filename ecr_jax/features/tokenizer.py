@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ecr_jax.data.schema import MOVIE, Role
 
-ROLE_WORDS = {Role.SEEKER: "User: ", Role.RECOMMENDER: "System: "}
-"""The words before a turn, as in ECR's released code; nothing else marks the roles."""
+ROLE_WORDS = {Role.SEEKER: "User: ", Role.RECOMMENDER: "System: ", Role.UNKNOWN: ""}
+"""The words before a turn, as in ECR's released code; nothing else marks the roles. A turn of unknown role has none."""
 
 
 def with_role(role: Role, text: str) -> str:

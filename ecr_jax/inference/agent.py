@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -112,12 +112,19 @@ class Agent:
         run = Path(run)
         if not (run / "config.json").is_file():
             raise ValueError(f"{run} is not the folder of a run, such as runs/demo; `ecr train` makes one")
-        for stage in registry.stages():
-            if not (run / stage.folder / "params.safetensors").is_file():
-                raise ValueError(
-                    f"{run} has no trained stage {stage.name!r}; run `ecr train {stage.name}` with its config first"
-                )
-        return cls(open_experiment(read_run(run, registry.stages())))
+        trained = [stage for stage in registry.stages() if (run / stage.folder / "params.safetensors").is_file()]
+
+        def require(stages: Iterable[registry.StageSpec]) -> None:
+            for stage in stages:
+                if stage not in trained:
+                    raise ValueError(
+                        f"{run} has no trained stage {stage.name!r}; run `ecr train {stage.name}` with its config first"
+                    )
+
+        require(stage for stage in registry.stages() if not stage.optional)
+        config = read_run(run, trained)
+        require(registry.required_stages(config))
+        return cls(open_experiment(config))
 
     def params(self, stage: str) -> Params:
         """The parameters that a stage trained, on the device."""

@@ -137,7 +137,9 @@ class HeadsConfig:
         co-occurrence mass m of an item.
       two_hop: the two-hop knowledge-graph head: a learned multiple of asinh of what reaches an item in two hops, from a
         mention to its facts (director, genre, ...) and from there to the items that share them.
-      mentions: the repetition head: a learned score for entities that the context already mentions.
+      repetition: what becomes of entities that the context already mentions. "none": nothing; "score": the repetition
+        head, a learned score for each of them; "gate": this score, and the repetition gate, which makes the
+        probabilities g · p(mentioned) + (1 - g) · p(new), with g from the last turn and from who mentioned what when.
       prior: a learned multiple of the items' log popularity in training.
       like_probability: the like-probability head: a logit, one for each context, of the seeker liking what is
         recommended next.
@@ -150,7 +152,7 @@ class HeadsConfig:
     query: Literal["state", "pooled"] = "pooled"
     cooccurrence: Literal["none", "published", "mass"] = "mass"
     two_hop: bool = True
-    mentions: bool = True
+    repetition: Literal["none", "score", "gate"] = "score"
     prior: bool = True
     like_probability: bool = True
     like_power: float = 2.0
@@ -161,4 +163,5 @@ class HeadsConfig:
     def __post_init__(self) -> None:
         require_choice(self, "query", ("state", "pooled"))
         require_choice(self, "cooccurrence", ("none", "published", "mass"))
+        require_choice(self, "repetition", ("none", "score", "gate"))
         require_at_least(self, 1, "recency_slots", "mention_turns", "mention_counts")

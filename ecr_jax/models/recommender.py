@@ -39,7 +39,7 @@ class Recommender(nn.Module):
     >>> from ecr_jax.models.rgcn import graphs_tuple
     >>> prompt = PromptConfig(entity_width=4, emotion_width=2, emotions=False, global_entities=False)
     >>> sizes = PromptSizes(entities=3, relations=1, width=8, layers=2, kv_heads=1, head_dim=4, token_width=6)
-    >>> heads = HeadsConfig(cooccurrence="none", two_hop=False, mentions=False, prior=False, like_probability=False)
+    >>> heads = HeadsConfig(cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False)
     >>> graph = graphs_tuple(np.array([0, 1]), np.array([1, 2]), np.array([0, 0]), nodes=4)  # with the padding entity
     >>> batch = {
     ...     "text_states": jnp.ones((1, 2, 6)),  # the states of two words

@@ -73,6 +73,38 @@ class EmotionLabels:
         }
 
 
+Valence = tuple[float, float, float]
+"""Probabilities that a mention is liked, disliked, and that it is unclear."""
+
+
+@dataclass(frozen=True, eq=False)
+class ValenceLabels:
+    """How seekers feel about what they mention, as the stage `valence` labelled it. Read when they are first needed.
+
+    Attributes:
+      path: the stage's valence.parquet.
+    """
+
+    path: Path
+
+    @cached_property
+    def by_mention(self) -> Mapping[tuple[str, int, int], Valence]:
+        """(conversation id, turn, entity id) -> valence; that of the last mention where a turn has several.
+
+        Raises:
+          ValueError: the stage `valence` is not trained.
+        """
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} is missing; run `ecr train valence` with this config first")
+        table = read_parquet(self.path)
+        columns = (table[name] for name in ("conversation", "turn", "entity", "like", "dislike", "unclear"))
+        return {
+            (conversation, turn, entity): (like, dislike, unclear)
+            for conversation, turn, entity, like, dislike, unclear in zip(*columns, strict=True)
+            if entity is not None
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class InMemoryEmotionLabels:
     """Emotions of turns that are in memory; used instead of `EmotionLabels`."""
@@ -166,6 +198,13 @@ class ExperimentContext:
         )
 
     @property
+    def valence(self) -> ValenceLabels:
+        """How the seekers' mentions are felt about, as the stage `valence` labelled them."""
+        path = self.folder("valence") / "valence.parquet"
+        key = ("valence", path.resolve(), path.stat().st_mtime_ns if path.is_file() else None)
+        return self._cached(key, lambda: ValenceLabels(path))
+
+    @property
     def recommended(self) -> list[int]:
         """The targets of the train split: the items of every recommender turn, as often as they are recommended."""
         instances = recommendation_instances(self.dialogues(Split.TRAIN))
@@ -178,10 +217,11 @@ class ExperimentContext:
 
     @property
     def turn_states(self) -> TextStates:
-        """Text-encoder states of every turn of the corpus and of every utterance of the emotion classifier."""
+        """Text-encoder states of every turn of the corpus with a text, and the emotion classifier's utterances."""
 
         def encode() -> TextStates:
-            texts = [with_role(turn.role, turn.text) for c in self.corpus.conversations for turn in c.turns]
+            turns = [turn for conversation in self.corpus.conversations for turn in conversation.turns if turn.text]
+            texts = [with_role(turn.role, turn.text) for turn in turns]
             texts += [with_role(Role.SEEKER, text) for split in Split for text, _ in self.utterances(split)]
             return self.encode_turns(texts)
 

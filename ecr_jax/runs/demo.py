@@ -22,7 +22,7 @@ CONTEXT_TURNS = 4
 
 def shortened(config: Config) -> Config:
     """The config with a few steps of each stage and a small corpus, in a run of its own."""
-    for spec in registry.stages():
+    for spec in registry.required_stages(config):
         few = dataclasses.replace(
             config.stage_settings(spec).train, epochs=None, steps=2, batch_size=4, eval_every=None
         )
@@ -56,8 +56,9 @@ def run(*, short: bool, console: Console) -> None:
     console.rule("prepare the built-in corpus")
     prepare(config, console=console)
     experiment = open_experiment(config)
-    for number, spec in enumerate(registry.stages(), start=1):
-        console.rule(f"stage {number} of {len(registry.stages())}: {spec.name}")
+    stages = registry.required_stages(config)
+    for number, spec in enumerate(stages, start=1):
+        console.rule(f"stage {number} of {len(stages)}: {spec.name}")
         console.print(f"learns {spec.summary}", style="dim")
         train(config, spec.name, experiment=experiment)
     console.rule("evaluate on the test split")

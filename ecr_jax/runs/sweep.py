@@ -279,17 +279,19 @@ def _report(
     outcomes: Sequence[Outcome], stage: StageSpec, experiment: ExperimentContext, split: Split, failed: list[str]
 ) -> Report:
     """The metrics of each label, its difference to the first label, and a record of each trial."""
-    settings, corpus = experiment.config.evaluation, experiment.config.corpus.name
+    settings, corpus = experiment.config.evaluation, experiment.config.corpus
     seeds: dict[str, list[list[Prediction]]] = {}
     for outcome in outcomes:
         seeds.setdefault(outcome.trial.label, []).append(outcome.rows)
     first, *others = seeds
     rows = measure_models(
         seeds,
-        corpus,
+        corpus.label,
         split.value,
         pairs=[(other, first) for other in others],
-        catalogue=Catalogue.of(corpus, split.value, "default", experiment.corpus.graph.items, experiment.recommended),
+        catalogue=Catalogue.of(
+            corpus.name, split.value, "default", experiment.corpus.graph.items, experiment.recommended
+        ),
         resamples=settings.resamples,
         seed=experiment.config.seed,
         auc_batch=settings.auc_batch,

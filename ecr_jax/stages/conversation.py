@@ -1,8 +1,10 @@
 """Stage `conversation`: the recommendation response u^r, a reply with `<movie>` slots (ECR Eq. 1).
 
 Data: recommender turns with their contexts. Trains the prompt encoder with its conversation prefix, initialised from
-`fusion`, the `<movie>` row of the vocabulary and, with `adapted`, a LoRA adapter of the language model. Loss:
-next-token cross-entropy over the masked reply. Selects by the lowest validation loss.
+`fusion`, the `<movie>` row of the vocabulary and, with `adapted`, a LoRA adapter of the language model. Fusion's
+projection to keys and values is for the layers of the recommender: `conversation.fusion_layers` says what is taken over
+where the conversation has more, and the training prints it. Loss: next-token cross-entropy over the masked reply.
+Selects by the lowest validation loss.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.models.prompt import Prefix, PromptEncoder
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_sizes, transfer
+from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_sizes
+from ecr_jax.stages.transfer import transfer, with_key_value_layers
 from ecr_jax.training import sharding
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
@@ -169,8 +172,12 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     key = experiment.key(spec)
     init = jax.jit(encoder.init, static_argnums=3)
     initial = init(key, frozen["graph"], training_batches[0], "conversation", frozen.get("entity_text"))["params"]
+    sizes, learned = encoder.sizes, experiment.params("fusion")["encoder"]
+    learned = with_key_value_layers(
+        learned, initial, 2 * sizes.kv_heads * sizes.head_dim, config.fusion_layers == "shared"
+    )
     params = {
-        "encoder": transfer(initial, experiment.params("fusion")["encoder"]),
+        **transfer({"encoder": initial}, {"encoder": learned}, "fusion"),
         "movie": {"rows": model.params["embed"]["embedding"][tokenizer.movie :]},
     }
     if config.adapted:

@@ -2,7 +2,7 @@
 
 Data: recommender turns that name items. Trains the prompt encoder with its recommendation prefix and the scoring heads,
 initialised from `fusion`; the language model is frozen. Loss: the one that the config names, by default cross-entropy
-over the items weighted by the seeker's feedback. Selects by Recall@10 among the items on validation.
+over the items weighted by the seeker's feedback. Selects by `recommendation.select` among the items on validation.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.layers import candidate_positions
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
+from ecr_jax.stages.transfer import transfer
 from ecr_jax.training.evaluation import ranking_metrics
 from ecr_jax.training.loop import fit
 from ecr_jax.training.step import Batch
@@ -106,12 +107,12 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     initial = recommender.init(setup, experiment.key(spec), training.spec.zeros(1), setup.items, "recommendation")
     fit(
         experiment.folder(spec),
-        params=recommender.transfer(initial, experiment.params("fusion")),
+        params=transfer(initial, experiment.params("fusion"), "fusion"),
         frozen=frozen,
         loss=loss,
         batches=training_batches,
         evaluate=lambda params, _: ranking_metrics(scorer.with_params(params), validation_batches, setup.items),
-        select="recall@10",
+        select=config.select,
         mode="max",
         config=config.train,
         describe=training.names,

@@ -337,13 +337,6 @@ def init(
     return jax.jit(build)(key, {name: value for name, value in setup.frozen.items() if name != "language_model"})
 
 
-def transfer(new: Params, old: Params) -> Params:
-    """`new` with the leaves of `old` that have the same path and shape: initialises a stage from an earlier one."""
-    if not isinstance(new, dict):
-        return old if np.shape(old) == np.shape(new) else new
-    return {name: transfer(value, old[name]) if name in old else value for name, value in new.items()}
-
-
 def scorer(setup: RecommenderSetup, candidates: np.ndarray, task: Task = "recommendation") -> Scorer:
     """Scores candidates by `ranking_scores`; the graph is encoded once for given parameters."""
 

@@ -122,7 +122,7 @@ def ranking_metrics(rank: Ranker, validation_batches: Iterable[Batch], candidate
       candidates: int [I], sorted entity ids of the scores.
 
     Returns:
-      recall@1, recall@10, recall@50 and mrr@50.
+      recall@1, recall@10, recall@50, mrr@10 and mrr@50.
     """
     target_ranks = []
     for batch, scores in rank(validation_batches):
@@ -131,4 +131,4 @@ def ranking_metrics(rank: Ranker, validation_batches: Iterable[Batch], candidate
         target_ranks.append(ranks(scores[rows], columns))
     rank_of_target = np.concatenate(target_ranks)
     recalls = {f"recall@{k}": float(recall_at(rank_of_target, k).mean()) for k in (1, 10, 50)}
-    return recalls | {"mrr@50": float(mrr_at(rank_of_target, 50).mean())}
+    return recalls | {f"mrr@{k}": float(mrr_at(rank_of_target, k).mean()) for k in (10, 50)}

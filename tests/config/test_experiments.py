@@ -121,7 +121,7 @@ def test_unicrs_has_none_of_our_heads_in_pre_training_and_after():
     unicrs = configs.load("redial:unicrs")
     for heads in (unicrs.recommender.heads, unicrs.fusion.heads):
         assert heads.cooccurrence == "none"
-        assert not (heads.two_hop or heads.mentions or heads.prior or heads.like_probability)
+        assert heads.repetition == "none" and not (heads.two_hop or heads.prior or heads.like_probability)
 
 
 @pytest.mark.parametrize("preset", ["paper", "code"])

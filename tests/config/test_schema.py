@@ -99,6 +99,8 @@ WRONG = [
     (EvaluationConfig, {}, "resamples", 0, "at least 1"),
     (EvaluationConfig, {}, "auc_batch", 0, "at least 1"),
     (EvaluationConfig, {}, "replies", -1, "at least 0"),
+    (HeadsConfig, {}, "repetition", True, "choose one of"),
+    (RecommendationConfig, dict(train=TRAIN), "select", "recall@1", "choose one of"),
 ]  # fmt: skip
 
 

@@ -38,6 +38,14 @@ def test_touching_spans_are_fine():
     assert turn.masked() == "<movie><movie>"
 
 
+def test_a_turn_may_have_films_and_no_text():
+    turn = Turn(Role.UNKNOWN, "", (Mention(0, 0, "Heat (1995)", True), Mention(0, 0, "Ronin (1998)", True)))
+    assert turn.masked() == ""
+    for role, text in ((Role.SEEKER, ""), (Role.UNKNOWN, "Heat")):  # only where nobody knows who speaks, and no text
+        with pytest.raises(ValueError, match="spans must be sorted, not empty"):
+            Turn(role, text, turn.mentions)
+
+
 def test_masked_hides_films_only():
     assert Turn(Role.SEEKER, TEXT, (HEAT, NIRO)).masked() == "I like <movie> and De Niro."
     assert Turn(Role.SEEKER, TEXT, (NIRO,)).masked() == TEXT
@@ -61,6 +69,11 @@ def test_merge_messages():
     assert [first.text[m.start : m.end] for m in first.mentions] == ["Heat", "De Niro", "Heat"]
     assert first.mentions[0].feedback == Feedback.LIKE and first.mentions[1].entity == "<niro>"
     assert merge_messages([]) == () == merge_messages([Turn(Role.SEEKER, "")])
+
+
+def test_messages_of_unknown_role_are_not_joined():
+    pieces = tuple(Turn(Role.UNKNOWN, text) for text in ("one", "two"))
+    assert merge_messages(pieces) == pieces
 
 
 def test_empty_message_does_not_part_a_speaker():

@@ -41,6 +41,7 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = dataclasses.replace(
         configs.load("demo"), name="tiny", corpus=tiny.write_corpus(folder / "data"), prepared=folder / "prepared",
+        encoder=configs.EncoderConfig(str(tiny.write_bert(folder / "bert", tiny.WORDS)), entity_tokens=16),
         evaluation=configs.EvaluationConfig(resamples=10),
     )  # fmt: skip
     prepare(config, console=Console(quiet=True))
@@ -121,7 +122,9 @@ def test_published_protocol_has_a_folder_and_names_of_its_own(measured):
     }  # fmt: skip
     assert all(row.metric.startswith("published/") and row.stratum == "all" for row in report.rows)
     assert Catalogue.load(folder).protocol == "published"
-    assert set(predictions.read(folder / "predictions.jsonl")) == {"ecr", "popularity", "copy-last", "co-occurrence"}
+    assert set(predictions.read(folder / "predictions.jsonl")) == {
+        "ecr", "popularity", "copy-last", "co-occurrence", "nearest contexts", "hybrid"
+    }  # fmt: skip
     ours, _ = measured.evaluate(Split.VALID)
     assert not any(row.metric.startswith("published/") for row in ours.rows)
 

@@ -46,6 +46,19 @@ def test_dialogues_of_conversations():
     assert first.text_with_role == "User: a b ?"
 
 
+def test_turns_without_roles_or_text():
+    films = Utterance(Role.UNKNOWN, "", "", (1,), ((1, DISLIKE),))
+    words = Utterance(Role.UNKNOWN, "so it was", "so it was", (2,))
+    turns = (films, words, seeker("hi", [3], emotions=((2, 0.5),)))
+    # what the seeker feels in the next turn is not about them
+    assert [mention.emotions for mention in emotion_labelled_mentions(turns)] == [(), (), (2,)]
+    context = Context(turns, 8)
+    assert context.entities == (1, 2, 3) and context.turns_read == turns[1:]
+    assert not any(mentioned.by_seeker for mentioned in context.mentioned[:2])
+    assert words.text_with_role == "so it was"
+    assert seeker_ratings(Dialogue("d", Split.TRAIN, turns)) == {1: -1}
+
+
 def test_emotion_labelled_mentions():
     assert emotion_labelled_mentions(TURNS) == [
         EmotionLabelledMention(0, (2, 4), (0.7, 0.2), 0),

@@ -20,6 +20,7 @@ from ecr_jax.features.instances import (
     TargetExamples,
     conversation_instances,
     evenly_spaced,
+    film_sequence_instances,
     fusion_instances,
     recommendation_fields,
     recommendation_instances,
@@ -58,6 +59,17 @@ def test_fusion_instances():
     ]  # fmt: skip
     twice = Dialogue("two", Split.TRAIN, (seeker("x"), seeker("y", [3, 1, 3])))
     assert fusion_instances([twice])[0].targets == ((3, UNSAID, False), (1, UNSAID, False))
+
+
+def test_turns_of_unknown_role():
+    films = [Utterance(Role.UNKNOWN, "", "", (item,), ((item, LIKE),)) for item in (2, 0)]
+    dialogue = Dialogue("films", Split.TRAIN, (*films, seeker("x"), recommender("y", [2], [(2, DISLIKE)])))
+    recommended = Instance(0, 3, ((2, DISLIKE, True),))
+    assert recommendation_instances([dialogue]) == [recommended]
+    assert film_sequence_instances([dialogue]) == [Instance(0, 1, ((0, LIKE, False),)), recommended]
+    assert [instance.turn for instance in fusion_instances([dialogue])] == [3]
+    assert [instance.turn for instance in conversation_instances([dialogue])] == [3]
+    assert recommendation_counts([dialogue]) == {2: 1}
 
 
 def test_conversation_instances():

@@ -276,3 +276,13 @@ def test_contexts_are_encoded_beforehand_only_where_they_fit_and_can_be(base):
     for context, kind in ((small, setup), (experiment, published)):
         (examples,) = recommender.with_cached_contexts(context, kind, [training], shapes, 4)
         assert examples is training
+
+
+def test_repetition_as_a_gate_is_trained_and_selected_by_mrr(base, tmp_path):
+    config = apart(changed(base, heads={"repetition": "gate"}, select="mrr@10"), tmp_path, "emotion")
+    train(config, "recommendation", experiment=labelled(config))
+    folder = config.stage_folder("recommendation")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["select"] == "mrr@10" and 0 < summary["best"]["metrics"]["mrr@10"] <= 1
+    gate = {name for name in flatten(read_params(folder / "params.safetensors")) if name.startswith("head/gate")}
+    assert gate == {"head/gate/bias", "head/gate/kind", "head/gate/last_turn/kernel"}

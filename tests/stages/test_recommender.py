@@ -16,7 +16,7 @@ from ecr_jax.models.lm.convert import flatten
 from ecr_jax.models.lm.llama import LlamaConfig
 from ecr_jax.models.recommender import Recommender
 from ecr_jax.models.rgcn import graphs_tuple
-from ecr_jax.stages.recommender import prompt_sizes_of, transfer
+from ecr_jax.stages.recommender import prompt_sizes_of
 
 WIDTH, ENTITIES, RELATIONS, TOKEN_WIDTH = 32, 7, 2, 24
 MODEL = LlamaConfig(11, WIDTH, 1, heads=2, kv_heads=1, head_dim=8, hidden=24, positions=64, tied=True)
@@ -67,7 +67,8 @@ def shapes(section="prompt", **fields):
             "cooccurrence/up cooccurrence/down cooccurrence/out",
         ),
         ("heads", {"two_hop": False}, "two_hop", ""),
-        ("heads", {"mentions": False}, "repetition", ""),
+        ("heads", {"repetition": "none"}, "repetition", ""),
+        ("heads", {"repetition": "gate"}, "", "gate/bias gate/kind gate/last_turn"),
         ("heads", {"prior": False}, "prior", ""),
         ("heads", {"like_probability": False}, "like_probability", ""),
     ],
@@ -86,11 +87,3 @@ def test_lengths_and_widths_of_the_prompt():
     assert sizes["encoder/recommendation/table"] == (4, WIDTH)
     assert sizes["encoder/nodes"] == (ENTITIES + 1, 12) and sizes["encoder/emotion_out/kernel"] == (WIDTH, 5)
     assert sizes["encoder/rgcn/bases"][0] == 3
-
-
-def test_transfer_takes_leaves_of_the_same_path_and_shape():
-    new = {"a": {"kernel": np.zeros(2), "bias": np.zeros(1)}, "b": np.zeros(3), "c": np.zeros(1)}
-    old = {"a": {"kernel": np.ones(2), "other": np.ones(1)}, "b": np.ones(4), "d": np.ones(1)}
-    initial = transfer(new, old)
-    assert initial["a"]["kernel"].tolist() == [1, 1] and initial["a"]["bias"].tolist() == [0]
-    assert initial["b"].tolist() == [0, 0, 0] and initial.keys() == new.keys()

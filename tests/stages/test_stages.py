@@ -48,6 +48,7 @@ def test_each_stage_writes_its_run(run, stage):
         if stage == "emotion"
         else set()
     )
+    expected |= {"valence.json", "valence.parquet", "ngrams.safetensors"} if stage == "valence" else set()
     assert {path.name for path in folder.iterdir()} == expected
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 2 and 1 <= summary["best"]["step"] <= 2
@@ -224,7 +225,7 @@ def test_evaluation(run, agent, contents):
     written = {path.name for path in folder.iterdir()}
     assert written == {"predictions.jsonl", "catalogue.json", "reads.jsonl", "report.html", "report.json"}
     predictions = read_jsonl_rows(folder / "predictions.jsonl")
-    models = {"ecr", "popularity", "copy-last", "co-occurrence", "ease"}
+    models = {"ecr", "popularity", "copy-last", "co-occurrence", "nearest contexts", "hybrid", "ease"}
     for model in models:
         rows = [row for row in predictions if row["model"] == model]
         assert len(rows) == targets

@@ -6,6 +6,6 @@ sown as [B] into the collection "losses", and training adds it to the ranking lo
 from the same prepared corpus as ECR's. No baseline reads emotions, feedback, co-occurrence or film text, as in their
 papers.
 
-The trivial baselines (popularity, copy-last, co-occurrence) are not trained and live in `evaluation/`. UniCRS is a
+The trivial baselines (popularity, copy-last, co-occurrence, ...) are not trained and live in `evaluation/`. UniCRS is a
 config of ECR.
 """

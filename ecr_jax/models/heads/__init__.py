@@ -1,7 +1,8 @@
 """The scoring heads: one module each, whose logits are summed; `models.hyperparameters.HeadsConfig` turns them on.
 
 A head that is off, or whose input is missing, has no parameters. `query` gives the vector whose inner products with the
-entity table are the first logits; the others add logits [B, I], except `like_probability`, which gives one logit a row.
+entity table are the first logits; the others add logits [B, I], except `like_probability`, which gives one logit a row,
+and `gate`, which splits the summed logits into those of mentioned and of new candidates.
 The parameter paths, below "head" in a recommender's parameters::
 
     query/recency  query/state_norm/{scale,bias}  query/state/{kernel,bias}  query/{entity_pool,token_pool}/...
@@ -11,6 +12,7 @@ The parameter paths, below "head" in a recommender's parameters::
         two_hop/scale
     cooccurrence/recency  cooccurrence/unit  cooccurrence/scale  (cooccurrence = "mass")
     cooccurrence/{down,up,out}/{kernel,bias}  (cooccurrence = "published")
+    gate/bias  gate/kind  gate/last_turn/kernel  (repetition = "gate")
     like_probability/logit/{kernel,bias}
 """
 
@@ -20,6 +22,7 @@ from ecr_jax.models.heads.like_probability import LikeProbability
 from ecr_jax.models.heads.prior import Prior
 from ecr_jax.models.heads.query import PooledQuery
 from ecr_jax.models.heads.repetition import Repetition, mention_kind
+from ecr_jax.models.heads.repetition_gate import RepetitionGate
 from ecr_jax.models.heads.two_hop import Facts, TwoHop, facts_of
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "Prior",
     "PublishedCooccurrence",
     "Repetition",
+    "RepetitionGate",
     "Scores",
     "TwoHop",
     "facts_of",

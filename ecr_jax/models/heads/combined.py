@@ -14,6 +14,7 @@ from ecr_jax.models.heads.like_probability import LikeProbability
 from ecr_jax.models.heads.prior import Prior
 from ecr_jax.models.heads.query import PooledQuery
 from ecr_jax.models.heads.repetition import Repetition
+from ecr_jax.models.heads.repetition_gate import RepetitionGate
 from ecr_jax.models.heads.two_hop import Facts, TwoHop
 from ecr_jax.models.hyperparameters import HeadsConfig
 from ecr_jax.models.layers import candidate_columns, recency
@@ -103,7 +104,7 @@ class Heads(nn.Module):
                 own_columns=None if own is None else columns[own],
                 own_shift=batch.get("own_log_shift"),
             )
-        if c.mentions:
+        if c.repetition != "none":
             if fused.local is None:
                 raise ValueError("the prompt of the task conversation has no entities: score items with another task")
             logits += Repetition(c.recency_slots, c.mention_turns, c.mention_counts, name="repetition")(
@@ -142,6 +143,17 @@ class Heads(nn.Module):
                 emotion=jnp.einsum("bel,belm->bem", probabilities, emotion_table[batch["emotions"]]),
                 width=fused.tokens.shape[-1],
                 candidates=candidates,
+            )
+
+        if c.repetition == "gate":
+            logits = RepetitionGate(c.mention_turns, c.mention_counts, name="gate")(
+                logits=logits,
+                columns=columns[batch["entities"]],
+                entity_mask=entity_mask,
+                mentions=batch["mentions"],
+                text_states=batch["text_states"].astype(table.dtype),
+                text_mask=text_mask,
+                text_ages=batch["text_ages"],
             )
 
         like_logits = None

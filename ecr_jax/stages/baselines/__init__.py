@@ -23,7 +23,7 @@ from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
 from ecr_jax.features.batches import Batches, Examples
 from ecr_jax.features.featurizer import ContextFeaturizer
-from ecr_jax.features.instances import InstancesOf, TargetExamples, recommendation_instances
+from ecr_jax.features.instances import InstancesOf, TargetExamples, film_sequence_instances, recommendation_instances
 from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.layers import candidate_positions
 from ecr_jax.runs.context import ExperimentContext
@@ -109,7 +109,8 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     if baseline.solutions is not None:
         _select_solution(experiment, spec, baseline.solutions(), lambda params: evaluate(params, baseline.frozen))
         return
-    training = examples(experiment, baseline, Split.TRAIN)
+    instances_of = recommendation_instances if baseline.reads_text else film_sequence_instances
+    training = examples(experiment, baseline, Split.TRAIN, instances_of)
     extended = baseline.extend(training)
 
     def fit_to(

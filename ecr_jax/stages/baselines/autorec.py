@@ -17,4 +17,5 @@ def build(experiment: ExperimentContext, settings: EmbeddingBaselineConfig) -> B
         item_arrays(experiment),
         features=(EntityFeature(entities),),
         longest={"E": experiment.config.recommender.max_entities},
+        reads_text=False,
     )

@@ -32,6 +32,8 @@ class Baseline:
       longest: the longest length of each axis of these arrays.
       extend: adds arrays that are computed for all examples beforehand.
       pretraining: how the auxiliary losses alone are trained before the ranking; None: they are not.
+      reads_text: whether the module reads the text of a context. One that does not is also trained on the films of
+        dialogues of which nobody knows who recommends, see `film_sequence_instances`.
       solutions: the closed-form solutions to select from, where the baseline is not trained by gradients.
     """
 
@@ -41,6 +43,7 @@ class Baseline:
     longest: Mapping[str, int] = field(default_factory=dict)
     extend: Callable[[TargetExamples], Examples] = lambda examples: examples
     pretraining: TrainConfig | None = None
+    reads_text: bool = True
     solutions: Callable[[], Iterator[Solution]] | None = None
 
 

@@ -25,4 +25,5 @@ def build(experiment: ExperimentContext, settings: GraphBaselineConfig) -> Basel
         graph_arrays(experiment),
         features=(EntityFeature(len(graph)),),
         longest={"E": experiment.config.recommender.max_entities},
+        reads_text=False,
     )

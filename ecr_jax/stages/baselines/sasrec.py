@@ -25,4 +25,5 @@ def build(experiment: ExperimentContext, settings: SasRecConfig) -> Baseline:
         item_arrays(experiment),
         features=(FilmSequenceFeature(items, length),),
         longest={"E": length},
+        reads_text=False,
     )
