@@ -17,9 +17,9 @@ bands or musical styles ("is", "who", "movie"), misses names, and links a thing 
 The titles of marked films have their year. `films, no year` removes the years from the texts, `films, lower case` also
 the capitals, `films, misspelt` keeps the year and swaps two letters of one word of each title: this is what people type
 without an "@" to select from. Namesakes that neither year nor context separates are decided by how often training
-dialogues mention them; the rows "no counts" do without these counts. The linker was tuned on the even dialogues (0th,
-2nd, ...) and on the training part; all numbers are of the odd ones. The peer is an exact dictionary: the graph's names,
-case-insensitive, longest first, with the year deciding between namesakes.
+dialogues mention them, as with `corpus.link_by_counts`; the rows "no counts" do without these counts. The linker
+was tuned on the even dialogues (0th, 2nd, ...) and on the training part; all numbers are of the odd ones. The peer is
+an exact dictionary: the graph's names, case-insensitive, longest first, with the year deciding between namesakes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from typing import Any
 
 import ahocorasick
 
+from ecr_jax.data import redial
+from ecr_jax.data.prepare import mention_counts
+from ecr_jax.data.schema import Split
 from ecr_jax.files import write_json
 from ecr_jax.knowledge.graph import KnowledgeGraph, from_unicrs, read_unicrs_ids
 from ecr_jax.knowledge.linking import EntityLinker
@@ -73,18 +76,11 @@ def rounds(path: Path, ids: dict[int, str], graph: KnowledgeGraph) -> list[list[
     return dialogues
 
 
-def mention_counts(data: Path, graph: KnowledgeGraph) -> list[int]:
-    """How many training dialogues mention each film: [N]."""
-    films = {}
-    for line in (data / "movies.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if row["dbpedia"] in graph.ids:
-            films[row["movieId"]] = graph.id(row["dbpedia"])
-    counts = [0] * len(graph)
-    for line in (data / "redial" / "train.jsonl").read_text(encoding="utf-8").splitlines():
-        for entity in {films[number] for number in json.loads(line)["movieMentions"] or () if number in films}:
-            counts[entity] += 1
-    return counts
+def train_counts(data: Path, graph: KnowledgeGraph) -> list[int]:
+    """The counts that `ecr prepare` and the chat give to the linker: [N]."""
+    movies, _ = redial.read_movies(data / "movies.jsonl")
+    parsed = redial.read(data / "redial" / "train.jsonl", Split.TRAIN, redial.movie_uris(movies))
+    return mention_counts(parsed.conversations, graph)
 
 
 class ExactTitles:
@@ -164,7 +160,7 @@ def measure(data: Path, odd: bool = True) -> list[dict[str, Any]]:
     started = time.perf_counter()
     graph = from_unicrs(data / "kg", data / "movies.jsonl")
     read_seconds = time.perf_counter() - started
-    counts = mention_counts(data, graph)
+    counts = train_counts(data, graph)
     started = time.perf_counter()
     linker = EntityLinker(graph, counts)
     build_seconds = time.perf_counter() - started

@@ -129,7 +129,7 @@ NO_EMOTIONS = ("recommender.prompt.emotions", False)
 NO_FEEDBACK = ("recommendation.loss", "cross_entropy")
 UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False)
 ALL_DATA = dataclasses.replace(
-    config, name="redial_all_data", corpus=dataclasses.replace(config.corpus, extra="redial_extra")
+    config, name="redial_all_data", corpus=dataclasses.replace(config.corpus, extra="redial_extra", link_by_counts=True)
 )
 PAPER, CODE = sized(presets.paper(WIDTH)), sized(presets.code(WIDTH))
 

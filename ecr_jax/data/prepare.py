@@ -80,6 +80,12 @@ class PreparedCorpus:
         return graphs.load(self.folder)
 
     @cached_property
+    def linker(self) -> EntityLinker:
+        """The linker that the corpus was prepared with; with `corpus.link_by_counts` it knows the mention counts."""
+        path = self.folder / "mention_counts.parquet"
+        return EntityLinker(self.graph, read_parquet(path)["dialogues"] if path.is_file() else None)
+
+    @cached_property
     def descriptions(self) -> list[str]:
         """One text per entity, by id: the description of a film or a genre, empty for others (`describe`)."""
         return read_parquet(self.folder / "descriptions.parquet")["text"]
@@ -234,7 +240,8 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
         raise ValueError(f"conversation ids in more than one split: {', '.join(repeated[:10])}; make them unique")
     write_jsonl(folder / "rejected.jsonl", [dataclasses.asdict(line) for line in source.bad])
 
-    linker = EntityLinker(graph)
+    counts = mention_counts(conversations, graph) if corpus.link_by_counts else None
+    linker = EntityLinker(graph, counts)
     films_are_marked = any(m.film for c in conversations for t in c.turns for m in t.mentions)
     linked = [
         link_conversation(conversation, graph, linker, films_are_targets=not films_are_marked)
@@ -242,6 +249,8 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
     ]
     write_conversations(folder / "conversations.parquet", linked)
     graph.save(folder)
+    if counts is not None:
+        write_parquet(folder / "mention_counts.parquet", {"dialogues": counts}, {"dialogues": "int32"})
     texts = describe(graph, source.movies, corpus.description_facts)
     write_parquet(folder / "descriptions.parquet", {"text": texts}, {"text": "string"})
     source.reviews.save(folder / "reviews.parquet")
@@ -264,6 +273,21 @@ def _graph(corpus: CorpusConfig) -> KnowledgeGraph:
     if path.is_dir():
         return graphs.from_unicrs(path, corpus.path("movies"))
     return graphs.from_turtle(path)
+
+
+def mention_counts(conversations: Iterable[Conversation], graph: KnowledgeGraph) -> list[int]:
+    """How many conversations of the train split mention each entity, as the corpus marks it: [N].
+
+    The linker resolves by them what neither the year nor the context resolves. Marks without an entity do not count: it
+    is the linker that finds theirs.
+    """
+    marked = Counter(
+        entity
+        for conversation in conversations
+        if conversation.split == Split.TRAIN
+        for entity in {mention.entity for turn in conversation.turns for mention in turn.mentions}
+    )
+    return [marked[uri] for uri in graph.uris]
 
 
 def link_conversation(

@@ -154,7 +154,7 @@ class Agent:
 
     @cached_property
     def _linker(self) -> EntityLinker:
-        return EntityLinker(self.experiment.corpus.graph)
+        return self.experiment.corpus.linker
 
     @cached_property
     def _emotion_probabilities(self) -> Callable[[np.ndarray], jax.Array]:

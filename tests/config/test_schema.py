@@ -195,7 +195,7 @@ def test_load_names_paths_and_unknown(tmp_path):
         own.write_text(text)
         with pytest.raises(ValueError, match=message):
             configs.load(str(own))
-    with pytest.raises(ValueError, match="no variant '' of the config 'redial': it has ecr_l, "):
+    with pytest.raises(ValueError, match="no variant '' of the config 'redial': it has all_data, ecr_l, "):
         configs.load("redial:")
     own.write_text("import dataclasses\nfrom ecr_jax.config import load\n"
                    "config = dataclasses.replace(load('demo'), name='own')\n")  # fmt: skip

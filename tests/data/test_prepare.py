@@ -10,9 +10,11 @@ import pytest
 from rich.console import Console
 
 from ecr_jax import config as configs
-from ecr_jax.data.prepare import PreparedCorpus, describe, link_turn, prepare
+from ecr_jax.config import replace
+from ecr_jax.data import prepare as module
+from ecr_jax.data.prepare import PreparedCorpus, describe, link_turn, mention_counts, prepare
 from ecr_jax.data.redial import Movie
-from ecr_jax.data.schema import CorpusError, Feedback, Mention, Role, Split, Turn
+from ecr_jax.data.schema import Conversation, CorpusError, Feedback, Mention, Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.knowledge import graph as graphs
@@ -47,7 +49,8 @@ def test_prepared_folder(tmp_path, quiet):
     assert prepared_corpus.folder == tmp_path / "prepared" / "tiny"
     assert sorted(path.name for path in prepared_corpus.folder.iterdir()) == [
         "aliases.parquet", "conversations.parquet", "cost.json", "descriptions.parquet", "entities.parquet",
-        "graph.npz", "manifest.json", "rejected.jsonl", "reviews.parquet", "utterances.parquet",
+        "graph.npz", "manifest.json", "rejected.jsonl", "reviews.parquet",
+        "utterances.parquet",
     ]  # fmt: skip
     counts = prepared_corpus.manifest["counts"]
     expected = {
@@ -163,6 +166,38 @@ def graph(tmp_path_factory):
 @pytest.fixture(scope="module")
 def linker(graph):
     return EntityLinker(graph)
+
+
+def test_mention_counts_are_of_training_conversations(graph):
+    """One for each conversation of the train split that marks the entity, however often; nothing else counts."""
+
+    def conversation(number, split, *entities):
+        mentions = tuple(Mention(i, i + 1, "x", True, entity) for i, entity in enumerate(entities))
+        return Conversation(str(number), split, (Turn(Role.SEEKER, "x" * len(entities), mentions),))
+
+    zodiac, thief = uri("Zodiac_(film)"), uri("Thief_(film)")
+    counts = mention_counts(
+        [
+            conversation(0, Split.TRAIN, zodiac, zodiac, thief),
+            conversation(1, Split.TRAIN, zodiac, None, "<elsewhere>"),
+            conversation(2, Split.VALID, thief),
+            conversation(3, Split.TEST, thief),
+        ],
+        graph,
+    )
+    assert {graph.uris[entity]: count for entity, count in enumerate(counts) if count} == {zodiac: 2, thief: 1}
+
+
+def test_the_chat_links_as_the_corpus_was_linked(tmp_path, quiet, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        module, "EntityLinker", lambda graph, counts: given.append(counts) or EntityLinker(graph, counts)
+    )
+    monkeypatch.setattr(module, "mention_counts", lambda conversations, graph: list(range(len(graph))))
+    corpus = prepare(settings(tmp_path), console=quiet)
+    assert corpus.linker.link("Thief (1981)") and given == [None, None]
+    counted = prepare(replace(settings(tmp_path), "corpus.link_by_counts", True), console=quiet)
+    assert counted.linker.link("Thief (1981)") and given[2:] == [list(range(len(counted.graph)))] * 2
 
 
 TEXT = "Zodiac (2007) beats Thief (1981) and Michael Mann !"
