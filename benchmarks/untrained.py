@@ -23,12 +23,12 @@ from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.protocol import PROTOCOLS
 from ecr_jax.evaluation.provenance import environment
 from ecr_jax.evaluation.report import Report
-from ecr_jax.runs.context import GivenEmotionLabels, open_experiment
+from ecr_jax.runs.context import InMemoryEmotionLabels, open_experiment
 
 
 def measure(config: Config) -> Report:
     """Ranks the validation split with the untrained baselines; their counts need no emotions, so none are read."""
-    experiment = dataclasses.replace(open_experiment(config), emotions=GivenEmotionLabels({}))
+    experiment = dataclasses.replace(open_experiment(config), emotions=InMemoryEmotionLabels({}))
     protocol = PROTOCOLS["default"]
     started = time.monotonic()
     models = rankings.rank_untrained(experiment, rankings.RankedTargets.of(experiment, Split.VALID, protocol))

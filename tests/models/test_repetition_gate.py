@@ -9,8 +9,8 @@ import pytest
 from jax.test_util import check_grads
 
 from ecr_jax.models.heads import RepetitionGate, mention_kind
-from tests.models.test_prompt import small_batch, widen
-from tests.models.test_recommender import ITEMS, logits_of, random_params, recommender, with_copies, with_tokens
+from tests.models.small_inputs import small_batch, widen
+from tests.models.small_recommender import ITEMS, logits_of, random_params, recommender, with_cooccurrence, with_tokens
 
 GATE = RepetitionGate(mention_turns=6, mention_counts=3)
 LOGITS = jnp.log(jnp.array([[1.0, 2, 3, 4]]))
@@ -85,7 +85,7 @@ def test_starts_with_few_repetitions():
 def test_in_the_recommender():
     """Probabilities over the candidates sum to 1; the gate orders the mentioned ones as the score alone does."""
     gated, scored = recommender(repetition="gate"), recommender()
-    batch = with_copies(with_tokens(small_batch()))
+    batch = with_cooccurrence(with_tokens(small_batch()))
     batch["entities"][0] = [4, 9, 7]
     learned = random_params(gated)
     logits = logits_of(gated, learned, batch)
@@ -101,7 +101,7 @@ def test_in_the_recommender():
 
 def test_padding_changes_nothing():
     model = recommender(repetition="gate")
-    batch = with_copies(with_tokens(small_batch()))
+    batch = with_cooccurrence(with_tokens(small_batch()))
     learned = random_params(model)
     narrow = {name: value for name, value in batch.items() if not name.startswith(("token", "cooccur"))}
     wide = {**widen(narrow), **{name: batch[name] for name in ("tokens", "token_mask")}}
