@@ -107,7 +107,7 @@ def test_stages_need_what_comes_before(run, tmp_path):
     for stage in ("fusion", "recommendation", "conversation"):
         with pytest.raises(ValueError, match="run `ecr train emotion` with this config first"):
             train(fresh, stage)
-    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, fusion"):
+    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, valence, fusion"):
         train(fresh, "cooking")
     with pytest.raises(ValueError, match="run `ecr prepare`"):
         train(dataclasses.replace(fresh, prepared=tmp_path), "emotion")
