@@ -164,7 +164,8 @@ def calibration_error(probabilities: np.ndarray, classes: np.ndarray, bins: int 
       bins: of equal width, over the highest probability.
 
     Returns:
-      The mean over examples of |accuracy - mean probability| of their bin; NaN without examples.
+      The mean over examples of the absolute difference of accuracy and mean probability in their bin; NaN without
+      examples.
 
     Reference: Guo et al. 2017, "On calibration of modern neural networks".
 
