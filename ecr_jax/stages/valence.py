@@ -6,7 +6,7 @@ relative to the mention (loss: class-weighted cross-entropy), and logistic regre
 Training dialogues are split into folds by their ids, and one model a fold is trained on the others, in one training.
 Selects by the AUC (liked above disliked) of the seekers' mentions in the training split, each scored by the model that
 did not see its dialogue, so that the validation split selects nothing. The same out-of-fold scores decide how both
-models are added up and calibrated.
+models are added up and calibrated: their own calibration error is optimistic, that of validation is not.
 
 Writes, besides what every stage writes:
 
