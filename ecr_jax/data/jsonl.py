@@ -8,7 +8,7 @@
 
 Required are `id` (a text, unique in the file), `turns`, and of each turn `role` ("seeker" or "recommender") and `text`.
 The rest is optional: `split` ("train", "valid", "test"; by default the reader's), `emotions` (of the nine, most
-prominent first), and `mentions` with `start` and `end` (in characters, end excluded; sorted, not overlapping), `name`
+prominent first), `acts` of the turn (`data/acts.py`, e.g. "question:director"), and `mentions` with `start` and `end` (in characters, end excluded; sorted, not overlapping), `name`
 (by default the text of the span), `film` (by default true), `entity` (a URI of the graph; by default, or if null, the
 mention is not linked), `feedback` ("like", "dislike", "unsaid"; by default, or if null, "unsaid" for a film; null for
 anything else). Any other key is an error. Text is not changed. Consecutive turns of one speaker are joined with a
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ecr_jax.data import parsing
+from ecr_jax.data.acts import Act
 from ecr_jax.data.parsing import ParsedFile, require_field, require_type, short_repr
 from ecr_jax.data.schema import (
     EMOTIONS,
@@ -105,7 +106,7 @@ def parse(record: Any, split: Split) -> tuple[Conversation, Counter[str]]:
 
 
 def _turn(record: Any, where: str) -> Turn:
-    record = _object(record, where, {"role", "text", "mentions", "emotions"})
+    record = _object(record, where, {"role", "text", "mentions", "emotions", "acts"})
     role = _choice(record, "role", SPEAKERS, where)
     text = require_field(record, "text", str, where)
     mentions, end = [], 0
@@ -122,7 +123,13 @@ def _turn(record: Any, where: str) -> Turn:
             raise FieldError(
                 f"{where}.emotions[{number}] is {short_repr(emotion)}; expected one of {', '.join(EMOTIONS)}"
             )
-    return Turn(role, text, tuple(mentions), tuple(emotions))
+    acts = []
+    for number, act in enumerate(require_field(record, "acts", list, where) if "acts" in record else []):
+        try:
+            acts.append(Act.parse(require_type(act, str, f"{where}.acts[{number}]")))
+        except ValueError as error:
+            raise FieldError(f"{where}.acts[{number}]: {error}") from error
+    return Turn(role, text, tuple(mentions), tuple(emotions), tuple(acts))
 
 
 def _mention(record: Any, text: str, where: str) -> Mention:
@@ -181,6 +188,7 @@ def _row(conversation: Conversation) -> dict[str, Any]:
                     for m in turn.mentions
                 ],
                 "emotions": list(turn.emotions),
+                "acts": [str(act) for act in turn.acts],
             }
             for turn in conversation.turns
         ],

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ecr_jax.data.acts import Act
 from ecr_jax.files import read_parquet, write_parquet
 
 MOVIE = "<movie>"
@@ -79,7 +80,8 @@ class Mention:
 class Turn:
     """The consecutive messages of one speaker; mentions are sorted by `start` and do not overlap.
 
-    `emotions` are ground-truth labels (most prominent first) where a corpus has them; otherwise it is empty.
+    `emotions` are ground-truth labels (most prominent first) where a corpus has them; otherwise it is empty. So are
+    `acts`, in the order in which the turn performs them.
 
     Of some dialogues only the films are known, not the text (`data/redial_extra.py`). A turn of unknown role may then
     have an empty `text`, and all its mentions have the span [0, 0).
@@ -89,6 +91,7 @@ class Turn:
     text: str
     mentions: tuple[Mention, ...] = ()
     emotions: tuple[str, ...] = ()
+    acts: tuple[Act, ...] = ()
 
     def __post_init__(self) -> None:
         end = 0
@@ -156,7 +159,7 @@ class FieldError(ValueError):
 
 
 def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
-    """Joins consecutive messages of one speaker with a space, shifting their spans and uniting their emotions.
+    """Joins consecutive messages of one speaker with a space, shifting their spans and uniting their emotions and acts.
 
     Args:
       messages: one `Turn` per raw message, in order; empty ones are left out. Those of unknown role are not joined.
@@ -177,6 +180,7 @@ def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
                 f"{last.text} {message.text}",
                 last.mentions + moved,
                 tuple(dict.fromkeys(last.emotions + message.emotions)),
+                tuple(dict.fromkeys(last.acts + message.acts)),
             )
         else:
             turns.append(message)
@@ -186,6 +190,8 @@ def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
     """Writes conversations to a Parquet file (temporary name, then renamed)."""
     rows = [dataclasses.asdict(conversation) for conversation in conversations]
+    for turn in (turn for row in rows for turn in row["turns"]):
+        turn["acts"] = [str(Act(**act)) for act in turn["acts"]]
     write_parquet(path, {name: [row[name] for row in rows] for name in _COLUMN_TYPES}, _COLUMN_TYPES)
 
 
@@ -209,6 +215,7 @@ def _conversation(identifier: str, split: str, turns: list[dict[str, Any]]) -> C
                     for m in turn["mentions"]
                 ),
                 tuple(turn["emotions"]),
+                tuple(map(Act.parse, turn["acts"])),
             )
             for turn in turns
         ),
@@ -233,6 +240,7 @@ _COLUMN_TYPES = {
                 }
             ],
             "emotions": ["string"],
+            "acts": ["string"],
         }
     ],
 }

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ecr_jax.data import jsonl
+from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.schema import Conversation, CorpusError, Feedback, Mention, Role, Split, Turn
 
 
@@ -59,13 +60,14 @@ def test_turns_of_one_speaker_are_joined(tmp_path):
         (line(turn={"text": 1}), "turns[0].text is 1; expected a text"),
         (
             line(turn={"emotion": []}),
-            "turns[0] has the unknown key 'emotion'; known are emotions, mentions, role, text",
+            "turns[0] has the unknown key 'emotion'; known are acts, emotions, mentions, role, text",
         ),
         (
             line(turn={"emotions": ["sad"]}),
             "turns[0].emotions[0] is 'sad'; expected one of like, curious, happy, grateful, negative, neutral, "
             "nostalgia, agreement, surprise",
         ),
+        (line(turn={"acts": ["react", "sing"]}), "turns[0].acts[1]: 'sing' is not an act; acts are greet, chat"),
         (line(turn={"emotions": "happy"}), "turns[0].emotions is 'happy'; expected a list"),
         (
             line(mention={"end": 11}),
@@ -124,7 +126,7 @@ CONVERSATION = Conversation(
             " Élan  with Amy \n& <Up>\u2028😀",
             (Mention(1, 5, "Élan (1999)", True, "<u/E>", Feedback.DISLIKE), Mention(12, 15, "Amy", False)),
         ),
-        Turn(Role.SEEKER, "ok", emotions=("grateful", "like")),
+        Turn(Role.SEEKER, "ok", emotions=("grateful", "like"), acts=(Act(ActName.QUESTION, Attribute.CAST),)),
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.schema import (
     BadLine,
     Conversation,
@@ -103,3 +104,19 @@ def test_no_conversations_round_trip(tmp_path):
 
 def test_bad_line_words():
     assert str(BadLine("f.jsonl", 2, "why", "text")) == "f.jsonl:2: why"
+
+
+def test_acts_are_written_and_read(tmp_path):
+    acts = (Act(ActName.QUESTION, Attribute.DIRECTOR), Act(ActName.REJECT))
+    assert [str(act) for act in acts] == ["question:director", "reject"]
+    conversation = Conversation("1", Split.TRAIN, (Turn(Role.SEEKER, "Who made it? No.", acts=acts),))
+    write_conversations(tmp_path / "conversations.parquet", [conversation])
+    assert read_conversations(tmp_path / "conversations.parquet") == [conversation]
+    joined = merge_messages([Turn(Role.SEEKER, "a", acts=acts[:1]), Turn(Role.SEEKER, "b", acts=acts)])
+    assert joined[0].acts == acts
+
+
+@pytest.mark.parametrize("text", ["", "sing", "question:colour", "question:director:x"])
+def test_what_is_no_act(text):
+    with pytest.raises(ValueError, match="is not an act; acts are greet, chat"):
+        Act.parse(text)
