@@ -1,7 +1,7 @@
 """Dialogue acts: what a turn of the seeker or of the recommender does, and the attribute of a film that it is about.
 
-A corpus may label its turns with them (`Turn.acts`); the built-in corpus does. The acts of the recommender are a plan of
-a reply (`features/plans.py`); those of the seeker decide how the reply is planned.
+A corpus may label its turns with them (`Turn.acts`); the built-in corpus does. The acts of the recommender are part of
+the plan of a reply (`features/plans.py`); those of the seeker decide how the reply is planned.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@
 
 Required are `id` (a text, unique in the file), `turns`, and of each turn `role` ("seeker" or "recommender") and `text`.
 The rest is optional: `split` ("train", "valid", "test"; by default the reader's), `emotions` (of the nine, most
-prominent first), `acts` of the turn (`data/acts.py`, e.g. "question:director"), and `mentions` with `start` and `end` (in characters, end excluded; sorted, not overlapping), `name`
-(by default the text of the span), `film` (by default true), `entity` (a URI of the graph; by default, or if null, the
-mention is not linked), `feedback` ("like", "dislike", "unsaid"; by default, or if null, "unsaid" for a film; null for
-anything else). Any other key is an error. Text is not changed. Consecutive turns of one speaker are joined with a
-space, and empty turns are left out.
+prominent first), `acts` of the turn (`data/acts.py`, e.g. "question:director"), and `mentions` with `start` and `end`
+(in characters, end excluded; sorted, not overlapping), `name` (by default the text of the span), `film` (by default
+true), `entity` (a URI of the graph; by default, or if null, the mention is not linked), `feedback` ("like", "dislike",
+"unsaid"; by default, or if null, "unsaid" for a film; null for anything else). Any other key is an error. Text is not
+changed. Consecutive turns of one speaker are joined with a space, and empty turns are left out.
 """
 
 from __future__ import annotations

@@ -67,7 +67,11 @@ def test_turns_of_one_speaker_are_joined(tmp_path):
             "turns[0].emotions[0] is 'sad'; expected one of like, curious, happy, grateful, negative, neutral, "
             "nostalgia, agreement, surprise",
         ),
-        (line(turn={"acts": ["react", "sing"]}), "turns[0].acts[1]: 'sing' is not an act; acts are greet, chat"),
+        (
+            line(turn={"acts": ["react", "sing"]}),
+            "turns[0].acts[1]: 'sing' is not an act; acts are greet, chat, prefer, request, question, why, accept, reject, "
+            "seen, thank, ask, recommend, answer, explain, react, close, with ':ATTRIBUTE' where they have one",
+        ),
         (line(turn={"emotions": "happy"}), "turns[0].emotions is 'happy'; expected a list"),
         (
             line(mention={"end": 11}),
