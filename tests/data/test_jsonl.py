@@ -69,8 +69,8 @@ def test_turns_of_one_speaker_are_joined(tmp_path):
         ),
         (
             line(turn={"acts": ["react", "sing"]}),
-            "turns[0].acts[1]: 'sing' is not an act; acts are greet, chat, prefer, request, question, why, accept, reject, "
-            "seen, thank, ask, recommend, answer, explain, react, close, with ':ATTRIBUTE' where they have one",
+            "turns[0].acts[1]: 'sing' is not an act; acts are greet, chat, prefer, request, question, why, accept, "
+            "reject, seen, thank, ask, recommend, answer, explain, react, close, with ':ATTRIBUTE' where they have one",
         ),
         (line(turn={"emotions": "happy"}), "turns[0].emotions is 'happy'; expected a list"),
         (
