@@ -162,6 +162,11 @@ def _genre_base(uri: str) -> tuple[str, str]:
     return (normalise(tail[: match.start()].replace("_", " ")), match[0]) if match else (whole, "")
 
 
+def genre_name(uri: str) -> str:
+    """A genre that is known here, as one says it: "Horror_film" -> "horror", "genre:Sci-Fi" -> "sci-fi"; else ""."""
+    return _GENRE_URI.sub("", canonical_name(uri)).lower() if genre_forms(uri) else ""
+
+
 def genre_forms(uri: str) -> set[str]:
     """Normalised names of a genre, if it is one of those known here; empty for every other URI."""
     base, _ = _genre_base(uri)
