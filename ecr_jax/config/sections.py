@@ -36,7 +36,8 @@ class CorpusConfig:
       valid_share: the part of the training conversations that becomes the validation split where there is no `valid`
         file; which ones is decided by their ids.
       graph: folder of a UniCRS export of DBpedia, or a Turtle file; None takes the Wikidata film table.
-      movies: movie table that maps the corpus's film ids to URIs.
+      movies: movie table that maps the corpus's film ids to URIs. Of GoRecDial it also says which films of the Wikidata
+        film table can be recommended.
       extra: folder with rated films, and some text, of other ReDial training dialogues; see `data.redial_extra`. They
         join the train split. Needs `movies`, whose ids are ReDial's.
       reviews: top-rated reviews for fine-tuning the response generator.
@@ -81,6 +82,10 @@ class CorpusConfig:
                 require(self, split, getattr(self, split) is not None, f"name the {split} file of {self.name!r}")
         if self.name in ("redial", "gorecdial"):
             require(self, "movies", self.movies is not None, "name the movie table that links its film ids")
+        if self.name == "gorecdial":
+            require(
+                self, "graph", self.graph is None, "its films are linked to the Wikidata film table: set it to None"
+            )
         if self.extra is not None:
             known = self.name in ("redial", "jsonl") and self.movies is not None
             require(self, "extra", known, "its film ids are ReDial's: it joins 'redial' or 'jsonl' with a movie table")

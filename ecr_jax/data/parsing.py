@@ -9,7 +9,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -31,12 +31,17 @@ class ParsedFile(NamedTuple):
     counts: dict[str, int]
 
 
-def parse_file(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mapping[str, int]]]) -> ParsedFile:
+def parse_file(
+    path: Path,
+    parse: Callable[[Any, int], tuple[Conversation, Mapping[str, int]]],
+    skip: Container[int] = (),
+) -> ParsedFile:
     """Reads a file with one conversation per line and sums the counts of the conversations.
 
     Args:
       path: UTF-8 JSON lines.
       parse: (value, 1-based line number) -> (conversation, its counts); raises `FieldError` for a malformed value.
+      skip: numbers of lines that are not read.
 
     Returns:
       A `ParsedFile`; `counts` also has `conversations`, `turns`, `mentions`, `films` (mentions of films) and `linked`
@@ -49,7 +54,7 @@ def parse_file(path: Path, parse: Callable[[Any, int], tuple[Conversation, Mappi
         counts_of.setdefault(conversation.id, counts)  # of two lines with the same id, the first one counts
         return conversation
 
-    conversations, bad = read_jsonl(Path(path), parse_and_count)
+    conversations, bad = read_jsonl(Path(path), parse_and_count, skip)
     counts = Counter(conversations=len(conversations), turns=0, mentions=0, films=0, linked=0)
     for conversation in conversations:
         counts.update(counts_of[conversation.id])
@@ -69,13 +74,16 @@ class _Identified(Protocol):
 _Record = TypeVar("_Record", bound=_Identified)
 
 
-def read_jsonl(path: Path, parse: Callable[[Any, int], _Record]) -> tuple[list[_Record], list[BadLine]]:
+def read_jsonl(
+    path: Path, parse: Callable[[Any, int], _Record], skip: Container[int] = ()
+) -> tuple[list[_Record], list[BadLine]]:
     """Reads a file with one record per line, such as a conversation.
 
     Args:
       path: a UTF-8 file with one JSON value per line; blank lines are skipped.
       parse: (value, 1-based line number) -> record, whose `id` is unique in the file; raises `FieldError` for a
         malformed value.
+      skip: numbers of lines that are not read.
 
     Returns:
       The records in file order, and every rejected line.
@@ -84,6 +92,8 @@ def read_jsonl(path: Path, parse: Callable[[Any, int], _Record]) -> tuple[list[_
     bad: list[BadLine] = []
     seen: dict[str, int] = {}
     for number, line in _lines(path):
+        if number in skip:
+            continue
         try:
             record = parse(json.loads(line), number)
             if record.id in seen:
@@ -96,6 +106,17 @@ def read_jsonl(path: Path, parse: Callable[[Any, int], _Record]) -> tuple[list[_
             seen[record.id] = number
             records.append(record)
     return records, bad
+
+
+def repeated_lines(path: Path) -> set[int]:
+    """The 1-based numbers of the lines that are the same as an earlier one."""
+    seen: set[str] = set()
+    repeated = set()
+    for number, line in _lines(Path(path)):
+        if line in seen:
+            repeated.add(number)
+        seen.add(line)
+    return repeated
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

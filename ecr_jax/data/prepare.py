@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -201,10 +201,9 @@ def _read_files(corpus: CorpusConfig) -> _Source:
     bad: list[BadLine] = []
     counts: Counter[str] = Counter()
     if (path := corpus.path("movies")) is not None:
-        movies, bad_movies = redial.read_movies(path)
+        movies, bad_movies = (gorecdial if corpus.name == "gorecdial" else redial).read_movies(path)
         bad += bad_movies
-    # GoRecDial has its own film ids, so that its films are looked up by title.
-    uris = redial.title_uris(movies) if corpus.name == "gorecdial" else redial.movie_uris(movies)
+    uris = redial.movie_uris(movies)
     conversations: list[Conversation] = []
     for split in Split:
         if (path := corpus.path(split.value)) is None:
@@ -223,7 +222,7 @@ def _read_files(corpus: CorpusConfig) -> _Source:
         conversations = training + [c for c in conversations if c.split == Split.TEST]
     if bad and not corpus.skip_bad:
         raise CorpusError(bad)
-    graph = _graph(corpus)
+    graph = _graph(corpus, set(uris.values()))
     reviews = ReviewStore(())
     if (path := corpus.path("reviews")) is not None:
         titles = {graph.title(int(item)): graph.uris[item] for item in graph.items} | redial.title_uris(movies)
@@ -266,10 +265,13 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
     }
 
 
-def _graph(corpus: CorpusConfig) -> KnowledgeGraph:
+def _graph(corpus: CorpusConfig, films: Set[str]) -> KnowledgeGraph:
+    """The graph of a corpus whose film table names these URIs; the Wikidata film table is cut down to GoRecDial's."""
     path = corpus.path("graph")
     if path is None:
-        return graphs.from_wikidata(hub.resolve("wikidata-films"))
+        table = hub.resolve("wikidata-films")
+        items = sorted(films & graphs.wikidata_films(table)) if corpus.name == "gorecdial" else None
+        return graphs.from_wikidata(table, items)
     if path.is_dir():
         return graphs.from_unicrs(path, corpus.path("movies"))
     return graphs.from_turtle(path)
@@ -342,7 +344,7 @@ def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_pe
 
     Args:
       graph: the entities and their facts.
-      movies: ReDial's film table, for genres and plots; may be empty.
+      movies: the corpus's film table, for genres and plots; may be empty.
       facts_per_relation: most names of each relation (genres, directors, actors, writers).
 
     Returns:
@@ -351,7 +353,7 @@ def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_pe
     facts: dict[int, dict[str, list[int]]] = {}
     for head, relation, tail in graph.triples:
         facts.setdefault(int(head), {}).setdefault(graph.relations[relation], []).append(int(tail))
-    movie_of = {movie.dbpedia: movie for movie in movies.values() if movie.dbpedia}
+    movie_of = {movie.uri: movie for movie in movies.values() if movie.uri}
     texts = []
     for entity, (uri, name, kind) in enumerate(zip(graph.uris, graph.names, graph.kinds, strict=True)):
         if kind != "film":

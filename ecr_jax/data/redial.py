@@ -11,12 +11,13 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ecr_jax.data import parsing
+from ecr_jax.data.acts import Act
 from ecr_jax.data.parsing import (
     ParsedFile,
     decode_line,
@@ -42,7 +43,7 @@ class Movie:
     Attributes:
       id: ReDial's `movieId`.
       name: "Title (Year)", plain.
-      dbpedia: URI in the graph, None where unknown.
+      uri: in the graph, None where unknown.
       genre: e.g. "comedy".
       director, writer, star: names.
       plot: a sentence or two; may be empty.
@@ -50,7 +51,7 @@ class Movie:
 
     id: str
     name: str
-    dbpedia: str | None = None
+    uri: str | None = None
     genre: tuple[str, ...] = ()
     director: tuple[str, ...] = ()
     writer: tuple[str, ...] = ()
@@ -74,7 +75,9 @@ def read(path: Path, split: Split, uris: Mapping[str, str]) -> ParsedFile:
     return parsing.parse_file(path, lambda value, line: parse(value, split, uris))
 
 
-def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Conversation, Counter[str]]:
+def parse(
+    record: Any, split: Split, uris: Mapping[str, str | None], acts: Sequence[tuple[Act, ...]] | None = None
+) -> tuple[Conversation, Counter[str]]:
     """Parses one dialogue.
 
     Titles are written out for `@id`, HTML entities are decoded, white space is collapsed, and consecutive messages of
@@ -86,6 +89,7 @@ def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Co
         `senderWorkerId` and `text`.
       split: the part it belongs to.
       uris: movieId -> URI, or None for a film without a link.
+      acts: of each message, where they are known.
 
     Returns:
       The conversation and the counts that `read` describes.
@@ -118,7 +122,7 @@ def parse(record: Any, split: Split, uris: Mapping[str, str | None]) -> tuple[Co
         text, mentions = join_pieces(_pieces(raw, titles, feedback, uris, counts))
         counts["messages"] += 1
         counts["blank_messages"] += not text
-        messages.append(Turn(roles[sender], text, mentions))
+        messages.append(Turn(roles[sender], text, mentions, acts=() if acts is None else acts[number]))
     turns = merge_messages(messages)
     if not turns:
         raise FieldError("messages hold no words")
@@ -254,7 +258,7 @@ def _movie(record: Any) -> Movie:
     return Movie(
         id=str(require_field(record, "movieId", (str, int))),
         name=name,
-        dbpedia=text("dbpedia"),
+        uri=text("dbpedia"),
         genre=names("genre"),
         director=names("director"),
         writer=names("writer"),
@@ -265,13 +269,13 @@ def _movie(record: Any) -> Movie:
 
 def movie_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
     """movieId -> URI of every film that has one; the `uris` of `read`."""
-    return {movie.id: movie.dbpedia for movie in movies.values() if movie.dbpedia is not None}
+    return {movie.id: movie.uri for movie in movies.values() if movie.uri is not None}
 
 
 def title_uris(movies: Mapping[str, Movie]) -> dict[str, str]:
-    """ "Title (Year)" -> URI, for corpora with other film ids; names with several URIs are left out."""
+    """ "Title (Year)" -> URI, for texts without film ids; names with several URIs are left out."""
     uris_of: dict[str, set[str]] = {}
     for movie in movies.values():
-        if movie.dbpedia is not None:
-            uris_of.setdefault(movie.name, set()).add(movie.dbpedia)
+        if movie.uri is not None:
+            uris_of.setdefault(movie.name, set()).add(movie.uri)
     return {name: next(iter(uris)) for name, uris in uris_of.items() if len(uris) == 1}

@@ -346,5 +346,5 @@ def _name(film: RatedFilm, movies: Mapping[str, Movie]) -> str:
 
 def _fields(film: RatedFilm, movies: Mapping[str, Movie]) -> dict[str, Any]:
     """The fields of a film's `Mention` except name and span."""
-    entity = movies[film.movie].dbpedia if film.movie in movies else None
+    entity = movies[film.movie].uri if film.movie in movies else None
     return {"film": True, "entity": entity, "feedback": film.feedback}

@@ -459,6 +459,29 @@ _SCHEME = {"director": "person", "writer": "person", "starring": "person", "genr
            "country": "country", "company": "company"}  # fmt: skip
 
 
+def wikidata_films(db: Path) -> set[str]:
+    """The URIs of the films in the Wikidata film table, see `from_wikidata`.
+
+    Raises:
+      GraphError: the file is missing or not such a table.
+    """
+    return {f"imdb:{imdb}" for (imdb,) in _query(db, "SELECT imdbID FROM omdb")}
+
+
+def _query(db: Path, query: str) -> list[tuple]:
+    """The rows of a query on the Wikidata film table."""
+    db = Path(db)
+    if not db.is_file():
+        raise GraphError(f"{db} is missing; `ecr_jax.pretrained.hub.resolve('wikidata-films')` fetches the film table")
+    connection = sqlite3.connect(f"{db.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        return connection.execute(query).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise GraphError(f"{db}: not the Wikidata film table ({error})") from error
+    finally:
+        connection.close()
+
+
 def from_wikidata(db: Path, items: Sequence[str] | None = None) -> KnowledgeGraph:
     """Reads the Wikidata film table (SQLite tables `omdb` and `tomatoes`, joined by ID).
 
@@ -475,18 +498,11 @@ def from_wikidata(db: Path, items: Sequence[str] | None = None) -> KnowledgeGrap
     Raises:
       GraphError: the file is missing or not such a table, or an item is not in it.
     """
-    db = Path(db)
-    if not db.is_file():
-        raise GraphError(f"{db} is missing; `ecr_jax.pretrained.hub.resolve('wikidata-films')` fetches the film table")
-    query = f"""SELECT imdbID, Title, Year, {", ".join(f'"{c}"' for c in _COLUMNS)}
-                FROM omdb LEFT JOIN tomatoes USING (ID) ORDER BY ID"""
-    connection = sqlite3.connect(f"{db.resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        rows = connection.execute(query).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise GraphError(f"{db}: not the Wikidata film table ({error})") from error
-    finally:
-        connection.close()
+    rows = _query(
+        db,
+        f"""SELECT imdbID, Title, Year, {", ".join(f'"{c}"' for c in _COLUMNS)}
+                          FROM omdb LEFT JOIN tomatoes USING (ID) ORDER BY ID""",
+    )
     films: dict[str, tuple[str, list[tuple[str, str, str]]]] = {}
     for imdb, title, year, *cells in rows:
         film = f"imdb:{imdb}"

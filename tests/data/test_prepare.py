@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from ecr_jax import config as configs
-from ecr_jax.config import replace
+from ecr_jax.config import CorpusConfig, replace
 from ecr_jax.data import prepare as module
 from ecr_jax.data.prepare import PreparedCorpus, describe, link_turn, mention_counts, prepare
 from ecr_jax.data.redial import Movie
@@ -153,6 +153,32 @@ def test_missing_input_is_named(tmp_path, quiet, name):
     config = settings(tmp_path, **{name: "gone"})
     with pytest.raises(ValueError, match=rf"corpus\.{name}: .*gone does not exist"):
         prepare(config, console=quiet)
+
+
+def test_gorecdial_is_linked_by_imdb_id_to_the_wikidata_table(tmp_path, quiet, film_table, monkeypatch):
+    monkeypatch.setattr(module.hub, "resolve", {"wikidata-films": film_table}.__getitem__)
+    config, data = settings(tmp_path), tmp_path / "data"
+    films = ["1,Made-up Film 7,1957,,0000007", "2,Elsewhere,1990,,9999999", "3,Made-up Film 8,1958,A plot.,0000008"]
+    (data / "films.csv").write_text("\n".join(["movie_id,ml_title,ml_year,plot,imdb_id", *films]) + "\n")
+    titles = {"1": "Made-up Film 7 (1957)", "2": "Elsewhere (1990)"}
+    texts = [(0, "Made-up Film 9 (1959) is nice"), (1, "RECOMMEND @1"), (0, "REJECT"), (1, "RECOMMEND @2")]
+    dialogue = {
+        "conversationId": 1, "initiatorWorkerId": 0, "respondentWorkerId": 1, "movieMentions": titles,
+        "initiatorQuestions": {"1": {"liked": 0}},
+        "messages": [{"senderWorkerId": who, "text": text} for who, text in texts],
+    }  # fmt: skip
+    tiny.write_lines(data / "train.jsonl", [dialogue | {"conversationId": number} for number in range(20)] + [dialogue])
+    tiny.write_lines(data / "test.jsonl", [dialogue | {"conversationId": 20}])
+    corpus = CorpusConfig("gorecdial", data, train="train.jsonl", test="test.jsonl", movies="films.csv")
+    prepared_corpus = prepare(dataclasses.replace(config, corpus=corpus), console=quiet)
+    graph, counts = prepared_corpus.graph, prepared_corpus.manifest["counts"]
+    assert [graph.uris[item] for item in graph.items] == ["imdb:tt0000007", "imdb:tt0000008"]
+    assert prepared_corpus.descriptions[graph.id("imdb:tt0000008")].endswith("A plot.")
+    assert (counts["train_repeated"], counts["conversations"]) == (1, 21)
+    mentions = [m for turn in prepared_corpus.split(Split.TEST)[0].turns for m in turn.mentions]
+    assert [(m.entity, m.feedback) for m in mentions if m.film] == [
+        ("imdb:tt0000007", Feedback.DISLIKE), (None, Feedback.UNSAID),
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

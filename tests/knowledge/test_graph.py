@@ -185,6 +185,7 @@ def test_from_wikidata_by_hand(tmp_path):
 
 def test_from_wikidata_restricted_to_items(tmp_path):
     path = film_table(tmp_path / "m.db")
+    assert graph.wikidata_films(path) == {"imdb:tt1", "imdb:tt2"}
     g = graph.from_wikidata(path, ["imdb:tt2"])
     assert "person:Ann Bee" not in g.uris and len(g.triples) == 4 and g.items.tolist() == [g.id("imdb:tt2")]
     with pytest.raises(GraphError, match="no film 'imdb:tt9'"):

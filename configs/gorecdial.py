@@ -1,0 +1,102 @@
+"""GoRecDial on one machine: a game in which an expert finds the films that a seeker likes, on the Wikidata film table.
+
+Paper:    ECR (RecSys 2024), the `improved` preset; GoRecDial is Kang et al., EMNLP 2019.
+Commands: ecr prepare --config gorecdial --corpus.data DIR
+          ecr train STAGE --config gorecdial      (emotion, fusion, conversation, recommendation, response)
+          ecr train BASELINE --config gorecdial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder)
+          ecr evaluate --config gorecdial
+Hardware: two CPU cores, 16 GiB.
+Time and score: docs/results/gorecdial.md.
+
+The corpus has no validation part: a tenth of the training dialogues is chosen by the hash of their ids
+(`corpus.valid_share`). Films are linked by IMDb id; the items are the 1,939 films of its film table's 2,065 that the
+Wikidata film table has, and other films that are named in free text are not linked. A like is a film that the seeker
+accepts, a dislike one that they reject. The response is fine-tuned on the reviews of ReDial's films. Dialogues hardly
+ever recommend a film twice, so the repetition head has little to learn. The trained baselines have the settings that
+were chosen on ReDial.
+"""
+
+import dataclasses
+
+from ecr_jax.config import (
+    BaselinesConfig,
+    Config,
+    ConversationConfig,
+    CorpusConfig,
+    EmbeddingBaselineConfig,
+    EmotionConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    FusionConfig,
+    OptimConfig,
+    RecommendationConfig,
+    ResponseConfig,
+    SasRecConfig,
+    TrainConfig,
+    presets,
+)
+
+WIDTH = 576  # of SmolLM2-135M
+
+
+def baseline_training(learning_rate: float) -> TrainConfig:
+    """Training of a baseline with the learning rate that was chosen for ReDial."""
+    return TrainConfig(epochs=10, batch_size=256, optim=OptimConfig(learning_rate=learning_rate))
+
+
+config = Config(
+    name="gorecdial",
+    corpus=CorpusConfig(
+        name="gorecdial",
+        train="gorecdial/train.jsonl",
+        test="gorecdial/test.jsonl",
+        movies="gorecdial/movie_plot.csv",
+        reviews="reviews/reviews.jsonl",
+        goemotions="goemotions",
+    ),
+    encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
+    recommender=dataclasses.replace(
+        presets.improved(WIDTH),
+        prompt=dataclasses.replace(presets.improved_prompt(WIDTH), entity_width=128, dropout=0.2),
+        layers=2,
+        max_tokens=128,
+        max_states=128,
+        max_entities=16,
+    ),
+    emotion=EmotionConfig(
+        train=TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+    ),
+    fusion=FusionConfig(
+        train=TrainConfig(steps=75, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        valid_dialogues=400,
+    ),
+    conversation=ConversationConfig(
+        train=TrainConfig(
+            steps=60,
+            batch_size=8,
+            optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=presets.slow_prompt(0.01)),
+        ),
+        valid_examples=32,
+        max_reply=48,
+    ),
+    recommendation=RecommendationConfig(
+        train=TrainConfig(
+            epochs=2,
+            batch_size=64,
+            optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=presets.fast_head_scalars()),
+        ),
+        loss="feedback_cross_entropy + feedback_bce",
+        valid_dialogues=400,
+    ),
+    response=ResponseConfig(
+        train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=3e-3, warmup=0.1)),
+        valid_examples=32,
+        max_prompt=96,
+        max_review=96,
+    ),
+    baselines=BaselinesConfig(
+        autorec=EmbeddingBaselineConfig(train=baseline_training(3e-2)),
+        sasrec=SasRecConfig(train=baseline_training(1e-2)),
+    ),
+    evaluation=EvaluationConfig(replies=32),
+)
