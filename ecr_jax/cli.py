@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax.config import Config, registry
+from ecr_jax.llm.client import Address
 from ecr_jax.pretrained.hub import HubError
 from ecr_jax.runs.machine import relaunch_keeping_freed_memory
 
@@ -50,6 +51,81 @@ class Prepare:
         skip_bad = self.skip_bad or self.settings.corpus.skip_bad
         settings = configs.replace(self.settings, "corpus.skip_bad", skip_bad)
         prepare(settings, force=self.force, console=console)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Remote:
+    """What the commands share that ask a language model behind an address."""
+
+    address: str | None = None
+    """An OpenAI-compatible address: https://api.openai.com/v1, or your own server's, as http://localhost:8000/v1"""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable with the key, if one is needed. The key itself is written nowhere."""
+    concurrency: int = 8
+    """Most requests under way at once."""
+    requests_per_minute: float | None = None
+    """Most requests begun in a minute; by default no limit but what the server says."""
+    timeout: float = 60.0
+    """Seconds until a request counts as failed."""
+    retries: int = 6
+    """How often a failed request is repeated, with growing pauses, before the command stops."""
+    input_price: float | None = None
+    """Price of a million input tokens, to report the cost."""
+    output_price: float | None = None
+    """Price of a million output tokens."""
+
+    def model_address(self, model: str) -> Address:
+        """A model at the address. Raises ValueError where there is no address."""
+        if self.address is None:
+            raise ValueError(
+                "no address: this command asks a language model, so give --address, such as "
+                "http://localhost:8000/v1 or https://api.openai.com/v1; nothing else stands in for it"
+            )
+        shared = {field.name: getattr(self, field.name) for field in fields(Address) if field.name in _REMOTE_FIELDS}
+        return Address(self.address, model, **shared)
+
+
+_REMOTE_FIELDS = {field.name for field in fields(_Remote)}
+
+
+@dataclass(frozen=True)
+class Annotate(_Remote):
+    """Label the emotions of seekers' turns, and how they feel about each film, with a language model.
+
+    Example: ecr annotate prepared/redial --address http://localhost:8000/v1 --model llama-3.1-8b --limit 50
+
+    It writes prepared/annotations/redial/LABEL. Every answer is kept in prepared/answers, so the same command goes on
+    where it was stopped and asks nothing twice. `ecr train emotion --config redial --emotion.annotations LABEL` then
+    learns from the labels.
+    """
+
+    corpus: tyro.conf.Positional[Path]
+    """The prepared corpus, for example prepared/redial."""
+    model: str
+    """The model as the server calls it."""
+    label: str | None = None
+    """What the annotation is called; by default as the model."""
+    splits: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+    """The splits that are annotated; the stage `emotion` needs all three."""
+    limit: int | None = None
+    """Most turns of each split, evenly spaced; by default all. (The paper annotates 5,082 utterances.)"""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.prepare import PreparedCorpus
+        from ecr_jax.data.schema import Split
+        from ecr_jax.emotion import annotation
+        from ecr_jax.llm.client import Client
+
+        address = self.model_address(self.model)
+        corpus = PreparedCorpus.open(self.corpus)
+        turns = annotation.seeker_turns(corpus.conversations, [Split(split) for split in self.splits], self.limit)
+        annotation.annotate(
+            turns,
+            Client(address, self.corpus.parent / "answers"),
+            annotation.folder_of(self.corpus, self.label or address.file_name),
+            corpus={part: corpus.manifest[part] for part in ("corpus", "inputs")},
+            console=console,
+        )
 
 
 @dataclass(frozen=True)
@@ -198,7 +274,7 @@ class Demo:
         demo.run(short=self.short, console=console)
 
 
-Command = Prepare | Train | Sweep | Evaluate | Compare | Chat | Demo
+Command = Prepare | Annotate | Train | Sweep | Evaluate | Compare | Chat | Demo
 
 _DESCRIPTION = "Empathetic conversational recommendation of films. Start with `ecr demo`."
 
@@ -241,6 +317,7 @@ def parse(arguments: list[str]) -> Command:
     settings = configs.load(name)
     defaults: dict[str, Any] = {
         "prepare": Prepare(settings, name),
+        "annotate": Annotate(tyro.MISSING, tyro.MISSING),
         "train": Train(settings, tyro.MISSING, name),
         "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),

@@ -128,13 +128,16 @@ class EmotionConfig:
       train: how it is trained.
       hidden: width of the hidden layer over the pooled states.
       beta: labels above this probability are used; the most probable label always is.
-      limit: most training utterances taken from GoEmotions, None for all.
+      limit: most training utterances, None for all.
+      annotations: folder of `ecr annotate` whose labels the classifier learns in the place of GoEmotions' or the
+        corpus's own: its name under prepared/annotations/CORPUS, by default the model's.
     """
 
     train: TrainConfig
     hidden: int = 256
     beta: float = 0.1
     limit: int | None = None
+    annotations: str | None = None
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "hidden", "limit")

@@ -8,10 +8,13 @@ import numpy as np
 
 from ecr_jax.data.schema import EMOTIONS
 
-__all__ = ["EMOTIONS", "PAD", "from_names", "select", "select_rows"]
+__all__ = ["EMOTIONS", "PAD", "VALENCES", "from_names", "select", "select_rows"]
 
 PAD = len(EMOTIONS)
 """The pad id, which stands for no emotion (9)."""
+
+VALENCES = ("like", "dislike", "unclear")
+"""How a seeker may feel about a film or another mention."""
 
 
 def from_names(names: Iterable[str]) -> tuple[int, ...]:

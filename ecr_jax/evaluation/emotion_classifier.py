@@ -22,7 +22,8 @@ def classifier_report(config: Config, split: Split) -> tuple[list[ReportRow], di
     """The report rows of the emotion classifier, and its confusion matrix: emotion -> counts of predicted emotions."""
     path = config.stage_folder("emotion") / "classifier.json"
     measured = json.loads(path.read_text(encoding="utf-8"))[split.value]
-    corpus = "goemotions" if config.corpus.goemotions else config.corpus.name
+    own = "goemotions" if config.corpus.goemotions else config.corpus.name
+    corpus = own if config.emotion.annotations is None else f"{config.corpus.name} by {config.emotion.annotations}"
     rows = [
         ReportRow(model, corpus, split.value, "all", metric, measured[name], None, None, measured["utterances"])
         for model, metric, name in _METRICS

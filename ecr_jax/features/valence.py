@@ -17,15 +17,13 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ecr_jax.data.schema import Conversation, Feedback, Mention, Role, Turn
+from ecr_jax.emotion.labels import VALENCES
 from ecr_jax.features.batch_spec import BatchSpec, Example, Field
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import ROLE_WORDS, with_role
 
-VALENCES = ("like", "dislike", "unclear")
-"""The classes of the valence model; their order is that of its logits."""
-
 CLASS_OF = {Feedback.LIKE: 0, Feedback.DISLIKE: 1, Feedback.UNSAID: 2}
-"""The class that a form's answer stands for."""
+"""The class that a form's answer stands for: its index in `VALENCES`, whose order is that of the model's logits."""
 
 _DISTANCES = (1, 2, 3, 5, 8, 13)
 """Upper bounds of the distance buckets on each side of the span, in tokens; what is farther is in the last bucket."""

@@ -12,6 +12,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ class Address:
         require(self, "timeout", self.timeout > 0, "give seconds above 0")
         limit = self.requests_per_minute
         require(self, "requests_per_minute", limit is None or limit > 0, "give a number above 0")
+
+    @property
+    def file_name(self) -> str:
+        """The model's name as part of a path."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.model).strip("-.") or "model"
 
     @property
     def public(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from ecr_jax.config import Config, records, registry
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.data.schema import Role, Split
+from ecr_jax.emotion.annotation import Annotations, folder_of
 from ecr_jax.features.batch_spec import BatchSpec
 from ecr_jax.features.dialogues import Dialogue, Emotions, dialogues_of
 from ecr_jax.features.featurizer import (
@@ -211,9 +212,26 @@ class ExperimentContext:
         return [item for instance in instances for item, _, _ in instance.targets]
 
     def utterances(self, split: Split) -> list[tuple[str, tuple[int, ...]]]:
-        """Utterances with their emotion ids; of the training split at most `emotion.limit`."""
-        utterances = self.corpus.utterances(split)
+        """Utterances with their emotion ids; of the training split at most `emotion.limit`.
+
+        Raises:
+          ValueError: `emotion.annotations` is not there, or was made of another preparation of the corpus.
+        """
+        name = self.config.emotion.annotations
+        if name is None:
+            utterances = self.corpus.utterances(split)
+        else:
+            utterances = self._annotations(name).utterances(self.corpus.split(split))
         return utterances[: self.config.emotion.limit] if split == Split.TRAIN else utterances
+
+    def _annotations(self, name: str) -> Annotations:
+        folder = folder_of(self.corpus.folder, name)
+        manifest = folder / "manifest.json"  # written with the rest
+        key = ("annotations", folder.resolve(), manifest.stat().st_mtime_ns if manifest.is_file() else None)
+        annotations = self._cached(key, lambda: Annotations.load(folder))
+        if any(annotations.manifest[part] != self.corpus.manifest[part] for part in ("corpus", "inputs")):
+            raise ValueError(f"{folder} annotates another preparation of the corpus; run `ecr annotate` again")
+        return annotations
 
     @property
     def turn_states(self) -> TextStates:
@@ -225,7 +243,8 @@ class ExperimentContext:
             texts += [with_role(Role.SEEKER, text) for split in Split for text, _ in self.utterances(split)]
             return self.encode_turns(texts)
 
-        key = ("turn states", self.corpus.folder, self.encoder, self.config.encoder, self.config.emotion.limit)
+        emotion = self.config.emotion
+        key = ("turn states", self.corpus.folder, self.encoder, self.config.encoder, emotion.limit, emotion.annotations)
         return self._cached(key, encode)
 
     def encode_turns(self, texts: list[str], *, label: str = "encode turns", cached: bool = True) -> TextStates:

@@ -1,8 +1,8 @@
 """Stage `emotion`: nine emotions of a seeker utterance, with probabilities (ECR 4.1.1).
 
-Data: labelled utterances (GoEmotions mapped to the nine, or the corpus's own labels). Trains a classifier over the mean
-state of the frozen text encoder. Loss: soft-max cross-entropy against the uniform distribution over an utterance's
-labels. Selects by Recall@2 on validation. Then labels every seeker turn of the corpus and counts the emotion-related
+Data: labelled utterances (GoEmotions mapped to the nine, the corpus's own labels, or a language model's: see
+`emotion.annotations`). Trains a classifier over the mean state of the frozen text encoder. Loss: soft-max cross-entropy
+against the uniform distribution over an utterance's labels. Selects by Recall@2 on validation. Then labels every seeker turn of the corpus and counts the emotion-related
 co-occurrence of the training dialogues, which later stages read.
 """
 
@@ -37,6 +37,17 @@ Labels = tuple[int, ...]
 def classifier(experiment: ExperimentContext) -> Classifier:
     """The stage's model."""
     return Classifier(experiment.config.emotion.hidden, len(EMOTIONS))
+
+
+def classify(experiment: ExperimentContext, texts: Sequence[str]) -> np.ndarray:
+    """The probabilities that the trained classifier gives to texts with their role words: float32 [n, 9].
+
+    Raises:
+      ValueError: the stage is not trained.
+    """
+    states = experiment.encode_turns(list(texts), cached=False).mean(list(texts))
+    logits = classifier(experiment).apply({"params": experiment.params("emotion")}, states)
+    return np.asarray(jax.nn.softmax(logits))
 
 
 def examples(experiment: ExperimentContext, utterances: Sequence[tuple[str, Labels]]) -> InMemoryExamples:
@@ -78,7 +89,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     if missing := [split.value for split, of_split in utterances.items() if not of_split]:
         raise ValueError(
             f"no utterances with emotions in {', '.join(missing)}: set corpus.goemotions, or give seeker turns "
-            "`emotions`, and prepare again"
+            "`emotions`, and prepare again; or annotate these splits with `ecr annotate` and set emotion.annotations"
         )
     of_split = {split: examples(experiment, utterances[split]) for split in Split}
     labels = {split: [labels for _, labels in utterances[split]] for split in Split}

@@ -50,7 +50,8 @@ def undeclared():
     """
     harmless = (
         *("name", "base", "prepared", "runs"),
-        *("encoder.name", "emotion.limit"),  # to open the encoder; which utterances are encoded beside the turns
+        "encoder.name",  # to open the encoder
+        *("emotion.limit", "emotion.annotations"),  # which utterances are encoded beside the turns
         *("recommendation.context_cache_gib", "recommendation.weights"),  # size of the cache; arrays of other losses
         *("recommender.facts_per_item", "recommender.max_entities"),  # facts and entities that are not used
     )
