@@ -2,8 +2,8 @@
 
 Data: labelled utterances (GoEmotions mapped to the nine, the corpus's own labels, or a language model's: see
 `emotion.annotations`). Trains a classifier over the mean state of the frozen text encoder. Loss: soft-max cross-entropy
-against the uniform distribution over an utterance's labels. Selects by Recall@2 on validation. Then labels every seeker turn of the corpus and counts the emotion-related
-co-occurrence of the training dialogues, which later stages read.
+against the uniform distribution over an utterance's labels. Selects by Recall@2 on validation. Then labels every seeker
+turn of the corpus and counts the emotion-related co-occurrence of the training dialogues, which later stages read.
 """
 
 from __future__ import annotations
