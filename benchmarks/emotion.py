@@ -7,13 +7,13 @@ speaker in a row are one turn, counted from 0), one or two of the nine emotions,
 the seeker feels about each film that the turn marks, in order.
 
 Where they come from: 200 of the 1,000 dialogues of ReDial's validation split (UniCRS's), and one seeker turn of each,
-drawn with numpy's `default_rng(0)`. One annotator read each turn, with the recommender's turn before it, and labelled it
-without seeing a prediction. The annotator is a large language model, not a person, and read every turn by itself rather
-than through a prompt of this project; nobody labelled twice, so there is no agreement to report, and other readers will
-differ, most of all between like and agreement. Rules: a second label where it is as clear as the first; "neutral" stands
-alone, for greetings, goodbyes and statements without a feeling; good wishes are "happy"; accepting a suggestion is
-"agreement"; asking for films is "curious"; a film is liked where the seeker enjoyed it, wants to watch it or wants
-something of its kind, and "unclear" where the turn does not say. ReDial is CC BY 4.0.
+drawn with numpy's `default_rng(0)`. One annotator read each turn, with the recommender's turn before it, and labelled
+it without seeing a prediction. The annotator is a large language model, not a person, and read every turn by itself
+rather than through a prompt of this project; nobody labelled twice, so there is no agreement to report, and other
+readers will differ, most of all between like and agreement. Rules: a second label where it is as clear as the first;
+"neutral" stands alone, for greetings, goodbyes and statements without a feeling; good wishes are "happy"; accepting a
+suggestion is "agreement"; asking for films is "curious"; a film is liked where the seeker enjoyed it, wants to watch it
+or wants something of its kind, and "unclear" where the turn does not say. ReDial is CC BY 4.0.
 
 Measures, with 95 % intervals over the 200 dialogues: Recall@2 (labels among the two most probable), macro F1 of the top
 label, expected calibration error (ten equal bins of the top label's probability, against how often it is one of the
@@ -143,8 +143,8 @@ def seeker_turns(conversations: Sequence[Conversation], labelled: Sequence[Label
         found = None if conversation is None or turn.turn >= len(conversation.turns) else conversation.turns[turn.turn]
         if found is None or found.role != Role.SEEKER:
             raise ValueError(
-                f"the corpus has no seeker turn {turn.turn} in dialogue {turn.conversation}: the labels are of ReDial's "
-                "validation split as UniCRS has it; prepare it with --config redial"
+                f"the corpus has no seeker turn {turn.turn} in dialogue {turn.conversation}: the labels are of "
+                "ReDial's validation split as UniCRS has it; prepare it with --config redial"
             )
         turns.append(found)
     return turns
