@@ -17,6 +17,7 @@ from ecr_jax.config import Config, registry
 from ecr_jax.llm.client import Address
 from ecr_jax.pretrained.hub import HubError
 from ecr_jax.runs.machine import relaunch_keeping_freed_memory
+from ecr_jax.terminal import Terminal
 
 _STAGES = tuple(spec.name for spec in registry.stages())
 _BASELINES = tuple(spec.name for spec in registry.baselines())
@@ -290,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     # transformers warns that torch is missing, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    console = Console()
+    console = Terminal()
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         if arguments is None and isinstance(command, Train | Sweep | Demo):
@@ -303,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
         message = error
         if isinstance(error, OSError) and error.filename is not None:
             message = f"cannot read or write {error.filename}: {error.strerror}"
-        Console(stderr=True).print(f"error: {message}", style="bold red", highlight=False, markup=False)
+        Terminal(stderr=True).print(f"error: {message}", style="bold red", highlight=False, markup=False)
         return 1
     return 0
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ecr_jax.data import parsing
 from ecr_jax.data.parsing import ParsedFile, plain_text, require_field, require_type, short_repr
-from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
+from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, is_blank, merge_messages
 
 _ROLES = {"SEEKER": Role.SEEKER, "RECOMMENDER": Role.RECOMMENDER}
 
@@ -65,7 +65,7 @@ def parse(record: Any, identifier: str, split: Split) -> tuple[Conversation, Cou
         films, entities = _linked(message, "movie", where), _linked(message, "entity", where)
         listed = require_field(message, "movie", list, where)
         counts["films_without_link"] += max(0, len(listed) - len(films))
-        counts["blank_messages"] += not text
+        counts["blank_messages"] += is_blank(text)
 
         mentions: list[Mention] = []
         for kind, names in (("films", films), ("entities", entities)):  # a film takes precedence over names inside it

@@ -12,7 +12,7 @@ prominent first), `acts` of the turn (`data/acts.py`, e.g. "question:director"),
 (in characters, end excluded; sorted, not overlapping), `name` (by default the text of the span), `film` (by default
 true), `entity` (a URI of the graph; by default, or if null, the mention is not linked), `feedback` ("like", "dislike",
 "unsaid"; by default, or if null, "unsaid" for a film; null for anything else). Any other key is an error. Text is not
-changed. Consecutive turns of one speaker are joined with a space, and empty turns are left out.
+changed. Consecutive turns of one speaker are joined with a space. Turns without a visible character are left out.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ecr_jax.data.schema import (
     Mention,
     Split,
     Turn,
+    is_blank,
     merge_messages,
 )
 from ecr_jax.files import write_jsonl
@@ -90,7 +91,7 @@ def parse(record: Any, split: Split) -> tuple[Conversation, Counter[str]]:
     """
     record = _object(record, "the line", {"id", "split", "turns"})
     identifier = require_field(record, "id", str)
-    if not identifier.strip():
+    if is_blank(identifier):
         raise FieldError("id is empty")
     if "split" in record:
         split = _choice(record, "split", Split, "")
@@ -98,7 +99,7 @@ def parse(record: Any, split: Split) -> tuple[Conversation, Counter[str]]:
     turns = []
     for number, turn in enumerate(require_field(record, "turns", list)):
         turns.append(_turn(turn, f"turns[{number}]"))
-        counts["blank_turns"] += not turns[-1].text
+        counts["blank_turns"] += is_blank(turns[-1].text)
     merged = merge_messages(turns)
     if not merged:
         raise FieldError("turns hold no words")
@@ -140,7 +141,7 @@ def _mention(record: Any, text: str, where: str) -> Mention:
             f"{where} has the span [{start}, {end}), which is empty or outside its text of {len(text)} characters"
         )
     name = require_field(record, "name", str, where) if "name" in record else text[start:end]
-    if not name.strip():
+    if is_blank(name):
         raise FieldError(f"{where}.name is empty")
     film = require_field(record, "film", bool, where) if "film" in record else True
     entity = None if record.get("entity") is None else require_field(record, "entity", str, where)

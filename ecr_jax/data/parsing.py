@@ -8,9 +8,9 @@ from __future__ import annotations
 import html
 import json
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -80,7 +80,7 @@ def read_jsonl(
     """Reads a file with one record per line, such as a conversation.
 
     Args:
-      path: a UTF-8 file with one JSON value per line; blank lines are skipped.
+      path: a UTF-8 file with one JSON value per line; blank lines are skipped, and so is a byte order mark.
       parse: (value, 1-based line number) -> record, whose `id` is unique in the file; raises `FieldError` for a
         malformed value.
       skip: numbers of lines that are not read.
@@ -91,17 +91,15 @@ def read_jsonl(
     records: list[_Record] = []
     bad: list[BadLine] = []
     seen: dict[str, int] = {}
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if number in skip:
             continue
         try:
-            record = parse(json.loads(line), number)
+            record = parse(parse_json(line), number)
             if record.id in seen:
                 raise FieldError(f"id {record.id!r} was already used in line {seen[record.id]}")
-        except json.JSONDecodeError as error:
-            bad.append(BadLine(str(path), number, f"not JSON: {error.msg} at column {error.colno}", line))
-        except (FieldError, ValueError) as error:
-            bad.append(BadLine(str(path), number, str(error), line))
+        except ValueError as error:  # FieldError, or a span that is none
+            bad.append(rejected_line(path, number, line, error))
         else:
             seen[record.id] = number
             records.append(record)
@@ -110,20 +108,41 @@ def read_jsonl(
 
 def repeated_lines(path: Path) -> set[int]:
     """The 1-based numbers of the lines that are the same as an earlier one."""
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     repeated = set()
-    for number, line in _lines(Path(path)):
+    for number, line in numbered_lines(path):
         if line in seen:
             repeated.add(number)
         seen.add(line)
     return repeated
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8", errors="replace") as file:
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, without their ends, and their 1-based numbers.
+
+    A UTF-8 byte order mark at the beginning of the file is left out.
+    """
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(BOM_UTF8)
             if line.strip():
-                yield number, line.rstrip("\n")
+                yield number, line.rstrip(b"\r\n")
+
+
+def parse_json(line: bytes) -> Any:
+    """The JSON value of a line, or of a whole file.
+
+    Raises:
+      FieldError: it is not UTF-8, not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(decode_line(line))
+    except json.JSONDecodeError as error:
+        line_of_file = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise FieldError(f"not JSON: {error.msg} at {line_of_file}column {error.colno}") from error
+    except RecursionError:
+        raise FieldError("not a record: JSON that is nested too deeply to be read") from None
 
 
 _LONE_SURROGATE = frozenset(map(chr, range(0xD800, 0xE000)))  # JSON can write them; UTF-8 (Parquet) cannot
@@ -172,9 +191,9 @@ def decode_line(line: bytes) -> str:
 
 
 def rejected_line(path: Path, number: int, line: bytes, error: ValueError) -> BadLine:
-    """The `BadLine` of a line (1-based `number`) for which a parser raised `FieldError` or a JSON error."""
-    reason = f"not JSON: {error.msg} at column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
-    return BadLine(str(path), number, reason, line.decode("utf-8", errors="replace").rstrip("\n"))
+    """The `BadLine` of a line (1-based `number`) for which a parser raised `error`."""
+    reason = str(error).encode("utf-8", "backslashreplace").decode()  # it may quote half of a surrogate pair
+    return BadLine(str(path), number, reason, line.decode("utf-8", errors="replace"))
 
 
 def short_repr(value: Any) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,7 @@ from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.reviews import ReviewStore
 from ecr_jax.pretrained import hub
+from ecr_jax.terminal import Terminal
 
 _READERS = {"redial": redial.read, "inspired": inspired.read, "gorecdial": gorecdial.read, "jsonl": jsonl.read}
 _OPTIONAL_FILES = ("valid", "reviews", "goemotions")
@@ -114,7 +115,7 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
       CorpusError: lists all malformed lines (unless `corpus.skip_bad`).
       ValueError: an input file is missing or malformed, or the folder is that of a base experiment with another corpus.
     """
-    console = console or Console()
+    console = console or Terminal()
     folder, corpus = config.prepared_folder, config.corpus
     inputs = _inputs(corpus)
     prepared_from = {"corpus": config.as_json()["corpus"], "inputs": inputs}
@@ -237,6 +238,13 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
     repeated = [name for name, number in Counter(c.id for c in conversations).items() if number > 1]
     if repeated:
         raise ValueError(f"conversation ids in more than one split: {', '.join(repeated[:10])}; make them unique")
+    if empty := [split.value for split in Split if not any(c.split == split for c in conversations)]:
+        if Split.TRAIN in empty:
+            raise ValueError(
+                f"no conversation is in the train split (of {len(conversations)}): nothing could be learned; "
+                f"corpus.train is {corpus.train!r}, and a conversation's own `split` counts where it has one"
+            )
+        console.print(f"no conversation is in the split {' or '.join(empty)}: it can not be measured there")
     write_jsonl(folder / "rejected.jsonl", [dataclasses.asdict(line) for line in source.bad])
 
     counts = mention_counts(conversations, graph) if corpus.link_by_counts else None
@@ -296,17 +304,17 @@ def link_conversation(
     conversation: Conversation, graph: KnowledgeGraph, linker: EntityLinker, *, films_are_targets: bool
 ) -> Conversation:
     """Links a conversation's mentions turn by turn; see `link_turn`."""
-    known: list[int] = []
+    known: set[int] = set()
     turns = []
     for turn in conversation.turns:
         mentions = link_turn(turn, graph, linker, known, films_are_targets=films_are_targets)
         turns.append(dataclasses.replace(turn, mentions=mentions))
-        known += [graph.ids[mention.entity] for mention in mentions if mention.entity is not None]
+        known.update(graph.ids[mention.entity] for mention in mentions if mention.entity is not None)
     return dataclasses.replace(conversation, turns=tuple(turns))
 
 
 def link_turn(
-    turn: Turn, graph: KnowledgeGraph, linker: EntityLinker, known: Sequence[int], *, films_are_targets: bool
+    turn: Turn, graph: KnowledgeGraph, linker: EntityLinker, known: Collection[int], *, films_are_targets: bool
 ) -> tuple[Mention, ...]:
     """The linked mentions of a turn: those that the corpus marks, and those that the linker finds between them.
 
@@ -320,8 +328,9 @@ def link_turn(
       known: entities mentioned before, which help to resolve ambiguous names.
       films_are_targets: give films that the linker finds a feedback (`unsaid`), so that they count as recommended.
     """
-    mentions = []
+    mentions, marked = [], bytearray(len(turn.text))
     for mention in turn.mentions:
+        marked[mention.start : mention.end] = b"\1" * (mention.end - mention.start)
         entity = mention.entity if mention.entity in graph.ids else None
         if entity is None and mention.film:
             # The link must cover the whole title with its year: a part of it would be another film.
@@ -330,7 +339,7 @@ def link_turn(
         feedback = (mention.feedback or Feedback.UNSAID) if mention.film else None
         mentions.append(dataclasses.replace(mention, entity=entity, feedback=feedback))
     for link in linker.link(turn.text, known):
-        if any(link.start < m.end and m.start < link.end for m in turn.mentions):
+        if any(marked[link.start : link.end]):
             continue
         film = bool(graph.kinds[link.entity] == "film")
         feedback = Feedback.UNSAID if film and films_are_targets else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import html
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,15 +19,23 @@ from ecr_jax.data import parsing
 from ecr_jax.data.acts import Act
 from ecr_jax.data.parsing import (
     ParsedFile,
-    decode_line,
     join_pieces,
     plain_text,
-    rejected_line,
     require_field,
     require_type,
     short_repr,
 )
-from ecr_jax.data.schema import BadLine, Conversation, Feedback, FieldError, Role, Split, Turn, merge_messages
+from ecr_jax.data.schema import (
+    BadLine,
+    Conversation,
+    Feedback,
+    FieldError,
+    Role,
+    Split,
+    Turn,
+    is_blank,
+    merge_messages,
+)
 
 FEEDBACK_CODES = {0: Feedback.DISLIKE, 1: Feedback.LIKE, 2: Feedback.UNSAID}
 """ReDial's codes in the field `liked` of a form."""
@@ -101,7 +108,7 @@ def parse(
     record = require_type(record, dict, "the line")
     counts: Counter[str] = Counter(messages=0, blank_messages=0, unknown_ids=0, untitled_ids=0, without_form=0)
     identifier = str(require_field(record, "conversationId", (str, int)))
-    if not identifier.strip():
+    if is_blank(identifier):
         raise FieldError("conversationId is empty")
     roles = _roles(record)
     titles = _titles(record)
@@ -121,7 +128,7 @@ def parse(
         raw = require_field(message, "text", str, where)
         text, mentions = join_pieces(_pieces(raw, titles, feedback, uris, counts))
         counts["messages"] += 1
-        counts["blank_messages"] += not text
+        counts["blank_messages"] += is_blank(text)
         messages.append(Turn(roles[sender], text, mentions, acts=() if acts is None else acts[number]))
     turns = merge_messages(messages)
     if not turns:
@@ -153,7 +160,8 @@ def _titles(record: dict[str, Any]) -> dict[str, str | None]:
     titles = {}
     for movie, title in _object_or_empty_list(record, "movieMentions").items():
         if title is not None:
-            title = plain_text(require_type(title, str, f"movieMentions[{movie}]")) or None
+            title = plain_text(require_type(title, str, f"movieMentions[{movie}]"))
+            title = None if is_blank(title) else title
         titles[movie] = title
     return titles
 
@@ -225,27 +233,14 @@ def read_movies(path: Path) -> tuple[dict[str, Movie], list[BadLine]]:
     Returns:
       movieId -> `Movie`, in file order; and every rejected line.
     """
-    movies: dict[str, Movie] = {}
-    bad: list[BadLine] = []
-    with Path(path).open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                movie = _movie(json.loads(decode_line(line)))
-                if movie.id in movies:
-                    raise FieldError(f"movieId {movie.id!r} occurs twice")
-            except (FieldError, json.JSONDecodeError) as error:
-                bad.append(rejected_line(path, number, line, error))
-            else:
-                movies[movie.id] = movie
-    return movies, bad
+    movies, bad = parsing.read_jsonl(path, lambda value, _: _movie(value))
+    return {movie.id: movie for movie in movies}, bad
 
 
 def _movie(record: Any) -> Movie:
     record = require_type(record, dict, "the line")
     name = plain_text(require_field(record, "name", str))
-    if not name:
+    if is_blank(name):
         raise FieldError("name is empty")
 
     def names(key: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ from typing import Any, Literal, NamedTuple
 from ecr_jax.data import parsing
 from ecr_jax.data.parsing import ParsedFile, join_pieces, plain_text, require_field, require_type, short_repr
 from ecr_jax.data.redial import FEEDBACK_CODES, Movie
-from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, merge_messages
+from ecr_jax.data.schema import Conversation, Feedback, FieldError, Mention, Role, Split, Turn, is_blank, merge_messages
 
 
 class Variant(NamedTuple):
@@ -173,7 +173,7 @@ def choose(variants: Iterable[tuple[str, str]]) -> tuple[str, str]:
 
 def _identifier(record: dict[str, Any], splits: Mapping[str, Split]) -> str:
     identifier = str(require_field(record, "conversationId", (str, int)))
-    if not identifier.strip():
+    if is_blank(identifier):
         raise FieldError("conversationId is empty")
     if splits.get(identifier, Split.TRAIN) != Split.TRAIN:
         raise FieldError(
@@ -215,9 +215,9 @@ def _parse_text(record: Any, splits: Mapping[str, Split]) -> _Text:
         if name not in VARIANTS:
             raise FieldError(f"variants has the unknown key {short_repr(name)}; known are {', '.join(VARIANTS)}")
         require_type(text, str, f"variants.{name}")
-    if not any(text.strip() for text in variants.values()):
+    if all(map(is_blank, variants.values())):
         raise FieldError("variants hold no words")
-    name, text = choose((name, text) for name, text in variants.items() if text.strip())
+    name, text = choose((name, text) for name, text in variants.items() if not is_blank(text))
     return _Text(identifier, name, tuple(_messages(name, text)))
 
 

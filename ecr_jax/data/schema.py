@@ -7,9 +7,11 @@ written out, and a mention is a half-open character span `[start, end)` of its t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -158,33 +160,42 @@ class FieldError(ValueError):
     """Raised by a parser for a record that is not of the format; the message names the field and the fault."""
 
 
+_INVISIBLE = {"Cc", "Cf", "Cs", "Mc", "Me", "Mn", "Zl", "Zp", "Zs"}
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a Braille pattern that are drawn as nothing
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: white space, control and zero-width characters, marks without a letter, fillers."""
+    return all(unicodedata.category(character) in _INVISIBLE or character in _FILLERS for character in text)
+
+
 def merge_messages(messages: Iterable[Turn]) -> tuple[Turn, ...]:
     """Joins consecutive messages of one speaker with a space, shifting their spans and uniting their emotions and acts.
 
     Args:
-      messages: one `Turn` per raw message, in order; empty ones are left out. Those of unknown role are not joined.
+      messages: one `Turn` per raw message, in order; blank ones are left out. Those of unknown role are not joined.
 
     Returns:
       Alternating turns.
     """
     turns: list[Turn] = []
-    for message in messages:
-        if not message.text:
-            continue
-        if turns and turns[-1].role == message.role != Role.UNKNOWN:
-            last = turns[-1]
-            shift = len(last.text) + 1
-            moved = tuple(dataclasses.replace(m, start=m.start + shift, end=m.end + shift) for m in message.mentions)
-            turns[-1] = Turn(
-                last.role,
-                f"{last.text} {message.text}",
-                last.mentions + moved,
-                tuple(dict.fromkeys(last.emotions + message.emotions)),
-                tuple(dict.fromkeys(last.acts + message.acts)),
-            )
-        else:
-            turns.append(message)
+    for role, group in groupby((message for message in messages if not is_blank(message.text)), lambda m: m.role):
+        of_role = list(group)
+        turns += of_role if role == Role.UNKNOWN else [_joined(of_role)]
     return tuple(turns)
+
+
+def _joined(messages: Sequence[Turn]) -> Turn:
+    """The messages of one speaker as one turn."""
+    if len(messages) == 1:
+        return messages[0]
+    mentions, shift = [], 0
+    for message in messages:
+        mentions += [dataclasses.replace(m, start=m.start + shift, end=m.end + shift) for m in message.mentions]
+        shift += len(message.text) + 1
+    emotions = dict.fromkeys(emotion for message in messages for emotion in message.emotions)
+    acts = dict.fromkeys(act for message in messages for act in message.acts)
+    return Turn(messages[0].role, " ".join(m.text for m in messages), tuple(mentions), tuple(emotions), tuple(acts))
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:

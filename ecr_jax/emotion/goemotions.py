@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ecr_jax.data.parsing import decode_line, plain_text, rejected_line, short_repr
-from ecr_jax.data.schema import BadLine, CorpusError, FieldError, Split
+from ecr_jax.data.parsing import decode_line, numbered_lines, plain_text, rejected_line, short_repr
+from ecr_jax.data.schema import BadLine, CorpusError, FieldError, Split, is_blank
 from ecr_jax.emotion.labels import from_names
 
 MAPPING = {
@@ -91,28 +91,25 @@ def read(folder: Path, split: Split) -> list[tuple[str, tuple[int, ...]]]:
     path = folder / _FILES[split]
     examples: list[tuple[str, tuple[int, ...]]] = []
     bad: list[BadLine] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                text, labels = _parse(decode_line(line), names)
-            except FieldError as error:
-                bad.append(rejected_line(path, number, line, error))
-            else:
-                if ids := map_labels(labels, nostalgic=reminisces(text, labels)):
-                    examples.append((text, ids))
+    for number, line in numbered_lines(path):
+        try:
+            text, labels = _parse(decode_line(line), names)
+        except FieldError as error:
+            bad.append(rejected_line(path, number, line, error))
+        else:
+            if ids := map_labels(labels, nostalgic=reminisces(text, labels)):
+                examples.append((text, ids))
     if bad:
         raise CorpusError(bad)
     return examples
 
 
 def _parse(line: str, names: list[str]) -> tuple[str, list[str]]:
-    columns = line.rstrip("\r\n").split("\t")
+    columns = line.split("\t")
     if len(columns) != 3:
         raise FieldError(f"{len(columns)} columns; expected 3: text, label numbers, id")
     text = plain_text(columns[0])
-    if not text:
+    if is_blank(text):
         raise FieldError("the text is empty")
     labels = []
     for label in columns[1].split(","):

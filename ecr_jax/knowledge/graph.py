@@ -6,9 +6,9 @@ readers for the DBpedia export of UniCRS, the Wikidata film table and Turtle fil
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from ecr_jax.data.parsing import numbered_lines, parse_json
+from ecr_jax.data.schema import FieldError
 from ecr_jax.files import read_parquet, replacing, write_parquet
 from ecr_jax.knowledge.naming import alias_forms, canonical_name, genre_forms, normalise, split_year, title_forms
 
@@ -419,9 +421,9 @@ def _json(path: Path, kind: type) -> Any:
     if not path.is_file():
         raise GraphError(f"{path} is missing; a UniCRS export has entity2id, relation2id, dbpedia_subkg and item_ids")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise GraphError(f"{path}: not JSON: {error}") from error
+        value = parse_json(path.read_bytes().removeprefix(BOM_UTF8))
+    except FieldError as error:
+        raise GraphError(f"{path}: {error}") from error
     if not isinstance(value, kind):
         raise GraphError(f"{path}: a JSON {type(value).__name__}; expected a {kind.__name__}")
     return value
@@ -440,13 +442,11 @@ def _read_titles(path: Path) -> list[tuple[str, str]]:
     if not Path(path).is_file():
         raise GraphError(f"{path} is missing; pass movies=None to read the graph without titles and years")
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             name, uri = row["name"], row["dbpedia"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (FieldError, KeyError, TypeError) as error:
             raise GraphError(f"{path}:{number}: not an object with `name` and `dbpedia`: {error!r}") from error
         if uri:
             rows.append((row.get("link", "published") != "published", uri, name))

@@ -6,7 +6,6 @@ writes both in the same way for training on reviews and for generating a respons
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections import Counter
@@ -16,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ecr_jax.data.films import FilmReview
+from ecr_jax.data.parsing import numbered_lines, parse_json
 from ecr_jax.data.schema import Split
 from ecr_jax.files import read_parquet, write_parquet
 from ecr_jax.knowledge.graph import REVIEW_RELATIONS, KnowledgeGraph
@@ -152,9 +152,9 @@ class ReviewStore:
           ValueError: a line is not of these shapes; names file and line.
         """
         reviews = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
+        for number, line in numbered_lines(path):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 movie = " ".join(row["movie"].split())
                 if "entity_uris" in row:
                     entities = [canonical_name(uri) for uri in row["entity_uris"]]

@@ -78,3 +78,40 @@ def test_id_of_a_rejected_line_can_be_used_again(tmp_path):
     path.write_text('{"id": "a", "end": 9}\n{"id": "a"}\n')
     conversations, bad = read_jsonl(path, parse)
     assert [c.id for c in conversations] == ["a"] and [line.line for line in bad] == [1]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "not a record: JSON that is nested too deeply to be read"),
+        (b'{"id": ' + b'{"x": ' * 100_000, "not a record: JSON that is nested too deeply to be read"),
+        (b'{"id": "caf\xe9"}', "not UTF-8: byte 12 of the line is 0xe9"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+        (b'{"id": "\\ud83d", "end": 9}', "mention 'x' has the span"),
+    ],
+    ids=["lists", "objects", "latin-1", "digits", "surrogate"],
+)
+def test_lines_that_break_a_reader_are_named_and_the_others_read(tmp_path, line, reason):
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b'{"id": "a"}\n' + line + b'\n{"id": "b"}\n')
+    conversations, bad = read_jsonl(path, parse)
+    assert [c.id for c in conversations] == ["a", "b"]
+    assert [b.line for b in bad] == [2] and bad[0].reason.startswith(reason)
+
+
+def test_a_reason_can_be_written_whatever_it_quotes(tmp_path):
+    def parse(value, _):
+        raise FieldError(f"unknown {next(iter(value))}")
+
+    (tmp_path / "c.jsonl").write_text('{"\\ud83d": 1}\n')
+    (bad,) = read_jsonl(tmp_path / "c.jsonl", parse)[1]
+    assert bad.reason == "unknown \\ud83d"
+
+
+def test_a_byte_order_mark_and_other_line_ends(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"id": "a"}\r\n\r\n{"id": "b"}\r\n{oh}\r\n')
+    conversations, bad = read_jsonl(path, parse)
+    assert [c.id for c in conversations] == ["a", "b"] and [(b.line, b.text) for b in bad] == [(4, "{oh}")]
+    path.write_bytes(b'{"id": "a"}\n\xef\xbb\xbf{"id": "b"}\n')  # only a file's first bytes are a mark
+    assert [b.line for b in read_jsonl(path, parse)[1]] == [2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import time
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from ecr_jax import config as configs
 from ecr_jax.config import CorpusConfig, replace
 from ecr_jax.data import prepare as module
-from ecr_jax.data.prepare import PreparedCorpus, describe, link_turn, mention_counts, prepare
+from ecr_jax.data.prepare import PreparedCorpus, describe, link_conversation, link_turn, mention_counts, prepare
 from ecr_jax.data.redial import Movie
 from ecr_jax.data.schema import Conversation, CorpusError, Feedback, Mention, Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
@@ -265,3 +266,79 @@ def test_describe(graph):
     assert texts[uri("Thief_(film)")] == "Thief (1981). director Michael Mann"
     assert texts[uri("Mystery_film")].endswith(", a genre")
     assert texts[uri("Michael_Mann")] == ""
+
+
+def test_a_byte_order_mark_is_accepted_everywhere(tmp_path, quiet):
+    """Files as some editors write them give the same corpus."""
+    config = settings(tmp_path)
+    plain = prepare(config, console=quiet)
+    counts, conversations = plain.manifest["counts"], plain.conversations
+    for path in (*(tmp_path / "data").glob("*.jsonl"), *(tmp_path / "data" / "kg").glob("*.json")):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    marked = prepare(config, console=quiet)
+    assert marked.manifest["counts"] == counts and marked.conversations == conversations
+    assert len(marked.reviews) == 6 and marked.descriptions == plain.descriptions
+
+
+def test_lines_that_are_not_utf8_are_named_and_counted(tmp_path, quiet):
+    config = settings(tmp_path)
+    with config.corpus.path("valid").open("ab") as file:
+        file.write(b'{"id": "x", "turns": [{"role": "seeker", "text": "caf\xe9"}]}\n')
+    with pytest.raises(CorpusError, match=r"valid\.jsonl:3: not UTF-8: byte 54 of the line is 0xe9"):
+        prepare(config, console=quiet)
+    counts = prepare(replace(config, "corpus.skip_bad", True), console=quiet).manifest["counts"]
+    assert (counts["rejected"], counts["conversations_valid"]) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["reviews.jsonl", "kg/entity2id.json"])
+def test_other_files_that_are_not_utf8_are_named(tmp_path, quiet, name):
+    config = settings(tmp_path)
+    path = tmp_path / "data" / name
+    path.write_bytes(path.read_bytes().replace(b"e", b"\xe9", 1))
+    with pytest.raises(ValueError, match=rf"{path.name}.*not UTF-8: byte \d+"):
+        prepare(config, console=quiet)
+
+
+def test_a_train_split_without_conversations_is_refused(tmp_path, recorded):
+    config = settings(tmp_path)
+    config.corpus.path("train").write_text("")
+    with pytest.raises(ValueError, match=r"no conversation is in the train split \(of 4\).*corpus.train is 'train"):
+        prepare(config, console=recorded)
+    assert not config.prepared_folder.exists()
+
+
+def test_a_test_split_without_conversations_is_said(tmp_path, recorded):
+    config = settings(tmp_path)
+    config.corpus.path("test").write_text("")
+    prepare(config, console=recorded)
+    assert "no conversation is in the split test" in recorded.export_text()
+
+
+def test_linking_looks_at_each_entity_once_however_long_the_dialogue(graph):
+    """What was mentioned before is a set: a list of every mention makes a dialogue's time quadratic."""
+    seen = []
+
+    class Counting(EntityLinker):
+        def link(self, text, context=()):
+            seen.append(len(list(context)))
+            return super().link(text, context)
+
+    turns = tuple(Turn((Role.SEEKER, Role.RECOMMENDER)[i % 2], "I saw Thief (1981) and Zodiac") for i in range(50))
+    linked = link_conversation(Conversation("1", Split.TRAIN, turns), graph, Counting(graph), films_are_targets=False)
+    assert seen == [0] + [2] * 49 and all(len(turn.mentions) == 2 for turn in linked.turns)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speakers", [2, 1])
+def test_a_dialogue_of_a_hundred_thousand_turns(tmp_path, quiet, speakers):
+    """Quadratic work would take many minutes; the bound leaves room for a busy machine."""
+    config = settings(tmp_path)
+    roles = ("seeker", "recommender")
+    turns = [tiny.turn(roles[i % speakers], "I saw Thief (1981) .", ["Thief_(film)"]) for i in range(100_000)]
+    with config.corpus.path("train").open("a") as file:
+        file.write(json.dumps({"id": "long", "turns": turns}) + "\n")
+    started = time.process_time()
+    corpus = prepare(config, console=quiet)
+    assert time.process_time() - started < 120
+    (long,) = (c for c in corpus.conversations if c.id == "long")
+    assert sum(len(turn.mentions) for turn in long.turns) == 100_000

@@ -202,7 +202,7 @@ def test_malformed_movies_all_named(tmp_path):
     movies, bad = redial.read_movies(path)
     assert list(movies) == ["1"]
     assert [(b.line, b.reason) for b in bad] == [
-        (2, "movieId '1' occurs twice"),
+        (2, "id '1' was already used in line 1"),
         (3, "name is empty"),
         (4, "genre is 'crime'; expected a list"),
         (5, "star[1] is 1; expected a text"),

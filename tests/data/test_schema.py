@@ -13,6 +13,7 @@ from ecr_jax.data.schema import (
     Role,
     Split,
     Turn,
+    is_blank,
     merge_messages,
     read_conversations,
     write_conversations,
@@ -120,3 +121,25 @@ def test_acts_are_written_and_read(tmp_path):
 def test_what_is_no_act(text):
     with pytest.raises(ValueError, match="is not an act; acts are greet, chat"):
         Act.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n\t", "\u200b\u200d\ufeff", "\u0301", "\x00\x1b", "\u3164\u2800", "\u202e\xad"]
+)
+def test_what_shows_nothing_is_no_message(text):
+    assert is_blank(text)
+    assert merge_messages([Turn(Role.SEEKER, "a"), Turn(Role.RECOMMENDER, text), Turn(Role.SEEKER, "b")]) == (
+        Turn(Role.SEEKER, "a b"),
+    )
+
+
+@pytest.mark.parametrize("text", ["!", "😀", "é", "\u200bx", "🫨", "\ue000"])
+def test_what_shows_something_is_a_message(text):
+    assert not is_blank(text) and merge_messages([Turn(Role.SEEKER, text)]) == (Turn(Role.SEEKER, text),)
+
+
+def test_joining_many_messages_keeps_spans():
+    messages = [Turn(Role.SEEKER, "see Up", (Mention(4, 6, "Up", True),), ("like",))] * 1000
+    (turn,) = merge_messages(messages)
+    assert len(turn.mentions) == 1000 and {turn.text[m.start : m.end] for m in turn.mentions} == {"Up"}
+    assert turn.emotions == ("like",) and turn.text == " ".join(["see Up"] * 1000)
