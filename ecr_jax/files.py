@@ -6,6 +6,7 @@ that need it import it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -23,15 +24,19 @@ ColumnType: TypeAlias = "str | Sequence[ColumnType] | Mapping[str, ColumnType]"
 """The type of a Parquet column: a type's name ("string", "int32", ...), a list of one type, or named fields."""
 
 
+_PARTIAL = ".partial"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write a file or folder to; renames it when the block ends well.
 
-    If the block raises (Ctrl-C too), the temporary is removed and what stood at `path` stays.
+    If the block raises (Ctrl-C too), the temporary is removed and what stood at `path` stays. A process that is killed
+    leaves the temporary behind, for `remove_partial`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent))
     temporary = holder / path.name
     try:
         yield temporary
@@ -40,6 +45,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Removes what killed processes left of files and folders called `name` (a pattern) that they were writing.
+
+    Args:
+      folder: of the files; only one process may write such files there at a time.
+      name: of the files, all by default.
+    """
+    for holder in Path(folder).glob(f".{name}.{'?' * 8}{_PARTIAL}"):  # as `tempfile.mkdtemp` names them
+        shutil.rmtree(holder)
 
 
 def link(source: Path, target: Path) -> None:
@@ -56,6 +72,12 @@ def remove(folder: Path) -> None:
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def peak_memory_mb() -> float:

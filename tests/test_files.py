@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from ecr_jax.files import read_jsonl_rows, read_parquet, replacing, write_json, write_jsonl, write_parquet
+from ecr_jax.files import (
+    read_jsonl_rows,
+    read_parquet,
+    remove_partial,
+    replacing,
+    write_json,
+    write_jsonl,
+    write_parquet,
+)
 
 
 def names(folder):
@@ -93,3 +107,27 @@ def test_parquet_keeps_the_old_table(tmp_path):
     with pytest.raises((TypeError, ValueError)):
         write_parquet(tmp_path / "table.parquet", {"id": ["one"]}, {"id": "int32"})
     assert read_parquet(tmp_path / "table.parquet") == {"id": [1]} and names(tmp_path) == ["table.parquet"]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    """A process is killed while it writes; what stood there stays, and what belongs to other names too."""
+    (tmp_path / "a.json").write_text("old")
+    (tmp_path / ".hidden").mkdir()
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from ecr_jax.files import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    for name in ("a.json", "a.json.v2"):
+        killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], env=environment, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 4
+    remove_partial(tmp_path, "a.json")
+    left = [name for name in names(tmp_path) if name not in (".hidden", "a.json")]
+    assert len(left) == 1 and left[0].startswith(".a.json.v2.")
+    remove_partial(tmp_path)
+    assert names(tmp_path) == [".hidden", "a.json"] and (tmp_path / "a.json").read_text() == "old"
+    remove_partial(tmp_path / "missing")

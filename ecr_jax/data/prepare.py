@@ -6,7 +6,6 @@ The manifest is written last. All later steps use `PreparedCorpus` and none of t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections import Counter
@@ -34,7 +33,16 @@ from ecr_jax.data.schema import (
     write_conversations,
 )
 from ecr_jax.emotion import goemotions, labels
-from ecr_jax.files import peak_memory_mb, read_parquet, replacing, write_json, write_jsonl, write_parquet
+from ecr_jax.files import (
+    peak_memory_mb,
+    read_parquet,
+    remove_partial,
+    replacing,
+    sha256,
+    write_json,
+    write_jsonl,
+    write_parquet,
+)
 from ecr_jax.knowledge import graph as graphs
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
@@ -131,6 +139,7 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
                 f"{config.base!r} again, or give this experiment a corpus of its own (base=None)"
             )
     started = time.monotonic()
+    remove_partial(folder.parent, folder.name)
     with replacing(folder) as temporary:
         temporary.mkdir()
         counts = _write(temporary, corpus, console)
@@ -162,12 +171,7 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
             files |= {str(Path(getattr(corpus, name)) / part.relative_to(path)): part for part in parts}
         if corpus.graph is None:
             files["wikidata-films"] = hub.resolve("wikidata-films")
-    return {name: _sha256(path) for name, path in files.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: sha256(path) for name, path in files.items()}
 
 
 @dataclass(frozen=True)

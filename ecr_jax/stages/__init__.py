@@ -42,6 +42,7 @@ def train(config: Config, stage: str, *, force: bool = False, experiment: Experi
     folder = experiment.folder(spec)
     if force:
         files.remove(folder)
+    files.remove_partial(folder)
     if is_complete(experiment, spec):
         rich.get_console().print(f"{folder} is complete; --force trains it again")
         return

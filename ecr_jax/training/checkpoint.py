@@ -6,6 +6,8 @@ This is the only module that imports Orbax.
 from __future__ import annotations
 
 import json
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -20,35 +22,96 @@ from ecr_jax import files
 from ecr_jax.training import sharding
 from ecr_jax.training.sharding import Tree
 
+_PARTIAL = ".partial"
+_CHECKSUMS = "checksums.json"
+
 
 class Checkpoints:
-    """The checkpoints of one run. Only complete ones count: partly written ones are ignored and removed."""
+    """The checkpoints of one run: folders that are named by their step and hold the checksum of each of their files.
+
+    A checkpoint is written while the training goes on, under a temporary name; when its checksums are in it, one rename
+    makes it count. So what a kill or a full disk leaves never counts, and what is damaged later is found.
+
+    Attributes:
+      latest: the step of the latest checkpoint, or None.
+      damaged: a sentence about each checkpoint that was not whole when the folder was opened, newest first.
+    """
 
     def __init__(self, directory: Path, keep: int = 2):
-        """Opens a folder of checkpoints.
+        """Opens a folder of checkpoints; removes what a kill left, and each that is newer than the latest whole one.
 
         Args:
-          directory: the folder, with one subfolder for each checkpointed step.
+          directory: the folder.
           keep: how many of the latest checkpoints stay.
-        """
-        self._checkpointer = ocp.training.Checkpointer(
-            str(Path(directory).resolve()),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
-            cleanup_tmp_directories=True,
-        )
 
-    @property
-    def latest(self) -> int | None:
-        """The step of the latest complete checkpoint, or None."""
-        checkpoint = self._checkpointer.latest
-        return None if checkpoint is None else checkpoint.step
+        Raises:
+          ValueError: there are checkpoints, and none of them is whole.
+        """
+        self._directory, self._keep = Path(directory).resolve(), keep
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._pending: Future[None] | None = None
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for leftover in self._directory.glob(f"*{_PARTIAL}*"):
+            shutil.rmtree(leftover)
+        self.damaged: list[str] = []
+        steps = self._steps()
+        while steps and (fault := _fault(self._path(steps[-1]))) is not None:
+            self.damaged.append(f"the checkpoint {self._path(steps.pop())} is damaged and passed over: {fault}")
+        if self.damaged and not steps:
+            raise ValueError(
+                f"no checkpoint is whole: {'; '.join(self.damaged)}. Copy a whole one back, or start again (--force)"
+            )
+        for step in self._steps()[len(steps) :]:
+            shutil.rmtree(self._path(step))
+        self.latest = steps[-1] if steps else None
+
+    def _path(self, step: int) -> Path:
+        return self._directory / str(step)
+
+    def _steps(self) -> list[int]:
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdecimal())
 
     def save(self, step: int, state: Tree, iterator: Any, extra: dict[str, Any]) -> None:
-        """Saves a state, a data iterator's position and a JSON value; does nothing if the step is already saved."""
-        if self.latest != step:
-            self._checkpointer.save_checkpointables(
-                step, {"state": state, "data": iterator}, custom_metadata=extra, force=True
-            )
+        """Saves a state, a data iterator's position and a JSON value; does nothing if the step is already saved.
+
+        Returns when all values are copied, and writes them in the background; the state may be donated then.
+
+        Raises:
+          OSError: the checkpoint before this one could not be written.
+        """
+        if self.latest == step:
+            return
+        self.wait()
+        temporary = self._directory / f"{step}{_PARTIAL}"
+        written = ocp.save_checkpointables_async(
+            str(temporary), {"state": state, "data": iterator}, custom_metadata=extra, overwrite=True
+        )
+        self._pending = self._writer.submit(self._finish, written, temporary, step)
+        self.latest = step
+
+    def _finish(self, written: ocp.AsyncResponse[None], temporary: Path, step: int) -> None:
+        written.result()
+        files.write_json(temporary / _CHECKSUMS, _checksums(temporary))
+        temporary.rename(self._path(step))
+        for old in self._steps()[: -self._keep]:
+            shutil.rmtree(self._path(old))
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is written.
+
+        Raises:
+          OSError: it could not be written; the one before it stays.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except Exception as error:  # a full disk comes as one of many kinds
+            raise OSError(
+                f"cannot write the checkpoint {self._path(self.latest or 0)}: {error}. The run resumes from the one "
+                f"before it"
+            ) from error
 
     def restore(self, state: Tree, placement: Tree, iterator: Any) -> tuple[Tree, dict[str, Any]]:
         """Restores the latest checkpoint, on however many devices there are now.
@@ -62,10 +125,14 @@ class Checkpoints:
           The state, placed on the devices, and the JSON value saved with it.
 
         Raises:
-          ValueError: the saved parameters have other names, shapes or dtypes than expected.
+          ValueError: there is no checkpoint; the saved parameters have other names, shapes or dtypes than expected.
         """
-        metadata = self._checkpointer.metadata(self.latest)
-        saved, expected = _shapes(metadata.metadata["params"]), _shapes(state["params"])
+        self.wait()
+        if self.latest is None:
+            raise ValueError(f"{self._directory} holds no checkpoint")
+        path = self._path(self.latest)
+        metadata = ocp.metadata(str(path), "state")
+        saved, expected = _shapes(metadata.metadata["params"]), _shapes(state["params"])  # pyright: ignore[reportIndexIssue]
         if saved != expected:
             differences = [
                 f"{name}: saved {saved.get(name, 'not at all')}, expected {expected.get(name, 'not at all')}"
@@ -73,24 +140,50 @@ class Checkpoints:
                 if saved.get(name) != expected.get(name)
             ]
             raise ValueError(
-                f"{metadata.path} holds another model ({'; '.join(differences)}): train in another directory, or "
-                f"remove the run to start again"
+                f"{path} holds another model ({'; '.join(differences)}): train in another directory, or remove the run "
+                f"to start again"
             )
         abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, placement
         )
-        restored = self._checkpointer.load_checkpointables(self.latest, {"state": abstract, "data": iterator})
+        restored = ocp.load_checkpointables(str(path), {"state": abstract, "data": iterator})
         return restored["state"], cast(dict[str, Any], metadata.custom_metadata)
 
     def close(self) -> None:
-        """Waits for the last save and releases the folder."""
-        self._checkpointer.close()
+        """Waits for the last save."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """{relative path: sha256} of all files of a folder but the checksums themselves."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUMS)
+    with ThreadPoolExecutor() as threads:  # hashing leaves the interpreter free
+        return dict(
+            zip((str(path.relative_to(folder)) for path in paths), threads.map(files.sha256, paths), strict=True)
+        )
+
+
+def _fault(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; None where it is as it was written."""
+    try:
+        written = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"it has no {_CHECKSUMS}"
+    except ValueError:
+        return f"{_CHECKSUMS} is not JSON"
+    found = _checksums(folder)
+    if differing := [name for name in written if written[name] != found.get(name)]:
+        return f"{', '.join(differing)} {'is' if len(differing) == 1 else 'are'} not as written"
+    return None
 
 
 def _shapes(params: Tree) -> dict[str, str]:

@@ -105,6 +105,7 @@ def fit(
     steps = config.total_steps(batches.per_epoch)
     settings = {"train": dataclasses.asdict(config), "select": select, "mode": mode} | dict(record or {})
     _write_or_check_config(directory, settings)
+    files.remove_partial(directory)
     if (directory / "summary.json").exists():
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
         console.print(f"{directory} is complete ({summary['steps']} steps); nothing to do")
@@ -135,6 +136,8 @@ def fit(
     iterator = iter(batches)
     progress = _Progress()
     with checkpoint.Checkpoints(directory / "checkpoints", config.keep) as checkpoints:
+        for sentence in checkpoints.damaged:
+            console.print(sentence, style="bold red", highlight=False, markup=False)
         if checkpoints.latest is None:
             state = init_state(sharding.shard_tree(params, placement["params"]), optimizer)
             state = jax.device_put(state, placement)
