@@ -69,7 +69,7 @@ def movie_rows():
     ]  # fmt: skip
 
 
-def turn(role, text, films=(), emotions=(), feedback="like"):
+def turn(role, text, films=(), emotions=(), feedback="like", acts=()):
     """A turn of the JSONL format; `films` are keys of FILMS whose titles the text holds."""
     mentions = []
     for name in films:
@@ -77,7 +77,7 @@ def turn(role, text, films=(), emotions=(), feedback="like"):
         start = text.index(title)
         mentions.append({"start": start, "end": start + len(title), "name": title, "entity": uri(name),
                          "feedback": feedback})  # fmt: skip
-    values = {"role": role, "text": text, "mentions": mentions}
+    values = {"role": role, "text": text, "mentions": mentions, "acts": list(acts)}
     return values | ({"emotions": list(emotions)} if emotions else {})
 
 
@@ -87,10 +87,16 @@ def conversation(identifier, liked, offered, emotion="like", feedback="like"):
     return {
         "id": identifier,
         "turns": [
-            turn("seeker", f"hello i liked {FILMS[liked]} a lot", [liked], [emotion]),
-            turn("recommender", f"then you should see {FILMS[offered]} tonight .", [offered], feedback=feedback),
-            turn("seeker", "that is one with Robert De Niro , what else ?", (), ["curious"]),
-            turn("recommender", f"maybe {FILMS[third]} is for you .", [third], feedback="unsaid"),
+            turn("seeker", f"hello i liked {FILMS[liked]} a lot", [liked], [emotion], acts=["prefer"]),
+            turn(
+                "recommender",
+                f"then you should see {FILMS[offered]} tonight .",
+                [offered],
+                feedback=feedback,
+                acts=["recommend"],
+            ),
+            turn("seeker", "that is one with Robert De Niro , what else ?", (), ["curious"], acts=["seen", "request"]),
+            turn("recommender", f"maybe {FILMS[third]} is for you .", [third], feedback="unsaid", acts=["recommend"]),
         ],
     }
 
@@ -117,7 +123,7 @@ def write_corpus(folder, train=6):
         ],
     )  # fmt: skip
     return CorpusConfig(name="jsonl", data=folder, train="train.jsonl", valid="valid.jsonl", test="test.jsonl",
-                        graph="kg", movies="movies.jsonl", reviews="reviews.jsonl")  # fmt: skip
+                        graph="kg", movies="movies.jsonl", reviews="reviews.jsonl", act_dialogues=0)  # fmt: skip
 
 
 def write_lines(path, rows):
@@ -197,6 +203,7 @@ def tiny_config(folder):
             cooccurring_items=4,
         ),
         emotion=shortened("emotion", hidden=8),
+        acts=shortened("acts", hidden=8),
         fusion=shortened("fusion"),
         conversation=shortened("conversation", layers=None, adapter=LoraConfig(rank=2), max_reply=12, valid_examples=4),
         recommendation=shortened("recommendation"),

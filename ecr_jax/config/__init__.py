@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ecr_jax.config.records import from_json, read_run, record, write_run
     from ecr_jax.config.schema import BaselinesConfig, Config, ExtensionsConfig, replace
     from ecr_jax.config.sections import (
+        ActsConfig,
         BaselineConfig,
         ConversationConfig,
         CorpusConfig,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ecr_jax.training.options import OptimConfig, ShardingConfig, TrainConfig
 
 __all__ = [
+    "ActsConfig",
     "BaselineConfig",
     "BaselinesConfig",
     "Config",

@@ -152,6 +152,14 @@ _BUILT_IN = (
         paper="after ECR 4.1.1, for mentions in place of utterances",
     ),
     StageSpec(
+        "acts",
+        "what a seeker's turn does, and what a reply to it does",
+        "ecr_jax.stages.acts:train",
+        reads=("corpus", "encoder", "seed"),
+        writes=("params.safetensors", "summary.json", "acts.json"),
+        paper="after LLMCRS 3.1, learned from labelled turns",
+    ),
+    StageSpec(
         "fusion",
         "the knowledge prompt: fusion of words and entities (pre-training)",
         "ecr_jax.stages.fusion:train",

@@ -13,6 +13,7 @@ from ecr_jax.config import registry
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.config.sections import (
     DEFAULT_LANGUAGE_MODEL,
+    ActsConfig,
     ConversationConfig,
     CorpusConfig,
     EmotionConfig,
@@ -79,6 +80,7 @@ class Config:
     recommendation: RecommendationConfig
     response: ResponseConfig
     valence: ValenceConfig = ValenceConfig()
+    acts: ActsConfig = ActsConfig()
     encoder: EncoderConfig = EncoderConfig()
     language_model: str = DEFAULT_LANGUAGE_MODEL
     baselines: BaselinesConfig = BaselinesConfig()

@@ -44,6 +44,9 @@ class CorpusConfig:
       review_min_words, review_max_words: shortest review of the built-in corpus, and the length a longer one is cut to.
       review_valid_every: one in this many of the built-in corpus's reviews is for validation.
       goemotions: folder of GoEmotions for training the emotion classifier; None takes the corpus's own labels.
+      intents: IARD's file of ReDial dialogues with intents, for training the stage `acts`.
+      act_dialogues: dialogues of the built-in corpus that the stage `acts` of another corpus learns from, since their
+        turns are labelled with acts; 0 for none. The film table is downloaded for them.
       description_facts: facts of one kind in the description that the text encoder reads of a film.
       link_by_counts: names that neither the year nor the context resolves are linked to the entity that most dialogues
         of the train split mention. Off, as the published results were measured, the graph alone decides.
@@ -65,6 +68,8 @@ class CorpusConfig:
     review_max_words: int = 150
     review_valid_every: int = 20
     goemotions: str | None = None
+    intents: str | None = None
+    act_dialogues: int = 600
     description_facts: int = 4
     link_by_counts: bool = False
     skip_bad: bool = False
@@ -76,6 +81,8 @@ class CorpusConfig:
         require_at_least(self, 1, "dialogues", "film_reviews", "review_min_words", "review_valid_every")
         require_at_least(self, self.review_min_words, "review_max_words")
         require_at_least(self, 0, "description_facts")
+        enough = self.act_dialogues == 0 or self.act_dialogues >= 10
+        require(self, "act_dialogues", enough, "at least 10, so that no split is empty, or 0 for none")
         require(self, "valid_share", 0 < self.valid_share < 1, "a share of the training conversations lies in (0, 1)")
         if self.name != "films":
             for split in ("train", "test"):
@@ -181,6 +188,24 @@ class ValenceConfig:
         require_at_least(self, 0, "balance")
         require(self, "inverse_strength", self.inverse_strength > 0, "must be above 0, for example 1")
         require_rate(self, "dropout")
+
+
+@dataclass(frozen=True)
+class ActsConfig:
+    """The classifier of dialogue acts.
+
+    Attributes:
+      train: how it is trained.
+      hidden: width of the hidden layer over the pooled states.
+    """
+
+    train: TrainConfig = TrainConfig(
+        epochs=12, batch_size=128, optim=OptimConfig(learning_rate=2e-3, warmup=0.1, weight_decay=0.05)
+    )
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "hidden")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ecr_jax.config import Config, CorpusConfig
-from ecr_jax.data import films, gorecdial, inspired, jsonl, redial, redial_extra
+from ecr_jax.data import films, gorecdial, iard, inspired, jsonl, redial, redial_extra
 from ecr_jax.data.schema import (
     BadLine,
     Conversation,
@@ -51,7 +51,7 @@ from ecr_jax.pretrained import hub
 from ecr_jax.terminal import Terminal
 
 _READERS = {"redial": redial.read, "inspired": inspired.read, "gorecdial": gorecdial.read, "jsonl": jsonl.read}
-_OPTIONAL_FILES = ("valid", "reviews", "goemotions")
+_OPTIONAL_FILES = ("valid", "reviews", "goemotions", "intents")
 _DESCRIBED_RELATIONS = ("genre", "director", "starring", "writer")
 """Relations whose entities are named in the description of a film."""
 
@@ -82,6 +82,12 @@ class PreparedCorpus:
     def split(self, split: Split) -> list[Conversation]:
         """The conversations of one split, in order."""
         return [conversation for conversation in self.conversations if conversation.split == split]
+
+    @cached_property
+    def act_conversations(self) -> list[Conversation]:
+        """Dialogues of other corpora, for the stage `acts` alone: their turns are labelled, but not linked."""
+        path = self.folder / "act_conversations.parquet"
+        return read_conversations(path) if path.is_file() else []
 
     @cached_property
     def graph(self) -> KnowledgeGraph:
@@ -158,7 +164,7 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
         files = {"wikidata-films": hub.resolve("wikidata-films")}
     else:
         files = {}
-        for name in ("train", "valid", "test", "graph", "movies", "reviews", "goemotions", "extra"):
+        for name in ("train", "valid", "test", "graph", "movies", "reviews", "goemotions", "intents", "extra"):
             path = corpus.path(name)
             if path is None:
                 continue
@@ -169,7 +175,7 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
                 )
             parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             files |= {str(Path(getattr(corpus, name)) / part.relative_to(path)): part for part in parts}
-        if corpus.graph is None:
+        if corpus.graph is None or corpus.act_dialogues:
             files["wikidata-films"] = hub.resolve("wikidata-films")
     return {name: sha256(path) for name, path in files.items()}
 
@@ -266,6 +272,8 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
     write_parquet(folder / "descriptions.parquet", {"text": texts}, {"text": "string"})
     source.reviews.save(folder / "reviews.parquet")
     _write_utterances(folder / "utterances.parquet", corpus, linked)
+    if labelled := _act_conversations(corpus):
+        write_conversations(folder / "act_conversations.parquet", labelled)
     return {
         **_counts(linked),
         **source.counts,
@@ -275,6 +283,26 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
         "triples": len(graph.triples),
         "reviews": len(source.reviews),
     }
+
+
+def _act_conversations(corpus: CorpusConfig) -> list[Conversation]:
+    """Dialogues of other corpora whose turns are labelled with acts.
+
+    Raises:
+      CorpusError: `corpus.intents` has malformed lines.
+    """
+    if corpus.name == "films":  # its own turns are labelled
+        return []
+    labelled: list[Conversation] = []
+    if corpus.act_dialogues:
+        table = hub.resolve("wikidata-films")
+        labelled += films.generate(table, seed=corpus.seed, dialogues=corpus.act_dialogues, reviews=0).conversations
+    if (path := corpus.path("intents")) is not None:
+        parsed = iard.read(path, {})
+        if parsed.bad and not corpus.skip_bad:
+            raise CorpusError(parsed.bad)
+        labelled += parsed.conversations
+    return labelled
 
 
 def _graph(corpus: CorpusConfig, films: Set[str]) -> KnowledgeGraph:

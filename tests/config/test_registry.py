@@ -101,7 +101,7 @@ def test_dependencies():
 
 
 def test_an_optional_stage_is_required_where_another_needs_it(monkeypatch):
-    all_but_valence = ["emotion", "fusion", "conversation", "recommendation", "response"]
+    all_but_valence = ["emotion", "acts", "fusion", "conversation", "recommendation", "response"]
     assert names(registry.required_stages(DEMO)) == all_but_valence
     reading = dataclasses.replace(registry.find("recommendation"), needs=("valence",))
     monkeypatch.setitem(registry.specs(), "recommendation", reading)
@@ -136,7 +136,7 @@ def test_a_field_changes_the_records_of_the_stages_that_use_it(path, value, chan
 
 
 def test_an_unknown_stage_is_named_with_those_there_are():
-    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, valence, fusion, .*text_encoder"):
+    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, valence, acts, fusion, .*text_encoder"):
         registry.find("cooking")
 
 

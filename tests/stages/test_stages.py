@@ -48,6 +48,7 @@ def test_each_stage_writes_its_run(run, stage):
         if stage == "emotion"
         else set()
     )
+    expected |= {"acts.json"} if stage == "acts" else set()
     expected |= {"valence.json", "valence.parquet", "ngrams.safetensors"} if stage == "valence" else set()
     assert {path.name for path in folder.iterdir()} == expected
     summary = json.loads((folder / "summary.json").read_text())
@@ -69,6 +70,7 @@ def test_trained_parameters_are_the_small_ones(run):
     """The language model is frozen: what a stage writes is its prompt, its heads, its adapter."""
     roots = {stage: set(read_params(run.stage_folder(stage) / "params.safetensors")) for stage in STAGES[1:]}
     assert roots == {
+        "acts": {"norm", "hidden", "out"},
         "fusion": {"encoder", "head"},
         "conversation": {"encoder", "movie", "adapter"},
         "recommendation": {"encoder", "head"},
@@ -107,7 +109,7 @@ def test_stages_need_what_comes_before(run, tmp_path):
     for stage in ("fusion", "recommendation", "conversation"):
         with pytest.raises(ValueError, match="run `ecr train emotion` with this config first"):
             train(fresh, stage)
-    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, valence, fusion"):
+    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, valence, acts, fusion"):
         train(fresh, "cooking")
     with pytest.raises(ValueError, match="run `ecr prepare`"):
         train(dataclasses.replace(fresh, prepared=tmp_path), "emotion")
