@@ -2,7 +2,7 @@
 
 Paper:    ECR (RecSys 2024), the `improved` preset; INSPIRED is Hayati et al., EMNLP 2020.
 Commands: ecr prepare --config inspired --corpus.data DIR
-          ecr train STAGE --config inspired      (emotion, fusion, conversation, recommendation, response)
+          ecr train STAGE --config inspired      (emotion, acts, fusion, conversation, recommendation, response)
           ecr evaluate --config inspired
 Hardware: two CPU cores, 16 GiB.
 Time and score: not measured yet.

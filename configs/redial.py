@@ -2,7 +2,7 @@
 
 Paper:    ECR (RecSys 2024), preset `improved`; SmolLM2-135M is the language model, two layers of it in the recommender.
 Commands: ecr prepare --config redial --corpus.data DIR
-          ecr train STAGE --config redial      (emotion, fusion, conversation, recommendation, response)
+          ecr train STAGE --config redial      (emotion, acts, fusion, conversation, recommendation, response)
           ecr train BASELINE --config redial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder)
           ecr evaluate --config redial
 Hardware: two CPU cores, 16 GiB.
@@ -74,6 +74,7 @@ config = Config(
         movies="movies.jsonl",
         reviews="reviews/reviews.jsonl",
         goemotions="goemotions",
+        intents="iard/iard.jsonl",
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
     recommender=replace(sized(presets.improved(WIDTH)), "prompt.dropout", 0.2),

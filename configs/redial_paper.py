@@ -2,7 +2,7 @@
 
 Paper:    ECR (RecSys 2024), 4 and 5.4, the `paper` preset: what the text says; what it leaves out, as its code has it.
 Commands: ecr prepare --config redial_paper --corpus.data DIR
-          ecr train STAGE --config redial_paper      (emotion, fusion, conversation, recommendation, response)
+          ecr train STAGE --config redial_paper      (emotion, acts, fusion, conversation, recommendation, response)
           ecr evaluate --config redial_paper
 Hardware: one accelerator of 80 GB for `response`: Llama's 6.7 billion parameters are 27 GB in float32. They are 13.5 GB
           with --response.dtype bfloat16, and with it 7.0 GB with --response.quantize int8, 4.0 GB with
@@ -61,6 +61,7 @@ config = Config(
         movies="movies.jsonl",
         reviews="reviews/reviews.jsonl",
         goemotions="goemotions",
+        intents="iard/iard.jsonl",
     ),
     encoder=EncoderConfig(name="FacebookAI/roberta-base", turn_tokens=200),
     language_model="microsoft/DialoGPT-small",

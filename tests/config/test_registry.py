@@ -136,7 +136,9 @@ def test_a_field_changes_the_records_of_the_stages_that_use_it(path, value, chan
 
 
 def test_an_unknown_stage_is_named_with_those_there_are():
-    with pytest.raises(ValueError, match="no stage 'cooking'; choose one of emotion, valence, acts, fusion, .*text_encoder"):
+    with pytest.raises(
+        ValueError, match="no stage 'cooking'; choose one of emotion, valence, acts, fusion, .*text_encoder"
+    ):
         registry.find("cooking")
 
 

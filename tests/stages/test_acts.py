@@ -34,7 +34,8 @@ def test_measures_by_hand():
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     config = tiny.tiny_config(tmp_path_factory.mktemp("acts"))
-    config = configs.replace(config, "acts.train.steps", 60)
+    for path, value in {"steps": 100, "eval_every": 50, "optim.learning_rate": 3e-2}.items():
+        config = configs.replace(config, f"acts.train.{path}", value)
     prepare(config, console=Console(quiet=True))
     return config
 
