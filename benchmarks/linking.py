@@ -1,6 +1,6 @@
 """Precision, recall and speed of `EntityLinker` on ReDial's validation dialogues.
 
-    python -m benchmarks.linking --data DIR [--json FILE]
+    python -m benchmarks.linking --data DIR [--json FILE] [--page FILE]
 
 DIR holds `kg/`, `movies.jsonl` and `redial/valid_entity_links.jsonl`. The file has one sample for each recommender
 turn: the texts before it (titles written out, with years), the turn's film ids (`rec`) and the ids of all entities
@@ -16,10 +16,11 @@ bands or musical styles ("is", "who", "movie"), misses names, and links a thing 
 
 The titles of marked films have their year. `films, no year` removes the years from the texts, `films, lower case` also
 the capitals, `films, misspelt` keeps the year and swaps two letters of one word of each title: this is what people type
-without an "@" to select from. Namesakes that neither year nor context separates are decided by how often training
-dialogues mention them, as with `corpus.link_by_counts`; the rows "no counts" do without these counts. The linker
-was tuned on the even dialogues (0th, 2nd, ...) and on the training part; all numbers are of the odd ones. The peer is
-an exact dictionary: the graph's names, case-insensitive, longest first, with the year deciding between namesakes.
+without an "@" to select from. The linker is the one that `ecr prepare` and the chat build by default: between namesakes
+that neither year nor context separates, the graph decides. The rows "with counts" have the linker of
+`corpus.link_by_counts`: how many training dialogues mention each of them decides. The linker was tuned on the even
+dialogues (0th, 2nd, ...) and on the training part; all numbers are of the odd ones. The peer is an exact dictionary: the
+graph's names, case-insensitive, longest first, with the year deciding between namesakes.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ import ahocorasick
 from ecr_jax.data import redial
 from ecr_jax.data.prepare import mention_counts
 from ecr_jax.data.schema import Split
-from ecr_jax.files import write_json
+from ecr_jax.files import replacing, write_json
 from ecr_jax.knowledge.graph import KnowledgeGraph, from_unicrs, read_unicrs_ids
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.naming import normalise, words
+from ecr_jax.runs import machine
 
 _YEAR = re.compile(r"\s*\(\d{4}\)")
 # Possessive, so that a run of capitals without a year after it is scanned once.
@@ -77,7 +79,7 @@ def rounds(path: Path, ids: dict[int, str], graph: KnowledgeGraph) -> list[list[
 
 
 def train_counts(data: Path, graph: KnowledgeGraph) -> list[int]:
-    """The counts that `ecr prepare` and the chat give to the linker: [N]."""
+    """The counts that `ecr prepare` and the chat give to the linker with `corpus.link_by_counts`: [N]."""
     movies, _ = redial.read_movies(data / "movies.jsonl")
     parsed = redial.read(data / "redial" / "train.jsonl", Split.TRAIN, redial.movie_uris(movies))
     return mention_counts(parsed.conversations, graph)
@@ -160,19 +162,18 @@ def measure(data: Path, odd: bool = True) -> list[dict[str, Any]]:
     started = time.perf_counter()
     graph = from_unicrs(data / "kg", data / "movies.jsonl")
     read_seconds = time.perf_counter() - started
-    counts = train_counts(data, graph)
     started = time.perf_counter()
-    linker = EntityLinker(graph, counts)
+    linker = EntityLinker(graph)
     build_seconds = time.perf_counter() - started
-    linker_without_counts, peer = EntityLinker(graph), ExactTitles(graph)
+    counting_linker, peer = EntityLinker(graph, train_counts(data, graph)), ExactTitles(graph)
     path = data / "redial" / "valid_entity_links.jsonl"
     dialogues = rounds(path, read_unicrs_ids(data / "kg"), graph)[int(odd) :: 2]
 
     def ours(text: str, context: set[int]) -> set[int]:
         return {mention.entity for mention in linker.link(text, context)}
 
-    def without_counts(text: str, context: set[int]) -> set[int]:
-        return {mention.entity for mention in linker_without_counts.link(text, context)}
+    def with_counts(text: str, context: set[int]) -> set[int]:
+        return {mention.entity for mention in counting_linker.link(text, context)}
 
     def exact(text: str, context: set[int]) -> set[int]:
         return peer.link(text)
@@ -194,9 +195,9 @@ def measure(data: Path, odd: bool = True) -> list[dict[str, Any]]:
         rows.append(_row(case, "precision", precision, "share", peer_precision))
         rows.append(_row(case, "recall", recall, "share", peer_recall))
         if case.startswith("films"):
-            precision, recall, _ = score(dialogues, without_counts, keep, change)
-            rows.append(_row(f"{case}, no counts", "precision", precision, "share"))
-            rows.append(_row(f"{case}, no counts", "recall", recall, "share"))
+            precision, recall, _ = score(dialogues, with_counts, keep, change)
+            rows.append(_row(f"{case}, with counts", "precision", precision, "share"))
+            rows.append(_row(f"{case}, with counts", "recall", recall, "share"))
         rows.append(_row(case, "gold", gold, "entities"))
     texts = [text for dialogue in dialogues for _, texts, _, _ in dialogue for text in texts]
     seconds = []
@@ -218,29 +219,84 @@ def _row(case: str, metric: str, value: float, unit: str, peer: float | None = N
     return {"case": case, "metric": metric, "value": round(value, 4), "unit": unit, "peer": peer, "ratio": ratio}
 
 
+_INTRODUCTION = """\
+# Entity linking
+
+Precision and recall of the entity linker on ReDial's validation dialogues with an odd number (the linker was tuned on
+the others), beside an exact dictionary in brackets. A film counts as found if the right entity is linked where a crowd
+worker or DBpedia Spotlight marked one. For all other entities the ground truth is Spotlight's alone and noisy, so no
+linker can reach 1 on it (`benchmarks/linking.py` has the details).
+
+The linker is that of `ecr prepare` and of the chat as they are by default. "With counts" is the linker of
+`corpus.link_by_counts`, which decides by how many training dialogues mention each of several namesakes.
+"""
+
+_CASES = {
+    "films, as written": "films, titles as written, with year",
+    "films, no year": "films, no year",
+    "films, lower case": "films, no year, lower case",
+    "films, misspelt": "films, with year, two letters swapped",
+    "others, all": "everything else",
+    "others, people and genres": "of it, people and genres",
+    "others, people": "of it, people",
+}
+
+
+def page(rows: Iterable[dict[str, Any]], command: str) -> str:
+    """The Markdown page of the rows."""
+    of = {(row["case"], row["metric"]): row for row in rows}
+
+    def cell(case: str, metric: str) -> str:
+        row = of[case, metric]
+        return f"{row['value']:.3f} ({row['peer']:.3f})"
+
+    def counted(case: str) -> str:
+        values = [of.get((f"{case}, with counts", metric)) for metric in ("precision", "recall")]
+        return "" if None in values else ", ".join(f"{row['value']:.3f}" for row in values if row is not None)
+
+    lines = ["| what is linked | precision | recall | with counts | gold |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {title} | {cell(case, 'precision')} | {cell(case, 'recall')} | {counted(case)} | "
+        f"{of[case, 'gold']['value']:,} |"
+        for case, title in _CASES.items()
+    ]
+    turns, seconds = of["speed", "turns"], of["speed", "read the export"]["value"]
+    speed = (
+        f"Speed: {turns['value']:,.0f} turns a second (the dictionary {turns['peer']:,.0f}); reading the corpus takes "
+        f"{seconds:.1f} s, building the linker {of['speed', 'build the linker']['value']:.1f} s."
+    )
+    source = f"Commit {machine.commit()}, `{command}`, {machine.hardware()}."
+    return "\n".join([_INTRODUCTION, *lines, "", speed, "", source, ""])
+
+
 def main() -> None:
-    """Parses the command line, prints the table, writes the rows."""
+    """Parses the command line, prints the table, writes the rows and the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with kg/, movies.jsonl and redial/")
     parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--page", type=Path, help="where to write the page")
     parser.add_argument(
         "--tuning", action="store_true", help="measure on the even dialogues, which the linker was tuned on"
     )
     arguments = parser.parse_args()
     rows = measure(arguments.data, odd=not arguments.tuning)
-    print(f"{'case':28} {'metric':18} {'linker':>10} {'exact':>10}  unit")
+    print(f"{'case':30} {'metric':18} {'linker':>10} {'exact':>10}  unit")
     for row in rows:
         peer = "" if row["peer"] is None else f"{row['peer']:10.3f}"
-        print(f"{row['case']:28} {row['metric']:18} {row['value']:10.3f} {peer:>10}  {row['unit']}")
+        print(f"{row['case']:30} {row['metric']:18} {row['value']:10.3f} {peer:>10}  {row['unit']}")
+    command = "python -m benchmarks.linking --data DIR --json docs/results/linking.json --page docs/results/linking.md"
     if arguments.json:
-        write_json(
-            arguments.json,
-            {
-                "command": "python -m benchmarks.linking --data DIR --json docs/results/linking.json",
-                "dialogues": "even (tuned on)" if arguments.tuning else "odd (not tuned on)",
-                "rows": rows,
-            },
-        )
+        record = {
+            "command": command,
+            "commit": machine.commit(),
+            "hardware": machine.hardware(),
+            "dialogues": "even (tuned on)" if arguments.tuning else "odd (not tuned on)",
+            "rows": rows,
+        }
+        write_json(arguments.json, record)
+    if arguments.page:
+        with replacing(arguments.page) as temporary:
+            temporary.write_text(page(rows, command), encoding="utf-8")
 
 
 if __name__ == "__main__":
