@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ecr_jax.data import films
+from ecr_jax.data.acts import Act
 from ecr_jax.data.schema import EMOTIONS, Conversation, Feedback, Mention, Role, Split, Turn
 
 _SPLITS = {"train": Split.TRAIN, "validation": Split.VALID, "test": Split.TEST}
@@ -25,10 +26,10 @@ _FEEDBACK = ["", *Feedback]
 
 
 class FilmDialogues(tfds.core.GeneratorBasedBuilder):
-    """Dialogues about real films with mentions, feedback and emotions, generated from a seed."""
+    """Dialogues about real films with mentions, feedback, emotions and dialogue acts, generated from a seed."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release.", "2.0.0": "Dialogue acts, and emotions of both speakers."}
 
     def __init__(self, *, table: Path, seed: int = 0, dialogues: int = 1000, **kwargs: Any):
         """Creates a builder.
@@ -56,6 +57,7 @@ class FilmDialogues(tfds.core.GeneratorBasedBuilder):
                     "role": tfds.features.ClassLabel(names=list(Role)),
                     "text": tfds.features.Text(),
                     "emotions": many(tfds.features.ClassLabel(names=list(EMOTIONS))),
+                    "acts": many(tfds.features.Text()),
                     "mention_start": many(np.int32),
                     "mention_end": many(np.int32),
                     "mention_name": many(tfds.features.Text()),
@@ -87,6 +89,7 @@ class FilmDialogues(tfds.core.GeneratorBasedBuilder):
                         "role": turn.role.value,
                         "text": turn.text,
                         "emotions": list(turn.emotions),
+                        "acts": list(map(str, turn.acts)),
                         "mention_start": [m.start for m in turn.mentions],
                         "mention_end": [m.end for m in turn.mentions],
                         "mention_name": [m.name for m in turn.mentions],
@@ -121,6 +124,7 @@ def conversations(turns: Iterable[Mapping[str, Any]], split: str) -> list[Conver
             example["text"].decode(),
             mentions,
             tuple(EMOTIONS[emotion] for emotion in example["emotions"]),
+            tuple(Act.parse(act.decode()) for act in example["acts"]),
         )
     return [
         Conversation(name, _SPLITS[split], tuple(by_index[i] for i in sorted(by_index)))
