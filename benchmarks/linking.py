@@ -19,8 +19,8 @@ the capitals, `films, misspelt` keeps the year and swaps two letters of one word
 without an "@" to select from. The linker is the one that `ecr prepare` and the chat build by default: between namesakes
 that neither year nor context separates, the graph decides. The rows "with counts" have the linker of
 `corpus.link_by_counts`: how many training dialogues mention each of them decides. The linker was tuned on the even
-dialogues (0th, 2nd, ...) and on the training part; all numbers are of the odd ones. The peer is an exact dictionary: the
-graph's names, case-insensitive, longest first, with the year deciding between namesakes.
+dialogues (0th, 2nd, ...) and on the training part; all numbers are of the odd ones. The peer is an exact dictionary:
+the graph's names, case-insensitive, longest first, with the year deciding between namesakes.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ config = Config(
             batch_size=64,
             optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=presets.fast_head_scalars()),
         ),
-        loss="feedback_cross_entropy + feedback_bce",
+        loss="feedback_cross_entropy + feedback_bce + like_pairwise",
         valid_dialogues=400,
     ),
     response=ResponseConfig(

@@ -92,7 +92,9 @@ def measures(rows: Sequence[Prediction], catalogue: Catalogue | None = None, auc
 
     - recall@k, mrr@k, ndcg@k over its targets, hit@k over its turns (a turn with several targets is hit if any is among
       the first k); outside of the strata by feedback also recall_true@k over liked and dislike@k over disliked targets;
-    - auc_batch (as published), auc_pooled, auc_dialogue: liked against disliked targets by their scores.
+    - auc_batch (as published), auc_pooled, auc_dialogue: liked against disliked targets by their scores; and for a
+      model that predicts the odds of being liked, auc_pooled:PART and auc_dialogue:PART by each part of them alone
+      (`Prediction.liking`).
 
     And of all targets, with a catalogue and where the rows name enough items: coverage@k, the share of the candidates
     that are among the first k of some turn; popularity_lift@k, the mean over targets of how much the mean
@@ -107,6 +109,8 @@ def measures(rows: Sequence[Prediction], catalogue: Catalogue | None = None, auc
     arrays = _TargetArrays.of(rows)
     measured: Measures = {}
     members = _strata(arrays, catalogue)
+    parts = rows[0].liking if rows else ()
+    liking = {part: np.array([row.liking[part] for row in rows]) for part in parts}
     for stratum, in_stratum in members.items():
         by_feedback = stratum in ("like", "dislike", "unsaid")
         targets = np.flatnonzero(in_stratum)
@@ -126,9 +130,10 @@ def measures(rows: Sequence[Prediction], catalogue: Catalogue | None = None, auc
         if not by_feedback:
             score, feedback, dialogue = arrays.score[targets], arrays.feedback[targets], arrays.dialogue[targets]
             measured[stratum, "auc_batch"] = BatchAuc(score, feedback, dialogue, arrays.dialogues, auc_batch)
-            measured[stratum, "auc_pooled"] = PooledAuc(score, feedback, dialogue, arrays.dialogues)
-            liked, _, wins = metrics.like_dislike_pairs(score, feedback, dialogue)
-            measured[stratum, "auc_dialogue"] = Mean.of(wins, dialogue[liked], arrays.dialogues)
+            for suffix, values in {"": score, **{f":{part}": of[targets] for part, of in liking.items()}}.items():
+                measured[stratum, f"auc_pooled{suffix}"] = PooledAuc(values, feedback, dialogue, arrays.dialogues)
+                liked, _, wins = metrics.like_dislike_pairs(values, feedback, dialogue)
+                measured[stratum, f"auc_dialogue{suffix}"] = Mean.of(wins, dialogue[liked], arrays.dialogues)
     if catalogue is not None:
         measured |= _coverage_and_popularity(arrays, rows, catalogue)
     return _defined(measured)

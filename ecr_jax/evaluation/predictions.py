@@ -45,6 +45,8 @@ class Prediction:
         `HeadsConfig.like_power`) where a model predicts them; published protocol: a probability, over all entities
         where a model scores them.
       top: entity ids of the best items, best first.
+      liking: the log odds of the target being liked and the parts that they are a sum of, by name
+        (`models.hyperparameters.LIKE_PARTS`); empty for a model that does not predict them.
     """
 
     model: str
@@ -56,6 +58,7 @@ class Prediction:
     rank: float
     score: float
     top: tuple[int, ...] = ()
+    liking: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int, int]:

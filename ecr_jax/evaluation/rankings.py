@@ -6,6 +6,7 @@ rows.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from ecr_jax.evaluation.trivial_baselines import ContextScorer, TextContext, tri
 from ecr_jax.features.batches import Batches
 from ecr_jax.features.dialogues import Dialogue
 from ecr_jax.features.instances import Instance
+from ecr_jax.models.hyperparameters import LIKE_PARTS
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import baselines, recommendation, recommender
 from ecr_jax.training.evaluation import Ranker
@@ -84,6 +86,22 @@ class RankedTargets:
                 )
         return [row for index in sorted(rows) for row in rows[index]]
 
+    def with_liking(self, predictions: Iterable[Prediction], liking: Scores) -> list[Prediction]:
+        """Prediction rows with the parts of the targets' log odds of being liked.
+
+        Args:
+          predictions: rows of these targets, in any order.
+          liking: batches of (indices of instances int [B], the parts [B, P, I] in the order of `LIKE_PARTS`).
+        """
+        of_target: dict[tuple[str, int, int], dict[str, float]] = {}
+        for indices, parts in liking:
+            for index, of_items in zip(indices.tolist(), parts, strict=True):
+                for target in self.targets(index):
+                    values = of_items[:, np.searchsorted(self.items, target.target)].tolist()
+                    key = target.conversation, target.turn, target.target
+                    of_target[key] = dict(zip(LIKE_PARTS, values, strict=True))
+        return [dataclasses.replace(row, liking=of_target[row.key]) for row in predictions]
+
 
 def rank_run(
     experiment: ExperimentContext, split: Split, protocol: Protocol, trained: Iterable[StageSpec]
@@ -130,7 +148,9 @@ def rank_stage(
         return targets.predictions(stage.name, _score_baseline(experiment, stage, split, protocol))
     if stage.name != "recommendation":
         raise ValueError(f"the stage {stage.name!r} ranks no items; choose 'recommendation' or a baseline")
-    return targets.predictions(RECOMMENDER, _score_recommender(experiment, split, protocol))
+    rows = targets.predictions(RECOMMENDER, _score_recommender(experiment, split, protocol))
+    liking = None if protocol.all_entities else _score_liking(experiment, split, protocol)
+    return rows if liking is None else targets.with_liking(rows, liking)
 
 
 def score_contexts(targets: RankedTargets, scorer: ContextScorer) -> Scores:
@@ -146,12 +166,28 @@ def _score_recommender(experiment: ExperimentContext, split: Split, protocol: Pr
     candidates, columns = setup.items, None
     if protocol.all_entities:  # and the padding entity, which the released code scores with them
         candidates, columns = np.arange(len(experiment.corpus.graph) + 1), setup.items
+    rank = recommender.scorer(setup, candidates).with_params(jax.device_put(experiment.params("recommendation")))
+    return _scored_batches(RECOMMENDER, rank, _recommender_batches(experiment, split, protocol), protocol, columns)
+
+
+def _score_liking(experiment: ExperimentContext, split: Split, protocol: Protocol) -> Scores | None:
+    """The trained recommender's log odds of being liked, see `RankedTargets.with_liking`; None where it has none."""
+    setup = recommender.build_recommender(experiment)
+    scorer = recommender.liking_scorer(setup, setup.items)
+    if scorer is None:
+        return None
+    rank = scorer.with_params(jax.device_put(experiment.params("recommendation")))
+    batches = _recommender_batches(experiment, split, protocol)
+    return (
+        (batch["example"][batch["example_mask"]], parts[batch["example_mask"]])
+        for batch, parts in rank(track(batches, total=len(batches), description="odds of being liked"))
+    )
+
+
+def _recommender_batches(experiment: ExperimentContext, split: Split, protocol: Protocol) -> Batches:
     examples = recommendation.examples(experiment, split, protocol.instances)
     shapes = recommender.recommender_shapes(experiment, examples)
-    batches = Batches.in_order(examples, shapes, experiment.config.recommendation.train.batch_size)
-    params = jax.device_put(experiment.params("recommendation"))
-    rank = recommender.scorer(setup, candidates).with_params(params)
-    return _scored_batches(RECOMMENDER, rank, batches, protocol, columns)
+    return Batches.in_order(examples, shapes, experiment.config.recommendation.train.batch_size)
 
 
 def _score_baseline(experiment: ExperimentContext, spec: StageSpec, split: Split, protocol: Protocol) -> Scores:

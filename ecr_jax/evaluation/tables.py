@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ecr_jax.evaluation.measures import PUBLISHED
 from ecr_jax.evaluation.rows import ReportRow
+from ecr_jax.models.hyperparameters import LIKE_PARTS
 
 RANKING = ("recall@1", "recall@10", "recall@50", "ndcg@10", "auc_pooled")
 """Metrics of the main tables: all, new and repeated targets."""
@@ -88,6 +89,11 @@ def _layout(rows: Iterable[ReportRow]) -> dict[str, Columns]:
             (stratum, "recall@10"): f"{stratum}{size.get(stratum, '')}" for stratum in TARGET_STRATA
         },
         "all targets, beside their ranks": {("all", metric): metric for metric in BESIDE_RANKS},
+        "liked above disliked targets": {
+            ("all", f"{metric}{suffix}"): f"{metric}{suffix}"
+            for metric in ("auc_pooled", "auc_dialogue")
+            for suffix in ("", *(f":{part}" for part in LIKE_PARTS))
+        },
         f"published protocol{size.get('all', '')}": {
             ("all", PUBLISHED + metric): metric for metric in PUBLISHED_RANKING
         },

@@ -23,6 +23,7 @@ from ecr_jax.features.dialogues import (
     seeker_reaction,
 )
 from ecr_jax.features.featurizer import ContextFeaturizer
+from ecr_jax.features.item_odds import ItemOdds
 from ecr_jax.features.tokenizer import DialogueTokenizer
 
 ReplyOf = Callable[[Dialogue, int], Utterance]
@@ -219,6 +220,8 @@ def recommendation_fields(entities: int) -> tuple[Field, ...]:
         Field("rated_items", np.int32, ("F",), entities, meaning="items the seeker gives feedback on",
               below=entities, loss_input="rated_items"),
         Field("ratings", np.int32, ("F",), 0, meaning="that feedback: 1 like, -1 dislike", loss_input="ratings"),
+        Field("own_odds_shift", np.float32, ("F",), 0,
+              meaning="in training, difference of their log odds of being liked without this dialogue"),
         Field("reaction", np.float32, (len(EMOTIONS),), 0, meaning="the seeker's emotions after the turn",
               loss_input="reaction"),
         Field("own_recommendations", np.int32, ("P",), entities,
@@ -264,10 +267,11 @@ class TargetExamples(ContextExamples):
 class RecommenderExamples(TargetExamples):
     """Examples of the recommender: targets with what the losses read about them (Eq. 7).
 
-    `rated_items`, `ratings` and `reaction` are of the whole dialogue: only losses read them, no model.
+    `rated_items`, `ratings` and `reaction` are of the whole dialogue: only losses read them.
 
     `own_recommendations` and `own_log_shift` take a training dialogue's own recommendations out of the items' log
-    popularity: otherwise the ground truth would be part of the input, as it never is at test time.
+    popularity, and `own_odds_shift` takes its own answers about `rated_items` out of the items' odds: otherwise the
+    ground truth would be part of the input, as it never is at test time.
     """
 
     kind = "recommendation"
@@ -280,6 +284,7 @@ class RecommenderExamples(TargetExamples):
         *,
         weights: Mapping[Feedback, float],
         item_counts: np.ndarray,
+        item_odds: ItemOdds,
         exclude_own: bool = False,
         reply: ReplyOf | None = None,
     ):
@@ -289,11 +294,12 @@ class RecommenderExamples(TargetExamples):
           dialogues, instances, featurizer, exclude_own, reply: as of `ContextExamples`.
           weights: of a target in the loss, by the seeker's feedback.
           item_counts: [N + 1] how often each item is recommended in the train split, smoothed.
+          item_odds: of the train split's answers.
         """
         super().__init__(
             dialogues, instances, featurizer, entities=len(item_counts) - 1, exclude_own=exclude_own, reply=reply
         )
-        self.weights, self.item_counts = weights, item_counts
+        self.weights, self.item_counts, self.item_odds = weights, item_counts, item_odds
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -313,6 +319,9 @@ class RecommenderExamples(TargetExamples):
             "feedback": np.asarray([FEEDBACK_SIGNS[feedback] for _, feedback, _ in instance.targets], np.int32),
             "rated_items": np.asarray([*ratings], np.int32),
             "ratings": np.asarray([*ratings.values()], np.int32),
+            "own_odds_shift": (
+                self.item_odds.own_shift(ratings) if self.exclude_own else np.zeros(len(ratings), np.float32)
+            ),
             "reaction": seeker_reaction(dialogue, instance.turn),
             "own_recommendations": items,
             "own_log_shift": np.log(1 - counts / self.item_counts[items]).astype(np.float32),

@@ -22,6 +22,9 @@ Remat = Literal["none", "dots", "full"]
 PrefixVisibility = Literal["all", "last"]
 """Which context tokens attend to the prefix: all, as published, or the last one, whose state is the query."""
 
+LIKE_PARTS = ("turn", "item", "entities", "total")
+"""What the log odds of being liked are a sum of, and the sum: the fields of `models.heads.LikeLogits`, and `total`."""
+
 ATTENTION = (r"layers/attention/.*",)
 """The projections of attention, in every language model here."""
 
@@ -141,9 +144,11 @@ class HeadsConfig:
         head, a learned score for each of them; "gate": this score, and the repetition gate, which makes the
         probabilities g · p(mentioned) + (1 - g) · p(new), with g from the last turn and from who mentioned what when.
       prior: a learned multiple of the items' log popularity in training.
-      like_probability: the like-probability head: a logit, one for each context, of the seeker liking what is
-        recommended next.
-      like_power: the power of the odds of liking in the ranking score; chosen on ReDial's validation split.
+      like_probability: the like-probability head: the log odds of each item being liked, if it is recommended next. It
+        adds up a bias of the turn, the odds of the item in training, and the item's relation to what the context names.
+      like_power: the power of the odds of being liked in the ranking score, to be chosen on a validation split; with 0
+        they do not enter the ranking.
+      odds_shrinkage: how many answers the mean item's odds count as, in the odds of an item.
       recency_slots: number of recency parameters of a head; mentions further back share the last one.
       mention_turns: number of ages of a mention, in turns, that the repetition head distinguishes.
       mention_counts: number of counts of mentions that it distinguishes.
@@ -155,7 +160,8 @@ class HeadsConfig:
     repetition: Literal["none", "score", "gate"] = "score"
     prior: bool = True
     like_probability: bool = True
-    like_power: float = 2.0
+    like_power: float = 1.0
+    odds_shrinkage: float = 5.0
     recency_slots: int = 32
     mention_turns: int = 6
     mention_counts: int = 3
@@ -165,3 +171,4 @@ class HeadsConfig:
         require_choice(self, "cooccurrence", ("none", "published", "mass"))
         require_choice(self, "repetition", ("none", "score", "gate"))
         require_at_least(self, 1, "recency_slots", "mention_turns", "mention_counts")
+        require(self, "odds_shrinkage", self.odds_shrinkage > 0, "must be above 0: some films have no dislikes")

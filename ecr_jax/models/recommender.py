@@ -84,6 +84,7 @@ class Recommender(nn.Module):
         item_ids: jax.Array,
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
+        item_odds: jax.Array | None = None,
     ) -> Scores:
         """Scores candidates.
 
@@ -93,14 +94,17 @@ class Recommender(nn.Module):
           fused: from `encode_context`, of the task recommendation or fusion.
           batch: the arrays that `PromptEncoder.fuse` uses and, for the heads that use them: `mentions` [B, E, 3];
             `own_recommendations` and `own_log_shift` [B, R] (a training dialogue's own share of the prior);
+            `rated_items` and `own_odds_shift` [B, F] (its own share of the item odds);
             `cooccurring_items` and `cooccurrence_weights` [B, E, C], without which the neighbours count; `text_ages`
-            [B, S] and `emotion_totals` [B, 9].
+            [B, S], `emotion_totals` [B, 9] and `valence` [B, E].
           item_ids: int [I] entities to score.
           item_prior: [N + 1] log popularity, or None to leave the prior head out. A constant, not a parameter.
           facts: of every entity, or None to leave the two-hop head out.
+          item_odds: [N + 1] log odds of being liked in training, or None to leave the like-probability head out. A
+            constant, not a parameter.
 
         Returns:
-          The logits of each candidate in each row, and the like logit of each row.
+          The logits and the log odds of being liked of each candidate in each row.
         """
         emotion_table = self.encoder.emotion_table() if self.heads.cooccurrence == "published" else None
         return self.head(
@@ -111,6 +115,7 @@ class Recommender(nn.Module):
             item_ids=item_ids,
             item_prior=item_prior,
             facts=facts,
+            item_odds=item_odds,
             emotion_table=emotion_table,
         )
 
@@ -123,6 +128,7 @@ class Recommender(nn.Module):
         language_model: LanguageModel | None = None,
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
+        item_odds: jax.Array | None = None,
     ) -> Scores:
         """From the encoded entities to the candidates' scores.
 
@@ -132,14 +138,14 @@ class Recommender(nn.Module):
           item_ids: int [I] entities to score.
           task: "recommendation" or "fusion" (no learned positions).
           language_model: the frozen model; None leaves it out (its state is zero), to initialise or to ablate.
-          item_prior, facts: see `scores`.
+          item_prior, facts, item_odds: see `scores`.
         """
         fused, prefix = self.encode_context(table, batch, task)
         if language_model is None:
             state = jnp.zeros((batch["entities"].shape[0], self.sizes.width), table.dtype)
         else:
             state = language_model(batch, prefix)
-        return self.scores(state, table, fused, batch, item_ids, item_prior, facts)
+        return self.scores(state, table, fused, batch, item_ids, item_prior, facts, item_odds)
 
     def __call__(
         self,
@@ -150,6 +156,7 @@ class Recommender(nn.Module):
         language_model: LanguageModel | None = None,
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
+        item_odds: jax.Array | None = None,
         *,
         entity_text: jax.Array | None = None,
     ) -> Scores:
@@ -157,7 +164,7 @@ class Recommender(nn.Module):
 
         Args:
           graph, entity_text: see `PromptEncoder.entity_table`.
-          batch, item_ids, task, language_model, item_prior, facts: see `rank`.
+          batch, item_ids, task, language_model, item_prior, facts, item_odds: see `rank`.
         """
         table = self.entity_table(graph, entity_text)
-        return self.rank(table, batch, item_ids, task, language_model, item_prior, facts)
+        return self.rank(table, batch, item_ids, task, language_model, item_prior, facts, item_odds)

@@ -94,7 +94,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         inputs = loss_inputs(training.spec, batch, jnp.asarray(candidates))
         total, count, metrics = objective(
             logits=predicted.logits,
-            like_logits=predicted.like_logits,
+            like_logits=None if predicted.liking is None else predicted.liking.total,
             counts=counts,
             key=jax.random.fold_in(key, 1),  # the key itself is the dropout's
             **inputs,

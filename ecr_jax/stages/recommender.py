@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from ecr_jax.data.schema import Feedback, Split
 from ecr_jax.features import batch_spec
 from ecr_jax.features.batch_spec import Example, Field
 from ecr_jax.features.batches import Batches, Examples, bucket_shapes, pad_batch
-from ecr_jax.features.dialogues import Dialogue, recommendation_counts
+from ecr_jax.features.dialogues import Dialogue, recommendation_counts, seeker_ratings
 from ecr_jax.features.instances import ExtendedExamples, Instance, RecommenderExamples, ReplyOf
+from ecr_jax.features.item_odds import ItemOdds
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.models.heads import Facts, Scores, facts_of, ranking_scores
-from ecr_jax.models.hyperparameters import HeadsConfig, PrefixVisibility
+from ecr_jax.models.hyperparameters import LIKE_PARTS, HeadsConfig, PrefixVisibility
 from ecr_jax.models.layers import last_state
 from ecr_jax.models.lm.convert import LanguageConfig
 from ecr_jax.models.lm.language_model import Cache, Params, context_cache, read_last
@@ -43,8 +44,8 @@ class RecommenderSetup:
       model: prompt encoder and heads.
       language_model: the frozen language model's module.
       tokenizer: its tokenizer.
-      frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `facts`, `item_prior` and,
-        where it is used, `entity_text`.
+      frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `facts`,
+        `item_prior`, `item_odds` and, where it is used, `entity_text`.
       items: int [I] entity ids of the candidates, sorted.
       prefix_visibility: which tokens attend to the prefix, see `RecommenderConfig`.
     """
@@ -75,6 +76,7 @@ def build_recommender(experiment: ExperimentContext, heads: HeadsConfig | None =
         frozen={
             "language_model": pretrained.params,
             "item_prior": np.log(2 * item_counts(experiment)).astype(np.float32),
+            "item_odds": item_odds(experiment).log_odds().astype(np.float32),
             "facts": facts,
             **graph_arrays(experiment),
         },
@@ -125,6 +127,13 @@ def training_entities(experiment: ExperimentContext) -> np.ndarray:
     return np.union1d(np.asarray([*mentioned, len(graph)], np.int32), graph.items)
 
 
+def item_odds(experiment: ExperimentContext) -> ItemOdds:
+    """The answers of the train split's seekers about each item."""
+    ratings = map(seeker_ratings, experiment.dialogues(Split.TRAIN))
+    shrinkage = experiment.config.recommender.heads.odds_shrinkage
+    return ItemOdds.of(ratings, len(experiment.corpus.graph), shrinkage)
+
+
 def item_counts(experiment: ExperimentContext) -> np.ndarray:
     """How often each entity is recommended in the train split, plus a half. float64 [N + 1]."""
     counts = np.full(len(experiment.corpus.graph) + 1, 0.5)
@@ -167,6 +176,7 @@ def recommender_examples(
             Feedback.UNSAID: weights.unsaid,
         },
         item_counts=item_counts(experiment),
+        item_odds=item_odds(experiment),
         exclude_own=split == Split.TRAIN,
         reply=reply,
     )
@@ -273,11 +283,11 @@ def scores(
       key: of the dropout; None turns it off.
       table: the encoded entities, where they are known; otherwise the graph is encoded.
     """
-    item_prior, facts = _constants(frozen, task)
+    constants = _constants(frozen, task)
     language_model = functools.partial(_last_state, setup, frozen["language_model"])
     if table is not None:
         return setup.model.apply(
-            {"params": params}, table, batch, candidates, task, language_model, item_prior, facts, method="rank"
+            {"params": params}, table, batch, candidates, task, language_model, *constants, method="rank"
         )
     return setup.model.apply(
         {"params": params},
@@ -286,16 +296,17 @@ def scores(
         candidates,
         task,
         language_model,
-        item_prior,
-        facts,
+        *constants,
         entity_text=frozen.get("entity_text"),
         rngs=None if key is None else {"dropout": key},
     )
 
 
-def _constants(frozen: dict[str, Any], task: Task) -> tuple[jax.Array, Facts | None]:
-    """The items' prior, and their facts for the task that uses them."""
-    return frozen["item_prior"], frozen["facts"] if task == "recommendation" else None
+def _constants(frozen: dict[str, Any], task: Task) -> tuple[jax.Array, Facts | None, jax.Array | None]:
+    """The items' prior; their facts and odds of being liked for the task that uses them."""
+    if task == "recommendation":
+        return frozen["item_prior"], frozen["facts"], frozen["item_odds"]
+    return frozen["item_prior"], None, None
 
 
 def _last_state(setup: RecommenderSetup, params: Params, batch: Batch, prefix: Prefix) -> jax.Array:
@@ -321,7 +332,6 @@ def init(
     """Initial parameters for a task; of `batch`, such as `BatchSpec.zeros`, only names, shapes and dtypes are used."""
 
     def build(key: jax.Array, frozen: dict[str, Any]) -> Params:
-        item_prior, facts = _constants(frozen, task)
         return setup.model.init(
             {"params": key},
             frozen["graph"],
@@ -329,8 +339,7 @@ def init(
             candidates,
             task,
             None,
-            item_prior,
-            facts,
+            *_constants(frozen, task),
             entity_text=frozen.get("entity_text"),
         )["params"]
 
@@ -339,13 +348,31 @@ def init(
 
 def scorer(setup: RecommenderSetup, candidates: np.ndarray, task: Task = "recommendation") -> Scorer:
     """Scores candidates by `ranking_scores`; the graph is encoded once for given parameters."""
+    return _scorer(setup, candidates, task, lambda found: ranking_scores(found, setup.model.heads.like_power))
 
+
+def liking_scorer(setup: RecommenderSetup, candidates: np.ndarray) -> Scorer | None:
+    """Gives the log odds of being liked of each candidate, [B, P, I] in the order of `LIKE_PARTS`.
+
+    None where the recommender has no like-probability head.
+    """
+
+    def parts(found: Scores) -> jax.Array:
+        assert found.liking is not None
+        of_parts = [getattr(found.liking, name) for name in LIKE_PARTS]
+        return jnp.stack([jnp.broadcast_to(part, found.logits.shape) for part in of_parts], axis=1)
+
+    return _scorer(setup, candidates, "recommendation", parts) if setup.model.heads.like_probability else None
+
+
+def _scorer(
+    setup: RecommenderSetup, candidates: np.ndarray, task: Task, result: Callable[[Scores], jax.Array]
+) -> Scorer:
     def encode(params: Params, frozen: dict[str, Any]) -> EntityTable:
         variables = {"params": params}
         return setup.model.apply(variables, frozen["graph"], frozen.get("entity_text"), method="entity_table")
 
     def score(params: Params, frozen: dict[str, Any], table: EntityTable, batch: Batch) -> jax.Array:
-        predicted = scores(setup, params, frozen, batch, frozen["candidates"], task, table=table)
-        return ranking_scores(predicted, setup.model.heads.like_power)
+        return result(scores(setup, params, frozen, batch, frozen["candidates"], task, table=table))
 
     return Scorer(score, setup.frozen | {"candidates": jnp.asarray(candidates)}, encode)

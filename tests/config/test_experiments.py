@@ -103,7 +103,7 @@ def test_parses(name):
         ("redial:unicrs", False, False, "cross_entropy"),
         ("redial:ecr_l", True, False, "cross_entropy"),
         ("redial:ecr_none", False, False, "cross_entropy"),
-        ("redial:ecr_ls", True, False, "feedback_cross_entropy + feedback_bce"),
+        ("redial:ecr_ls", True, False, "feedback_cross_entropy + feedback_bce + like_pairwise"),
         ("redial:ecr_lg", True, True, "cross_entropy"),
     ],
 )

@@ -50,6 +50,24 @@ def test_strata_by_hand():
     assert "cold" not in measures.strata(ROWS)
 
 
+def test_every_part_of_the_odds_of_being_liked_has_its_own_auc(tmp_path):
+    """Of one dialogue's pair, and of all three pairs of a liked and the disliked target."""
+    parts = ([0.2, 0.9], [0.5, 0.1], [0.0, 0.0], [0.1, 0.0], [0.7, 0.3])
+    names = ("item", "total")
+    rows = [
+        dataclasses.replace(row, liking=dict(zip(names, of_row, strict=True)))
+        for row, of_row in zip(ROWS, parts, strict=True)
+    ]
+    assert (0, 1) == value("all", "auc_dialogue:item", rows=rows) == value("new", "auc_dialogue:item", rows=rows)
+    assert (1, 1) == value("all", "auc_dialogue:total", rows=rows)
+    assert (1 / 3, 4) == value("all", "auc_pooled:item", rows=rows)  # 0.2, 0.1 and 0.7 against 0.5
+    assert (2 / 3, 4) == value("all", "auc_pooled:total", rows=rows)
+    assert value("all", "auc_pooled", rows=rows) == value("all", "auc_pooled")  # by the ranking score
+    assert not any(":" in metric for _, metric in measures.measures(ROWS))
+    predictions.write(tmp_path / "rows.jsonl", rows)
+    assert predictions.read(tmp_path / "rows.jsonl") == {"ecr": rows}
+
+
 def test_metrics_by_hand():
     assert (3 / 5, 5) == value("all", "recall@10")
     assert (2 / 3, 3) == value("all", "recall_true@10")

@@ -9,7 +9,7 @@ from ecr_jax.data.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.batch_spec import Field
 from ecr_jax.features.batches import Batches, bucket_shapes
-from ecr_jax.features.dialogues import Dialogue, Utterance, recommendation_counts
+from ecr_jax.features.dialogues import Dialogue, Utterance, recommendation_counts, seeker_ratings
 from ecr_jax.features.featurizer import ContextFeaturizer, EntityFeature, TokenFeature
 from ecr_jax.features.instances import (
     ContextExamples,
@@ -25,6 +25,7 @@ from ecr_jax.features.instances import (
     recommendation_fields,
     recommendation_instances,
 )
+from ecr_jax.features.item_odds import ItemOdds
 from ecr_jax.losses.ranking import INPUTS
 from tests.features.sample_dialogues import (
     DIALOGUE,
@@ -86,7 +87,13 @@ def test_evenly_spaced():
 def examples(featurizer, exclude_own, instances=None, dialogues=DIALOGUES, counts=COUNTS):
     instances = recommendation_instances(dialogues) if instances is None else instances
     return RecommenderExamples(
-        dialogues, instances, featurizer, weights=WEIGHTS, item_counts=counts, exclude_own=exclude_own
+        dialogues,
+        instances,
+        featurizer,
+        weights=WEIGHTS,
+        item_counts=counts,
+        item_odds=ItemOdds.of(map(seeker_ratings, dialogues), len(counts) - 1, 1.0),
+        exclude_own=exclude_own,
     )
 
 
@@ -125,7 +132,7 @@ def test_own_dialogue_is_left_out_of_the_counts(featurizer):
     assert (left["neighbours"] == N).all() and not left["neighbour_weights"].any()
     assert (left["cooccurring_items"] == N).all() and not left["cooccurrence_weights"].any()
     left_out = {"neighbours", "neighbour_weights", "cooccurring_items", "cooccurrence_weights",
-                "own_recommendations", "own_log_shift"}  # fmt: skip
+                "own_recommendations", "own_log_shift", "own_odds_shift"}  # fmt: skip
     assert all(np.array_equal(whole[name], left[name]) for name in set(whole) - left_out)
     # 0 is in the other dialogue too, whose counts stay
     first = examples(featurizer, exclude_own=True)[0]
@@ -169,10 +176,18 @@ def test_examples_do_not_know_the_future(featurizer):
     changed = Dialogue("one", Split.TRAIN, (*TURNS[:3], recommender("h", [7], [(5, LIKE)]), seeker("a", [6])))
     instances = [Instance(0, 3, ((0, LIKE, False),))]
     one, other = (examples(featurizer, True, instances, [dialogue, OTHER])[0] for dialogue in (DIALOGUE, changed))
-    # A dialogue's recommendations are taken out of the popularity as a whole, so that the model sees none of them. The
-    # losses may read later turns.
-    truth = {"own_recommendations", "own_log_shift", "rated_items", "ratings", "reaction"}
+    # A dialogue's recommendations and answers are taken out of the popularity and of the odds as a whole, so that the
+    # model sees none of them. The losses may read later turns.
+    truth = {"own_recommendations", "own_log_shift", "rated_items", "ratings", "own_odds_shift", "reaction"}
     assert all(np.array_equal(one[name], other[name]) for name in one if name not in truth)
+
+
+def test_own_answers_are_taken_out_of_the_odds(featurizer):
+    """Odds plus the shift follow from the other dialogue's answers; at test time nothing is shifted."""
+    odds = ItemOdds.of(map(seeker_ratings, DIALOGUES), len(COUNTS) - 1, 1.0)
+    example = examples(featurizer, True)[1]
+    np.testing.assert_array_equal(example["own_odds_shift"], odds.own_shift({0: 1, 2: -1}))
+    assert not examples(featurizer, False)[1]["own_odds_shift"].any()
 
 
 def test_own_recommendations_are_taken_out_of_the_popularity(featurizer):

@@ -23,7 +23,7 @@ LOGITS = jnp.log(jnp.array([[1.0, 2.0, 5.0], [6.0, 1.0, 1.0]]))  # softmax: 1/8 
 # Two turns: a liked and an unsaid target; a disliked one and padding.
 TURNS = {
     "logits": LOGITS,
-    "like_logits": jnp.log(jnp.array([3.0, 4.0])),
+    "like_logits": jnp.log(jnp.array([[2.0, 3.0, 1.0], [4.0, 1.0, 1.0]])),
     "targets": jnp.array([[1, 2], [0, 99]]),
     "where": jnp.array([[True, True], [True, False]]),
     "weights": jnp.array([[2.0, 0.5], [1.0, 7.0]]),
@@ -90,6 +90,9 @@ def call(name, inputs=None, **changes):
         ("pairwise_batch", {"margin": log(2)}, [log(1 + 2 * 3), 0], [1, 0]),
         # liked at odds of 3, disliked at odds of 4; the unsaid one counts nowhere
         ("feedback_bce", {}, [log(4 / 3), log(5)], [1, 1]),
+        # a liked target (odds 3) above the disliked film (2); a liked film (odds 1) above the disliked target (4)
+        ("like_pairwise", {}, [log(5 / 3), log(5)], [1, 1]),
+        ("like_pairwise", {"margin": log(2)}, [log(7 / 3), log(9)], [1, 1]),
         ("unlikelihood", {"strength": 0.5}, [WEIGHTED[0], 0.5 * log(4)], None),
     ],
 )  # fmt: skip
@@ -165,7 +168,7 @@ def measured(name):
     """A program for ((value, count), gradient) of a batch: total, what it is divided by, and by the logits."""
 
     def total(logits, inputs):
-        values, counts = call(name, inputs | {"logits": logits, "like_logits": logits[:, 0]})
+        values, counts = call(name, inputs | {"logits": logits, "like_logits": logits})
         return values.sum(), inputs["where"].sum() if counts is None else counts.sum()
 
     return jax.jit(lambda inputs: jax.value_and_grad(total, has_aux=True)(inputs["logits"], inputs))

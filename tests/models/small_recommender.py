@@ -15,6 +15,7 @@ from tests.models.configs import SIZES, heads_config, prompt_config
 from tests.models.small_inputs import random_like, small_batch, small_graph
 
 ITEMS = np.array([1, 4, 5, 9], np.int32)
+ODDS = np.linspace(-1, 1, 12, dtype=np.float32)  # of being liked, by entity
 # 7 directs 1 and 4; 4, 5 and 9 are of the genre 8; the last triple joins no item.
 TRIPLES = np.array([[1, 0, 7], [4, 0, 7], [4, 1, 8], [5, 1, 8], [9, 1, 8], [10, 2, 2]])
 
@@ -46,13 +47,13 @@ def recommender(preset="improved", **fields):
 
 def random_params(model):
     batch = with_tokens(small_batch())
-    init = functools.partial(model.init, item_prior=jnp.zeros(12), facts=facts())
+    init = functools.partial(model.init, item_prior=jnp.zeros(12), facts=facts(), item_odds=ODDS)
     return random_like(jax.eval_shape(init, jax.random.key(0), small_graph(), batch, ITEMS)["params"])
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def scores_of(model, params, batch):
-    arguments = dict(language_model=language_model, item_prior=jnp.arange(12.0), facts=facts())
+    arguments = dict(language_model=language_model, item_prior=jnp.arange(12.0), facts=facts(), item_odds=ODDS)
     return model.apply({"params": params}, small_graph(), batch, ITEMS, **arguments)
 
 

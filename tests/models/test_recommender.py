@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.losses.ranking import cross_entropy
-from ecr_jax.models.heads import facts_of, mention_kind, ranking_scores
+from ecr_jax.models.heads import LikeProbability, facts_of, mention_kind, ranking_scores
 from ecr_jax.models.layers import candidate_columns, candidate_positions, last_state, recency, scatter_by_entity
 from ecr_jax.models.recommender import Recommender
 from tests.models.configs import SIZES, heads_config, prompt_config
@@ -122,15 +122,68 @@ def test_like_probability():
     model, batch = recommender(), with_cooccurrence(with_tokens(small_batch()))
     params = random_params(model)
     scores = scores_of(model, params, batch)
-    chance = jax.nn.sigmoid(scores.like_logits)[:, None]
+    chance = jax.nn.sigmoid(scores.liking.total)
     expected = jax.nn.softmax(scores.logits) * (chance / (1 - chance)) ** 2.0
     np.testing.assert_allclose(jnp.exp(ranking_scores(scores, 2.0)), expected, rtol=1e-4)
-    # emotions change whether it is liked, not which item is recommended
+    # emotions change whether a turn's film is liked, not which item is recommended, nor how films compare
     emotional = scores_of(model, params, {**batch, "emotion_totals": batch["emotion_totals"] + 1})
     np.testing.assert_array_equal(emotional.logits, scores.logits)
-    assert np.abs(emotional.like_logits - scores.like_logits).min() > 0
+    assert np.abs(emotional.liking.turn - scores.liking.turn).min() > 0
+    np.testing.assert_array_equal(emotional.liking.entities, scores.liking.entities)
     without = recommender(like_probability=False)
-    assert scores_of(without, random_params(without), batch).like_logits is None
+    assert scores_of(without, random_params(without), batch).liking is None
+
+
+def like_probability(**changes):
+    """The parts of three candidates for a context of two entities, with weights that are easy to follow."""
+    arguments = {
+        "text_states": jnp.zeros((1, 1, 2)),
+        "text_mask": jnp.ones((1, 1), bool),
+        "text_ages": jnp.ones((1, 1), int),
+        "mentions": jnp.array([[[3, 1, 1], [2, 0, 1], [1, 0, 1]]]),  # the seeker's, and two of the recommender
+        "entity_mask": jnp.array([[True, True, False]]),
+        "item_odds": jnp.array([[0.5, 0.0, -0.5]]),
+        "cooccurring": jnp.array([[[0, 1], [1, 3], [2, 2]]]),  # 3: no candidate
+        "weights": jnp.array([[[0.5, 0.25], [0.5, 0.5], [0.0, 0.0]]]),
+        "log_popularity": jnp.log(jnp.array([1.0, 4.0, 1.0])),
+        "valence": jnp.array([[-0.5, 0.25, 0.0]]),
+    } | changes
+    params = {
+        "logit": {"kernel": jnp.array([[0, 0, 0, 0, 2, 3]], jnp.float32).T, "bias": jnp.array([0.5])},
+        "item_scale": 2.0, "entity_scale": 3.0, "entity_weight": 1.0, "unit": np.log(8.0),
+    }  # fmt: skip
+    if arguments["valence"] is not None:
+        params["valence_weight"] = 2.0
+    return LikeProbability().apply({"params": params}, **arguments)
+
+
+def test_parts_of_the_like_probability_by_hand():
+    parts = like_probability()
+    np.testing.assert_allclose(parts.turn, [[0.5 + 2 * np.log(2) + 3 * np.log(2)]], rtol=1e-6)
+    np.testing.assert_allclose(parts.item, [[1.0, 0.0, -1.0]])
+    # weights 1 - 2 * 0.5 = 0 and 1 + 2 * 0.25 = 1.5: candidate 1 has 1.5 * 0.5, over sqrt 2 entities and sqrt 4
+    np.testing.assert_allclose(parts.entities, [[0, 3 * np.arcsinh(8 * 0.75 / 2**0.5 / 2), 0]], rtol=1e-5)
+    np.testing.assert_allclose(parts.total, parts.turn + parts.item + parts.entities)
+    without = like_probability(valence=None)
+    mass = np.array([0.5, (0.25 + 0.5) / 2, 0]) / 2**0.5
+    np.testing.assert_allclose(without.entities, 3 * np.arcsinh(8 * mass)[None], rtol=1e-5)
+    hated = like_probability(valence=jnp.array([[-1.0, -1.0, 0.0]]))  # weights -1
+    np.testing.assert_allclose(hated.entities, -without.entities, rtol=1e-5)
+
+
+def test_item_odds_leave_out_the_own_answers_of_a_row():
+    model, batch = recommender(), with_cooccurrence(with_tokens(small_batch()))
+    params = random_params(model)
+    rows = batch["entities"].shape[0]
+    rated = np.full((rows, 2), 11, np.int32)
+    rated[0] = [4, 2]  # 2 is no candidate
+    shift = np.zeros((rows, 2), np.float32)
+    shift[0] = [0.25, 8.0]
+    before = scores_of(model, params, batch).liking
+    after = scores_of(model, params, {**batch, "rated_items": rated, "own_odds_shift": shift}).liking
+    expected = np.zeros((rows, len(ITEMS)))
+    expected[0, 1] = 0.25 * params["head"]["like_probability"]["item_scale"]
+    np.testing.assert_allclose(after.item - before.item, expected, atol=1e-6)
 
 
 def test_facts_by_hand():
@@ -229,13 +282,15 @@ def test_paths_of_the_heads():
         "head/two_hop/scale", "head/two_hop/unit", "head/two_hop/relations", "head/two_hop/recency",
         "head/cooccurrence/scale", "head/cooccurrence/unit", "head/cooccurrence/recency", "head/repetition/recency",
         "head/repetition/kind", "head/prior/scale", "head/like_probability/logit",
+        "head/like_probability/item_scale", "head/like_probability/entity_scale", "head/like_probability/entity_weight",
+        "head/like_probability/unit",
     }  # fmt: skip
 
 
 def test_every_parameter_learns():
     model, batch = recommender(), with_tokens(small_batch())
     batch["entities"][0], batch["neighbours"][:2] = ITEMS[:3], ITEMS[2]
-    total = jax.grad(lambda p: sum(jnp.sin(part).sum() for part in scores_of(model, p, batch)))
+    total = jax.grad(lambda p: sum(jnp.sin(part).sum() for part in jax.tree.leaves(scores_of(model, p, batch))))
     gradients = jax.jit(total)(random_params(model))
     idle = {jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not g.any()}
     assert not idle

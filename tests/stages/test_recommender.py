@@ -45,7 +45,9 @@ def shapes(section="prompt", **fields):
 
     def init(key):
         task = "recommendation"
-        return model.init(key, graph, batch, jnp.arange(3), task, item_prior=prior, facts=facts)["params"]
+        return model.init(key, graph, batch, jnp.arange(3), task, item_prior=prior, facts=facts, item_odds=prior)[
+            "params"
+        ]
 
     return {name: leaf.shape for name, leaf in flatten(jax.eval_shape(init, jax.random.key(0))).items()}
 

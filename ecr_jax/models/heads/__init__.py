@@ -1,8 +1,8 @@
 """The scoring heads: one module each, whose logits are summed; `models.hyperparameters.HeadsConfig` turns them on.
 
 A head that is off, or whose input is missing, has no parameters. `query` gives the vector whose inner products with the
-entity table are the first logits; the others add logits [B, I], except `like_probability`, which gives one logit a row,
-and `gate`, which splits the summed logits into those of mentioned and of new candidates.
+entity table are the first logits; the others add logits [B, I], except `like_probability`, whose log odds of being
+liked are apart from them, and `gate`, which splits the summed logits into those of mentioned and of new candidates.
 The parameter paths, below "head" in a recommender's parameters::
 
     query/recency  query/state_norm/{scale,bias}  query/state/{kernel,bias}  query/{entity_pool,token_pool}/...
@@ -13,12 +13,12 @@ The parameter paths, below "head" in a recommender's parameters::
     cooccurrence/recency  cooccurrence/unit  cooccurrence/scale  (cooccurrence = "mass")
     cooccurrence/{down,up,out}/{kernel,bias}  (cooccurrence = "published")
     gate/bias  gate/kind  gate/last_turn/kernel  (repetition = "gate")
-    like_probability/logit/{kernel,bias}
+    like_probability/logit/{kernel,bias}  like_probability/{item_scale,entity_scale,entity_weight,valence_weight,unit}
 """
 
 from ecr_jax.models.heads.combined import Heads, Scores, ranking_scores
 from ecr_jax.models.heads.cooccurrence import MassCooccurrence, PublishedCooccurrence
-from ecr_jax.models.heads.like_probability import LikeProbability
+from ecr_jax.models.heads.like_probability import LikeLogits, LikeProbability
 from ecr_jax.models.heads.prior import Prior
 from ecr_jax.models.heads.query import PooledQuery
 from ecr_jax.models.heads.repetition import Repetition, mention_kind
@@ -28,6 +28,7 @@ from ecr_jax.models.heads.two_hop import Facts, TwoHop, facts_of
 __all__ = [
     "Facts",
     "Heads",
+    "LikeLogits",
     "LikeProbability",
     "MassCooccurrence",
     "PooledQuery",

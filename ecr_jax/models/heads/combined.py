@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from ecr_jax.models.heads.cooccurrence import MassCooccurrence, PublishedCooccurrence
-from ecr_jax.models.heads.like_probability import LikeProbability
+from ecr_jax.models.heads.like_probability import LikeLogits, LikeProbability
 from ecr_jax.models.heads.prior import Prior
 from ecr_jax.models.heads.query import PooledQuery
 from ecr_jax.models.heads.repetition import Repetition
 from ecr_jax.models.heads.repetition_gate import RepetitionGate
 from ecr_jax.models.heads.two_hop import Facts, TwoHop
 from ecr_jax.models.hyperparameters import HeadsConfig
-from ecr_jax.models.layers import candidate_columns, recency
+from ecr_jax.models.layers import candidate_columns, recency, scatter_by_entity
 from ecr_jax.models.prompt import EntityTable, Fused
 
 
@@ -26,11 +26,11 @@ class Scores(NamedTuple):
 
     Attributes:
       logits: [B, I] which candidate is recommended: a softmax over the candidates.
-      like_logits: [B] whether the seeker likes what is recommended: a sigmoid each; None without that head.
+      liking: whether the seeker likes each candidate, if it is recommended: a sigmoid each; None without that head.
     """
 
     logits: jax.Array
-    like_logits: jax.Array | None
+    liking: LikeLogits | None
 
 
 def ranking_scores(scores: Scores, like_power: float) -> jax.Array:
@@ -40,14 +40,14 @@ def ranking_scores(scores: Scores, like_power: float) -> jax.Array:
       scores: of the candidates.
       like_power: see `HeadsConfig.like_power`.
 
-    >>> scores = Scores(jnp.array([[0.0, 0.0]]), jnp.array([1.0]))
-    >>> ranking_scores(scores, like_power=2.0).round(3).tolist()
-    [[1.307, 1.307]]
+    >>> liking = LikeLogits(turn=jnp.ones((1, 1)), item=jnp.array([[0.5, 0.0]]), entities=jnp.zeros((1, 2)))
+    >>> ranking_scores(Scores(jnp.array([[0.0, 0.0]]), liking), like_power=2.0).round(3).tolist()
+    [[2.307, 1.307]]
     """
     log_probability = jax.nn.log_softmax(scores.logits)
-    if scores.like_logits is None:
+    if scores.liking is None:
         return log_probability
-    return log_probability + like_power * scores.like_logits[:, None]
+    return log_probability + like_power * scores.liking.total
 
 
 class Heads(nn.Module):
@@ -76,6 +76,7 @@ class Heads(nn.Module):
         item_ids: jax.Array,
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
+        item_odds: jax.Array | None = None,
         emotion_table: jax.Array | None = None,
     ) -> Scores:
         """Scores candidates, see `Recommender.scores`; `emotion_table` [10, M] is for the published co-occurrence."""
@@ -125,8 +126,7 @@ class Heads(nn.Module):
                 item_ids=item_ids,
             )
         if c.cooccurrence == "mass":
-            ids = batch.get("cooccurring_items", batch["neighbours"])
-            weights = batch.get("cooccurrence_weights", batch["neighbour_weights"])
+            ids, weights = _cooccurring(batch)
             logits += MassCooccurrence(c.recency_slots, name="cooccurrence")(
                 columns=columns[ids],
                 weights=weights.astype(dtype),
@@ -156,12 +156,34 @@ class Heads(nn.Module):
                 text_ages=batch["text_ages"],
             )
 
-        like_logits = None
-        if c.like_probability:
-            like_logits = LikeProbability(name="like_probability")(
+        liking = None
+        if c.like_probability and item_odds is not None:
+            ids, weights = _cooccurring(batch)
+            liking = LikeProbability(name="like_probability")(
                 text_states=batch["text_states"].astype(table.dtype),
                 text_mask=text_mask,
                 text_ages=batch["text_ages"],
+                mentions=batch["mentions"],
+                entity_mask=entity_mask,
+                item_odds=_odds_without_own(jnp.asarray(item_odds)[item_ids], columns, batch),
+                cooccurring=columns[ids],
+                weights=weights,
+                log_popularity=None if item_prior is None else jnp.asarray(item_prior)[item_ids],
                 emotion_totals=batch["emotion_totals"] if self.emotions else None,
+                valence=batch.get("valence") if self.emotions else None,
             )
-        return Scores(logits, like_logits)
+        return Scores(logits, liking)
+
+
+def _cooccurring(batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Ids and weights [B, E, C] of the items that co-occur with each entity, or of its neighbours without these."""
+    if "cooccurring_items" in batch:
+        return batch["cooccurring_items"], batch["cooccurrence_weights"]
+    return batch["neighbours"], batch["neighbour_weights"]
+
+
+def _odds_without_own(odds: jax.Array, columns: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """The candidates' odds [I] without the answers of each row's own dialogue: [B, I], or [1, I] without these."""
+    if "own_odds_shift" not in batch:
+        return odds[None]
+    return odds + scatter_by_entity(columns[batch["rated_items"]], batch["own_odds_shift"], odds.shape[0])
