@@ -62,7 +62,7 @@ from ecr_jax.runs.context import EmotionLabels
 from ecr_jax.stages.valence import fold_of
 
 PAIRS = (0.0, 0.3, 1.0)
-"""Weights of the pairwise loss that are reported."""
+"""Weights of the pairwise loss, which are all reported."""
 
 _OPENING_TURNS = 2  # of the seeker
 _UNIT = 100.0  # as the entities' part of the recommender begins
@@ -270,15 +270,14 @@ def entity_mass(answers: Answers, training: np.ndarray, valences: Valences) -> n
 # -------------------------------------------------------------------------------------------------------------- model
 
 
-@dataclass(frozen=True)
-class Design:
-    """The features of one fold's model: a block of columns for each part of `LIKE_PARTS` but the total."""
+def design(
+    answers: Answers, training: np.ndarray, valences: Valences, shrinkage: float
+) -> dict[bool, dict[str, sparse.csr_array]]:
+    """The features of all targets for the models that are fitted on the dialogues `training`, bool [D].
 
-    parts: Mapping[str, sparse.csr_array]
-
-
-def design(answers: Answers, training: np.ndarray, valences: Valences, shrinkage: float, with_feeling: bool) -> Design:
-    """The features of all targets for the model that is fitted on the dialogues `training`, bool [D]."""
+    Returns:
+      Whether with feeling -> part -> its columns; the parts of `LIKE_PARTS` but the total.
+    """
     fitted = training[answers.dialogue]
     blocks = []
     for opening in (True, False):
@@ -286,15 +285,19 @@ def design(answers: Answers, training: np.ndarray, valences: Valences, shrinkage
         vectorizer = TfidfVectorizer(min_df=3, ngram_range=(1, 2), sublinear_tf=True)
         vectorizer.fit([text for text, chosen in zip(said, fitted, strict=True) if chosen])
         blocks.append(sparse.csr_array(vectorizer.transform(said)))
-    dense = [position(answers), np.array([[float(target.repeated)] for target in answers.targets])]
-    mass = entity_mass(answers, training, valences)
-    if with_feeling:
-        dense.append(feeling(answers, valences))
-    return Design({
-        "turn": sparse.csr_array(sparse.hstack([*blocks, *(_standardised(block, fitted) for block in dense)])),
-        "item": _standardised(item_odds(answers, training, shrinkage)[:, None], fitted),
-        "entities": _standardised(mass if with_feeling else mass[:, :1], fitted),
-    })  # fmt: skip
+    repeated = np.array([[float(target.repeated)] for target in answers.targets])
+    blocks += [_standardised(block, fitted) for block in (position(answers), repeated)]
+    felt = _standardised(feeling(answers, valences), fitted)
+    mass = _standardised(entity_mass(answers, training, valences), fitted)
+    odds = _standardised(item_odds(answers, training, shrinkage)[:, None], fitted)
+    return {
+        with_feeling: {
+            "turn": sparse.csr_array(sparse.hstack([*blocks, felt] if with_feeling else blocks)),
+            "item": odds,
+            "entities": mass if with_feeling else sparse.csr_array(mass[:, :1]),
+        }
+        for with_feeling in (True, False)
+    }
 
 
 def _standardised(block: np.ndarray, fitted: np.ndarray) -> sparse.csr_array:
@@ -339,28 +342,25 @@ def fit(
 
 
 def cross_fit(
-    answers: Answers,
-    valences: Valences,
-    folds: int,
-    *,
-    pair_weights: Sequence[float],
-    with_feeling: bool,
-    shrinkage: float,
-    l2: float = 3e-3,
-) -> dict[float, dict[str, np.ndarray]]:
-    """Out-of-fold log odds of all targets, by the weight of the pairwise loss and by part: float [n] each."""
-    scores = {weight: {part: np.zeros(len(answers.targets)) for part in LIKE_PARTS} for weight in pair_weights}
+    answers: Answers, valences: Valences, folds: int, shrinkage: float, l2: float = 3e-3
+) -> dict[tuple[bool, float], dict[str, np.ndarray]]:
+    """Out-of-fold log odds of all targets.
+
+    Returns:
+      (whether with feeling, weight of the pairwise loss) -> part of `LIKE_PARTS` -> float [n].
+    """
+    models = [(with_feeling, weight) for with_feeling in (True, False) for weight in PAIRS]
+    scores = {model: {part: np.zeros(len(answers.targets)) for part in LIKE_PARTS} for model in models}
     for fold in range(folds):
         training = answers.fold != fold
         fitted = training[answers.dialogue]
-        parts = design(answers, training, valences, shrinkage, with_feeling).parts
-        features = sparse.csr_array(sparse.hstack([*parts.values()]))
-        numbers = np.full(len(fitted), -1)
-        numbers[fitted] = np.arange(fitted.sum())
-        liked, disliked = answers.pairs(fitted)
-        for weight, of_parts in scores.items():
-            pairs = numbers[liked], numbers[disliked]
-            learned = fit(features[fitted], answers.liked[fitted], pairs, pair_weight=weight, l2=l2)
+        number = np.cumsum(fitted) - 1  # of each target among the fitted ones
+        liked, disliked = (number[of_pair] for of_pair in answers.pairs(fitted))
+        designs = design(answers, training, valences, shrinkage)
+        for (with_feeling, weight), of_parts in scores.items():
+            parts = designs[with_feeling]
+            features = sparse.csr_array(sparse.hstack([*parts.values()]))[fitted]
+            learned = fit(features, answers.liked[fitted], (liked, disliked), pair_weight=weight, l2=l2)
             start = 0
             for name, block in parts.items():
                 values = block[~fitted] @ learned[start : start + block.shape[1]]
@@ -415,13 +415,11 @@ def measure(config: Config, folds: int, resamples: int) -> tuple[list[ReportRow]
     answers = Answers.of(dialogues, folds, len(corpus.graph))
     valences = ngram_valences(conversations, corpus.graph.ids, folds, config)
     shrinkage = config.recommender.heads.odds_shrinkage
-    models: dict[str, list[list[Prediction]]] = {}
-    for with_feeling in (True, False):
-        found = cross_fit(answers, valences, folds, pair_weights=PAIRS, with_feeling=with_feeling, shrinkage=shrinkage)
-        for weight, parts in found.items():
-            for part, scores in parts.items():
-                name = model_name(part, weight, with_feeling)
-                models[name] = [predictions(answers, name, scores)]
+    models = {}
+    for (with_feeling, weight), parts in cross_fit(answers, valences, folds, shrinkage).items():
+        for part, scores in parts.items():
+            name = model_name(part, weight, with_feeling)
+            models[name] = [predictions(answers, name, scores)]
     pairs = [(model_name("total", w, True), model_name("total", w, False)) for w in PAIRS]
     rows = measure_models(
         models, config.corpus.label, "train+valid", pairs=pairs, measure=auc_measures, resamples=resamples,

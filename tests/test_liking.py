@@ -48,8 +48,7 @@ def dialogues(swapped=()):
 
 def scores(swapped=()):
     answers = Answers.of(dialogues(swapped), FOLDS, 8)
-    found = liking.cross_fit(answers, {}, FOLDS, pair_weights=(1.0,), with_feeling=True, shrinkage=1.0)[1.0]
-    return answers, found
+    return answers, liking.cross_fit(answers, {}, FOLDS, shrinkage=1.0)[True, 1.0]
 
 
 def test_folds_are_disjoint_by_dialogue_and_no_answer_reaches_its_own_score():
