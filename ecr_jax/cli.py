@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax.config import Config, registry
+from ecr_jax.export import targets
 from ecr_jax.llm.client import Address
 from ecr_jax.pretrained.hub import HubError
 from ecr_jax.runs.machine import relaunch_keeping_freed_memory
@@ -24,7 +25,10 @@ _BASELINES = tuple(spec.name for spec in registry.baselines())
 Stage = Literal[(*_STAGES, *_BASELINES)]  # type: ignore[valid-type]
 Ranker = Literal[("recommendation", *_BASELINES)]  # type: ignore[valid-type]
 Settings = Annotated[tyro.conf.FlagConversionOff[Config], tyro.conf.arg(name="")]  # True or False, as in a sweep
+_TARGETS = " ".join(f"{target.name}: {target.summary} ({', '.join(target.stages)})." for target in targets.TARGETS)
 _KNOWN = f"{', '.join(configs.names())}; or the path of a .py file that defines `config`."
+ExportTarget = Literal[targets.names()]  # type: ignore[valid-type]
+ExportedStage = Literal[tuple(dict.fromkeys(stage for target in targets.TARGETS for stage in target.stages))]  # type: ignore[valid-type]
 ConfigName = Annotated[str, tyro.conf.arg(help=f"A name in configs/: {_KNOWN}")]
 StageName = Annotated[
     Stage,
@@ -263,6 +267,26 @@ class Chat:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a trained stage for another program, checked by that program; writes `RUN/exports/TO-STAGE`."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder, for example runs/demo."""
+    to: Annotated[ExportTarget, tyro.conf.arg(help=f"What it is exported to. {_TARGETS}")]
+    stage: ExportedStage | None = None
+    """The stage that is exported; by default the first that the target is for."""
+    into: Path | None = None
+    """The folder to write; it must not exist."""
+    unverified: bool = False
+    """Export even if the program that reads it is not installed, so that it cannot check it; the manifest says so."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.export.run import export
+
+        export(self.run, self.to, stage=self.stage, into=self.into, unverified=self.unverified, console=console)
+
+
+@dataclass(frozen=True)
 class Demo:
     """Prepare the built-in corpus, train all five stages, report, and show three replies."""
 
@@ -275,7 +299,7 @@ class Demo:
         demo.run(short=self.short, console=console)
 
 
-Command = Prepare | Annotate | Train | Sweep | Evaluate | Compare | Chat | Demo
+Command = Prepare | Annotate | Train | Sweep | Evaluate | Compare | Chat | Export | Demo
 
 _DESCRIPTION = "Empathetic conversational recommendation of films. Start with `ecr demo`."
 
@@ -324,6 +348,7 @@ def parse(arguments: list[str]) -> Command:
         "evaluate": Evaluate(settings, name),
         "compare": Compare(tyro.MISSING),
         "chat": Chat(tyro.MISSING),
+        "export": Export(tyro.MISSING, tyro.MISSING),
         "demo": Demo(),
     }
     kinds = tuple(

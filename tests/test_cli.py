@@ -11,6 +11,7 @@ import pytest
 import ecr_jax.data.prepare
 import ecr_jax.evaluation.compare
 import ecr_jax.evaluation.run
+import ecr_jax.export.run
 import ecr_jax.inference.chat
 import ecr_jax.runs.demo
 import ecr_jax.runs.sweep
@@ -34,11 +35,12 @@ def called(monkeypatch):
     record(ecr_jax.evaluation.run, "evaluate")
     record(ecr_jax.evaluation.compare, "compare")
     record(ecr_jax.inference.chat, "talk")
+    record(ecr_jax.export.run, "export")
     record(ecr_jax.runs.demo, "run")
     return calls
 
 
-@pytest.mark.parametrize("command", ["", "prepare", "train", "sweep", "evaluate", "compare", "chat", "demo"])
+@pytest.mark.parametrize("command", ["", "prepare", "train", "sweep", "evaluate", "compare", "chat", "export", "demo"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
@@ -142,6 +144,15 @@ def test_evaluate_chat_demo(called):
     assert last["short"] is True
 
 
+def test_export(called):
+    assert main(["export", "runs/demo", "--to", "hf", "--stage", "conversation", "--into", "x", "--unverified"]) == 0
+    assert main(["export", "runs/demo", "--to", "recommender"]) == 0
+    (_, first, named), (_, second, defaults) = called
+    assert first == (Path("runs/demo"), "hf") and second == (Path("runs/demo"), "recommender")
+    assert (named["stage"], named["into"], named["unverified"]) == ("conversation", Path("x"), True)
+    assert (defaults["stage"], defaults["into"], defaults["unverified"]) == (None, None, False)
+
+
 def test_compare(called):
     arguments = ["runs/a,runs/b", "c=runs/c:kbrd", "--metrics", "recall@10", "mrr@10", "--every-pair", "--into", "here"]
     assert main(["compare", *arguments]) == 0
@@ -164,6 +175,8 @@ def test_unknown_config(called, capsys):
         (["train"], "fusion"),
         (["evaluate", "--protocol", "mine"], "published"),
         (["sweep", "--stage", "emotion"], "recommendation"),
+        (["export", "runs/demo"], "stablehlo"),
+        (["export", "runs/demo", "--to", "pickle"], "recommender"),
         (["fly"], "fly"),
         (["prepare", "--corpus.dialogues", "many"], "many"),
         (["prepare", "--corpus.colour", "red"], "colour"),

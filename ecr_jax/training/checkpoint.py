@@ -245,3 +245,13 @@ def read_about(path: Path) -> dict[str, Any]:
     """The JSON value that `write_params` put into the file's header."""
     with safetensors.safe_open(path, framework="numpy") as file:
         return json.loads((file.metadata() or {}).get("about", "{}"))
+
+
+def write_tree(path: Path, tree: Tree) -> None:
+    """Writes nested dicts of arrays as an Orbax checkpoint, for other programs; `path` must not exist."""
+    ocp.save(str(Path(path).resolve()), jax.tree.map(np.asarray, tree))
+
+
+def read_tree(path: Path) -> Tree:
+    """Reads a checkpoint of `write_tree`: nested dicts of numpy arrays."""
+    return jax.tree.map(np.asarray, ocp.load(str(Path(path).resolve())))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
 
-from ecr_jax.models.lm import convert
+from ecr_jax.models.hyperparameters import LoraConfig
+from ecr_jax.models.lm import convert, lora
 from ecr_jax.models.lm.gpt2 import Gpt2Config
-from ecr_jax.models.lm.llama import LlamaConfig
+from ecr_jax.models.lm.llama import LlamaConfig, RopeScaling
 from ecr_jax.pretrained import gguf_file, language_models
 from tests import gguf_files
-from tests.tiny import random_model
+from tests.tiny import random_model, tokenizer
 
 LLAMA = LlamaConfig(320, 32, 2, 4, 2, 8, 64, positions=32, rope_theta=500.0, tied=True)
 GPT2 = Gpt2Config(320, 32, 2, 4, 64, positions=32)
@@ -112,3 +113,82 @@ def test_a_tokenizer_that_is_not_there_is_named(tmp_path):
     writer.close()
     with pytest.raises(ValueError, match=r"model\.gguf: no tokenizer.ggml.token_type, merges in it"):
         language_models.load_tokenizer(tmp_path / "model.gguf")
+
+
+STRETCHED = LlamaConfig(
+    320, 32, 2, 4, 1, 8, 64, positions=32, rope_theta=5e5, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 8192)
+)
+
+
+def byte_level(tmp_path, pre="smollm", **settings):
+    return gguf_file.load_tokenizer(gguf_files.write(tmp_path / f"{pre}.gguf", LLAMA, None, pre=pre, **settings))
+
+
+@pytest.mark.parametrize("config", [LLAMA, STRETCHED, GPT2])
+def test_a_written_file_is_read_again(tmp_path, config):
+    model = random_model(config)
+    gguf_file.write(tmp_path / "model.gguf", model.params, config, byte_level(tmp_path), "a name")
+    read = language_models.load(tmp_path / "model.gguf")
+    assert read.config == config
+    jax.tree.map(np.testing.assert_array_equal, read.params, model.params)
+
+
+@pytest.mark.parametrize("config", [LLAMA, GPT2])
+def test_a_written_file_has_the_layout_of_the_converter(tmp_path, config):
+    """`tests/gguf_files.py` lays tensors out by its own code."""
+    params = random_model(config).params
+    gguf_file.write(tmp_path / "ours.gguf", params, config, byte_level(tmp_path), "a name")
+    theirs = gguf.GGUFReader(gguf_files.write(tmp_path / "theirs.gguf", config, params))
+    ours = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "ours.gguf").tensors}
+    assert ours.keys() == {tensor.name for tensor in theirs.tensors}
+    for tensor in theirs.tensors:
+        np.testing.assert_array_equal(ours[tensor.name].data, tensor.data)
+
+
+def test_matrices_of_bfloat16_stay_so(tmp_path):
+    params = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), random_model(LLAMA).params)
+    gguf_file.write(tmp_path / "model.gguf", params, LLAMA, byte_level(tmp_path), "a name")
+    kinds = {tensor.name: tensor.tensor_type for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+    assert kinds["blk.1.attn_q.weight"] == Kind.BF16 and kinds["blk.1.attn_norm.weight"] == Kind.F32
+    read = language_models.load(tmp_path / "model.gguf").params
+    jax.tree.map(lambda ours, wanted: np.testing.assert_array_equal(ours, wanted.astype("float32")), read, params)
+
+
+@pytest.mark.parametrize("pre", ["smollm", "gpt-2", "llama-bpe"])
+def test_a_written_tokenizer_is_read_again(tmp_path, pre):
+    written = byte_level(tmp_path, pre, add_bos=pre == "llama-bpe")
+    written.add_tokens(["<film>"], special_tokens=True)
+    config = LlamaConfig(len(written) + 2, 32, 1, 4, 1, 8, 64, positions=32, tied=True)  # two ids without a token
+    gguf_file.write(tmp_path / "a.gguf", random_model(config).params, config, written, "a name")
+    read = gguf_file.load_tokenizer(tmp_path / "a.gguf")
+    for text in ("hello hello", " I'll pay 1234 for <film>!\n\n é<|im_start|>", ""):
+        assert read(text)["input_ids"] == written(text)["input_ids"]
+    assert (read.eos_token, read.bos_token, read.chat_template) == (
+        written.eos_token, written.bos_token, written.chat_template,
+    )  # fmt: skip
+
+
+def test_a_tokenizer_of_words_is_refused(tmp_path):
+    words = tokenizer("a b".split())
+    with pytest.raises(ValueError, match="byte-level BPE tokenizers .* not with this WordLevel; export to hf"):
+        gguf_file.write(tmp_path / "a.gguf", random_model(LLAMA).params, LLAMA, words, "a name")
+    assert not (tmp_path / "a.gguf").exists()
+
+
+@pytest.mark.parametrize("config", [LLAMA, STRETCHED, GPT2])
+def test_an_adapter_adds_what_merging_adds(tmp_path, config):
+    model = random_model(config)
+    settings = LoraConfig(
+        ("layers/.*",), rank=2, alpha=3.0, rank_pattern=(("layers/mlp/.*", 4),), alpha_pattern=((".*/o", 1.5),)
+    )
+    shapes = jax.eval_shape(lambda key: lora.init(key, model.params, settings), jax.random.key(0))
+    rng = np.random.default_rng(1)
+    adapter = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
+    gguf_file.write(tmp_path / "base.gguf", model.params, config, byte_level(tmp_path), "a name")
+    gguf_file.write_adapter(tmp_path / "adapter.gguf", adapter, settings, config)
+    readers, read = gguf_file.read_with_adapter(tmp_path / "base.gguf", tmp_path / "adapter.gguf")
+    params = convert.from_hf({name: reader() for name, reader in readers.items()}, read)
+    expected = lora.merge(model.params, adapter, settings)
+    jax.tree.map(lambda ours, wanted: np.testing.assert_allclose(ours, wanted, atol=2e-6), params, expected)
+    with pytest.raises(ValueError, match=r"base\.gguf is no LoRA adapter of"):
+        gguf_file.read_with_adapter(tmp_path / "base.gguf", tmp_path / "base.gguf")

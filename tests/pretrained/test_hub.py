@@ -63,6 +63,7 @@ def package(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> hub.Package:
         wheel.stat().st_size,
         "toy_model/model",
         {name: sha256(data) for name, data in FILES.items()},
+        "a licence",
     )
     monkeypatch.setattr(hub, "PACKAGES", {"toy": package, "toy-films": package})
     for variable in [name for name in os.environ if name.startswith("PIP_")]:

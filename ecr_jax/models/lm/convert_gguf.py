@@ -1,11 +1,12 @@
-"""Conversion of GGUF's names, metadata and tensor layouts to Hugging Face's, which `convert` then reads.
+"""Conversion between GGUF's names, metadata and tensor layouts and Hugging Face's, which `convert` reads and writes.
 
-The architectures are llama (Llama 2 and 3, SmolLM2) and gpt2. Nothing is read here: a tensor is a function that returns
-the dequantised array [out, in].
+The architectures are llama (Llama 2 and 3, SmolLM2) and gpt2. Nothing is read or written here: a tensor that is read is
+a function that returns the dequantised array [out, in].
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -55,7 +56,8 @@ GPT2 = (
 )
 TABLES = {"llama": LLAMA, "gpt2": GPT2}
 
-_ROPE_FACTORS = "rope_freqs.weight"
+ROPE_FACTORS = "rope_freqs.weight"
+"""The tensor of the factors of Llama 3's rotary frequencies."""
 # Of Llama 3.1 and 3.2, whose GGUF files do not hold them.
 _LOW, _HIGH, _ORIGINAL_POSITIONS = 1.0, 4.0, 8192
 
@@ -81,7 +83,7 @@ def from_gguf(metadata: Mapping[str, Any], tensors: Readers) -> tuple[Readers, L
     if (parts := metadata.get("split.count", 1)) > 1:
         raise ValueError(f"this is one of {parts} parts; join them with `llama-gguf-split --merge`")
     tensors = dict(tensors)
-    factors = tensors.pop(_ROPE_FACTORS, None) if kind == "llama" else None
+    factors = tensors.pop(ROPE_FACTORS, None) if kind == "llama" else None
     gguf_names = {hf_name(name, kind): name for name in tensors}
     if kind == "llama":
         config = _llama(metadata, tied="output.weight" not in tensors, factors=factors and factors())
@@ -123,6 +125,68 @@ def to_hf_layout(name: str, tensor: np.ndarray, config: LlamaConfig | Gpt2Config
         return tensor  # `from_hf` reports it with the shape expected
     paired = tensor.reshape(heads, config.head_dim // 2, 2, tensor.shape[1])
     return paired.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def architecture(config: LlamaConfig | Gpt2Config) -> str:
+    """GGUF's name of a configuration's architecture."""
+    return "llama" if isinstance(config, LlamaConfig) else "gpt2"
+
+
+def gguf_name(name: str, config: LlamaConfig | Gpt2Config) -> str:
+    """GGUF's name of a tensor that Hugging Face calls `name`; the inverse of `hf_name`."""
+    pattern = re.sub(r"\.\d+\.", ".{l}.", name, count=1)
+    template = next(ours for ours, theirs in TABLES[architecture(config)] if theirs == pattern)
+    number = re.search(r"\.(\d+)\.", name)
+    return template.replace("{l}", number[1]) if number else template
+
+
+def to_gguf_layout(name: str, tensor: np.ndarray, config: LlamaConfig | Gpt2Config) -> np.ndarray:
+    """A tensor of Hugging Face's layout in GGUF's, the inverse of `to_hf_layout`.
+
+    Args:
+      name: in GGUF.
+      tensor: a weight; of Llama's also the factor [out, r] of an adapter, whose rows are those of the weight.
+      config: sizes of the model.
+    """
+    if isinstance(config, Gpt2Config):
+        return to_hf_layout(name, tensor, config)  # a transposition is its own inverse
+    if not (match := re.search(r"\.attn_([qk])\.weight$", name)):
+        return tensor
+    heads = config.heads if match[1] == "q" else config.kv_heads
+    halves = tensor.reshape(heads, 2, config.head_dim // 2, tensor.shape[1])
+    return halves.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def metadata_of(config: LlamaConfig | Gpt2Config) -> dict[str, int | float]:
+    """The metadata that `from_gguf` reads a configuration from; that of a llama's rotary factors is a tensor."""
+    values: dict[str, int | float] = {
+        "vocab_size": config.vocab_size,
+        "block_count": config.layers,
+        "context_length": config.positions,
+        "embedding_length": config.width,
+        "feed_forward_length": config.hidden,
+        "attention.head_count": config.heads,
+    }
+    if isinstance(config, LlamaConfig):
+        values |= {
+            "attention.head_count_kv": config.kv_heads,
+            "attention.key_length": config.head_dim,
+            "attention.value_length": config.head_dim,
+            "rope.dimension_count": config.head_dim,
+            "rope.freq_base": config.rope_theta,
+            "attention.layer_norm_rms_epsilon": config.eps,
+        }
+    else:
+        values["attention.layer_norm_epsilon"] = config.eps
+    return {f"{architecture(config)}.{name}": value for name, value in values.items()}
+
+
+def rope_factors(config: LlamaConfig) -> np.ndarray | None:
+    """GGUF's `rope_freqs.weight` [Dh / 2], by which the plain frequencies are divided; None without a stretching."""
+    if config.rope_scaling is None:
+        return None
+    plain = dataclasses.replace(config, rope_scaling=None)
+    return (frequencies(plain) / frequencies(config)).astype(np.float32)
 
 
 def _vocabulary(metadata: Mapping[str, Any], kind: str) -> int:
@@ -192,6 +256,6 @@ def rope_scaling(factors: np.ndarray, theta: float, head_dim: int) -> RopeScalin
         if np.allclose(frequencies(plain) / frequencies(stretched), factors, rtol=1e-5, atol=0):
             return scaling
     raise ValueError(
-        f"{_ROPE_FACTORS} {factors.shape} does not hold the factors of Llama 3.1's positions (factor {largest:g}, low "
+        f"{ROPE_FACTORS} {factors.shape} does not hold the factors of Llama 3.1's positions (factor {largest:g}, low "
         f"{_LOW:g}, high {_HIGH:g}, {_ORIGINAL_POSITIONS} positions, head size {head_dim}); use the model's safetensors"
     )

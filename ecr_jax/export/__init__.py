@@ -1,0 +1,1 @@
+"""Exports: what a run has learned, in the formats of other programs, and checked with these programs."""
