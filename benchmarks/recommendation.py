@@ -157,6 +157,7 @@ def random_setup(case: Case, graph: KnowledgeGraph) -> RecommenderSetup:
         "language_model": params,
         "graph": graphs_tuple(*graph.message_edges(), len(graph) + 1, encoded),
         "item_prior": rng.random(len(graph) + 1, np.float32),
+        "item_odds": rng.random(len(graph) + 1, np.float32),
         "facts": facts_of(graph.triples, graph.items, len(graph), len(graph.relations), settings.facts_per_item),
     }
     if settings.entity_text:

@@ -5,7 +5,7 @@ Commands: ecr prepare --config inspired --corpus.data DIR
           ecr train STAGE --config inspired      (emotion, acts, fusion, conversation, recommendation, response)
           ecr evaluate --config inspired
 Hardware: two CPU cores, 16 GiB.
-Time and score: not measured yet.
+Time and score: docs/results/inspired.md; ECR itself is not measured yet.
 
 INSPIRED has no like or dislike feedback, so every target has the same weight, and no reviews of its own: the response
 is fine-tuned on those of ReDial's films. ReDial's film table gives the years and plots that INSPIRED's graph lacks.
