@@ -14,8 +14,8 @@ pytest.importorskip("array_record", reason="the extra `tfds` is not installed")
 # In a process of its own: TFDS warns on import, and what it loads is part of the claim.
 _PREPARE = """
 import sys
-from ecr_jax.corpus.film_dialogues_tfds.film_dialogues_dataset_builder import FilmDialogues, conversations
-from ecr_jax.corpus.schema import write_conversations
+from ecr_jax.data.film_dialogues_tfds.film_dialogues_dataset_builder import FilmDialogues, conversations
+from ecr_jax.data.schema import write_conversations
 from pathlib import Path
 table, folder = map(Path, sys.argv[1:])
 builder = FilmDialogues(table=table, seed=3, dialogues=20, data_dir=folder / "tfds")

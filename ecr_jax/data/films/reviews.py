@@ -112,12 +112,13 @@ def _facts(world: World, film: int, rng: np.random.Generator) -> list[tuple[str,
         facts.append(("genre2", genre_slots(rng, genres[0]) | genre_slots(rng, genres[1], "2")))
     elif genres:
         facts.append(("genre", genre_slots(rng, genres[0])))
-    facts.append(("year", {"year": str(item.year)}) if rng.random() < 0.7 else ("era", era_slots(rng, item.era)))
-    if item.writers:
-        facts.append(("writer", {"person": person(pick(rng, item.writers))}))
+    by_year = item.year >= 2000 or rng.random() < 0.6  # nobody speaks of recent decades so
+    facts.append(("year", {"year": str(item.year)}) if by_year else ("era", era_slots(rng, item.era)))
+    if writers := [name for name in item.writers if name not in item.directors]:
+        facts.append(("writer", {"person": person(pick(rng, writers))}))
     if len(item.countries) == 1 and item.countries[0] != "United States":
         facts.append(("country", place("place", item.countries[0])))
-    if len(item.languages) == 1 and item.languages[0] != "English":
+    if len(item.languages) == 1 and not item.languages[0].endswith("English"):
         facts.append(("language", {"language": language(item.languages[0])}))
     if len(item.companies) == 1 and rng.random() < 0.5:
         facts.append(("company", {"company": company(item.companies[0])}))

@@ -77,4 +77,5 @@ def read_table(path: Path) -> tuple[Film, ...]:
 
 def _names(joined: str | None) -> tuple[str, ...]:
     names = (" ".join(name.split()) for name in (joined or "").split(", "))
-    return tuple(dict.fromkeys(name for name in names if name and not name.startswith("list of ")))
+    # "Robert Downey, Jr." would be two names.
+    return tuple(dict.fromkeys(n for n in names if n and n not in ("Jr.", "Sr.") and not n.startswith("list of ")))

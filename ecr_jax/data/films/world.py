@@ -77,9 +77,7 @@ class World:
         for film in pool:
             self.fame.update(dict.fromkeys(film.cast, film.reviews**0.5 / len(film.cast)))
         known = {
-            name
-            for name, fame in self.fame.items()
-            if fame >= _MIN_FAME and len(directors[name]) >= _MIN_DIRECTORS and " " in name  # the table has a "Jr."
+            name for name, fame in self.fame.items() if fame >= _MIN_FAME and len(directors[name]) >= _MIN_DIRECTORS
         }
         self.choices = {
             kind: [
@@ -108,11 +106,7 @@ class World:
 
     def _known_cast(self, film: Film) -> list[str]:
         """Actors who are in other items too, the best known first: the table lists casts alphabetically."""
-        famous = [
-            name
-            for name in film.cast
-            if " " in name and name not in film.directors and self.of["actor"][name].sum() > 1
-        ]
+        famous = [name for name in film.cast if name not in film.directors and self.of["actor"][name].sum() > 1]
         return sorted(famous, key=lambda name: (-self.fame[name], name))[:8]
 
     def any_genre(self, genres: Iterable[str]) -> np.ndarray:

@@ -150,7 +150,7 @@ ASK: dict[str, Bank] = {
         "What (kind|type|sort) of (movies|films) do you like?",
         "Do you have a favorite genre?",
         "Which genres do you (like|enjoy|usually watch)?",
-        "Are you more into comedies, thrillers, dramas?",
+        "Are you more into light or serious stuff?",
         "Something funny, something scary, something sad?",
         "What genre are you (in the mood for|after)?",
         "What do you usually watch?",
