@@ -159,7 +159,7 @@ def prepare(config: Config, *, force: bool = False, console: Console | None = No
 
 
 def _inputs(corpus: CorpusConfig) -> dict[str, str]:
-    """The sha256 of every file that is read, by its path as configured."""
+    """The sha256 of every file that is read, by its path as configured, and the version of generated dialogues."""
     if corpus.name == "films":
         files = {"wikidata-films": hub.resolve("wikidata-films")}
     else:
@@ -177,7 +177,9 @@ def _inputs(corpus: CorpusConfig) -> dict[str, str]:
             files |= {str(Path(getattr(corpus, name)) / part.relative_to(path)): part for part in parts}
         if corpus.graph is None or corpus.act_dialogues:
             files["wikidata-films"] = hub.resolve("wikidata-films")
-    return {name: sha256(path) for name, path in files.items()}
+    generated = corpus.name == "films" or corpus.act_dialogues
+    version = {"film-dialogues": films.VERSION} if generated else {}
+    return {name: sha256(path) for name, path in files.items()} | version
 
 
 @dataclass(frozen=True)

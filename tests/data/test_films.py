@@ -50,7 +50,7 @@ def _turns(corpus):
 
 
 def test_corpus_is_the_same_in_every_version(film_table):
-    """Change the digest only on purpose: with other phrases or another order of drawing, published results change."""
+    """Change the digest only together with `films.VERSION`: with other phrases, published results change."""
     corpus = films.generate(film_table, seed=3, dialogues=40, reviews=30)
     text = "\n".join([*(turn.text for turn in _turns(corpus)), *(review.text for review in corpus.reviews)])
     assert (

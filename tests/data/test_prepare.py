@@ -96,6 +96,18 @@ def test_prepared_once_for_the_same_inputs(tmp_path, recorded):
     assert prepare(other, console=recorded).manifest["counts"]["reviews"] == 0
 
 
+def test_generated_dialogues_of_another_version_are_prepared_again(tmp_path, quiet, film_table, monkeypatch):
+    monkeypatch.setattr(module.hub, "resolve", {"wikidata-films": film_table}.__getitem__)
+    corpus = CorpusConfig("films", dialogues=10, film_reviews=5)
+    config = dataclasses.replace(configs.load("demo"), name="tiny", corpus=corpus, prepared=tmp_path / "prepared")
+    made = prepare(config, console=quiet)
+    assert made.manifest["inputs"]["film-dialogues"] == module.films.VERSION
+    before = (made.folder / "manifest.json").stat().st_mtime_ns
+    assert (prepare(config, console=quiet).folder / "manifest.json").stat().st_mtime_ns == before
+    monkeypatch.setattr(module.films, "VERSION", "0.0.1")
+    assert prepare(config, console=quiet).manifest["inputs"]["film-dialogues"] == "0.0.1"
+
+
 def test_same_inputs_same_content(tmp_path, quiet):
     config = settings(tmp_path)
     one = prepare(config, console=quiet)

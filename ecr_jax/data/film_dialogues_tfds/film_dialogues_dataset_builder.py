@@ -28,7 +28,7 @@ _FEEDBACK = ["", *Feedback]
 class FilmDialogues(tfds.core.GeneratorBasedBuilder):
     """Dialogues about real films with mentions, feedback, emotions and dialogue acts, generated from a seed."""
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version(films.VERSION)
     RELEASE_NOTES = {"1.0.0": "First release.", "2.0.0": "Dialogue acts, and emotions of both speakers."}
 
     def __init__(self, *, table: Path, seed: int = 0, dialogues: int = 1000, **kwargs: Any):

@@ -20,7 +20,10 @@ from ecr_jax.data.films.table import Film, read_table, uri
 from ecr_jax.data.films.world import World
 from ecr_jax.data.schema import Conversation, Split
 
-__all__ = ["Film", "FilmCorpus", "FilmReview", "generate", "read_table", "uri"]
+__all__ = ["VERSION", "Film", "FilmCorpus", "FilmReview", "generate", "read_table", "uri"]
+
+VERSION = "2.0.0"
+"""Another version gives other dialogues from the same seed; what was prepared from one is out of date for the next."""
 
 
 @dataclass(frozen=True)
