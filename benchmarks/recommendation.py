@@ -37,7 +37,7 @@ from ecr_jax import config as configs
 from ecr_jax.config import Config
 from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.features.batch_spec import Batch
-from ecr_jax.features.featurizer import ContextLimits, recommender_spec
+from ecr_jax.features.featurizer import ContextLimits, EvidenceLimits, prompt_spec, recommender_spec
 from ecr_jax.features.instances import recommendation_fields
 from ecr_jax.files import peak_memory_mb
 from ecr_jax.knowledge.graph import SELF_LOOP, KnowledgeGraph
@@ -192,7 +192,9 @@ def random_batch(case: Case, graph: KnowledgeGraph, setup: RecommenderSetup) -> 
         cooccurring_items=settings.cooccurring_items,
     )
     target_fields = [field for field in recommendation_fields(len(graph)) if field.name in ("targets", "target_weight")]
-    spec = recommender_spec(len(graph), case.token_width, limits, model.vocab_size).extended("step", *target_fields)
+    evidence = EvidenceLimits(settings.rated_items, settings.nearest_items)
+    spec = prompt_spec(len(graph), case.token_width, limits, model.vocab_size)
+    spec = recommender_spec(spec, len(graph), evidence).extended("step", *target_fields)
     lengths = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities, "M": 1}
     batch = spec.toy(rows, lengths)
     mentioned = training_entities(graph)[:-1]

@@ -47,6 +47,8 @@ config = Config(
     recommender=dataclasses.replace(
         presets.improved(WIDTH),
         prompt=dataclasses.replace(presets.improved_prompt(WIDTH), entity_width=64, dropout=0.3),
+        heads=presets.summed_heads(),
+        cooccurrence_power=1.0,
         layers=2,
         max_tokens=96,
         max_states=96,

@@ -2,7 +2,7 @@
 
 Paper:    ECR (RecSys 2024), preset `improved`; SmolLM2-135M is the language model, two layers of it in the recommender.
 Commands: ecr prepare --config redial --corpus.data DIR
-          ecr train STAGE --config redial      (emotion, acts, fusion, conversation, recommendation, response)
+          ecr train STAGE --config redial      (emotion, valence, acts, fusion, conversation, recommendation, response)
           ecr train BASELINE --config redial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder)
           ecr evaluate --config redial
 Hardware: two CPU cores, 16 GiB.
@@ -15,15 +15,21 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
     ecr_ls        the same with the seeker's feedback
     ecr_lg        local and global entities, no feedback weights
     ecr_none      no emotions, global entities or feedback: UniCRS with this project's scoring heads
-    unicrs        UniCRS (KDD 2022) with the numerics of `improved`; without the heads it learns more slowly, so it has
-                  five epochs, of which validation chooses the best
-    gate          repetition as a gate, g · p(mentioned) + (1 - g) · p(new); parameters selected by MRR@10
+    no_feeling    ECR whose scoring heads do not know how mentions are felt about
+    summed        the scoring heads co-occurrence, popularity, two hops and repetition, summed, in place of the mixture
+    gate          repetition as a gate on the sum of all heads, g · p(mentioned) + (1 - g) · p(new)
+    use_resp      the recommender reads the generated recommendation response u^r (Eqs. 2 and 6)
+    plain         ECR as published, without this project's scoring heads, with the numerics of `improved`; without the
+                  heads it learns more slowly, so it has five epochs, of which validation chooses the best
+    plain_l, plain_ls, plain_lg    its ablations
+    unicrs        plain without emotions, global entities or feedback: UniCRS (KDD 2022)
     paper_preset  the preset `paper` at this config's sizes
     code_preset   the preset `code` at this config's sizes
 
-One variant has a corpus of its own, and is prepared and trained as a whole:
+One variant has a corpus of its own, and is prepared and trained as a whole; three more use its corpus:
 
     all_data      with what is public of the other training dialogues: the films of 5,209, and text of 2,714 of them
+    all_data_none, all_data_plain, all_data_unicrs    as ecr_none, plain and unicrs
 """
 
 import dataclasses
@@ -38,7 +44,6 @@ from ecr_jax.config import (
     EncoderConfig,
     EvaluationConfig,
     FusionConfig,
-    HeadsConfig,
     OptimConfig,
     RecommendationConfig,
     RecommenderConfig,
@@ -77,7 +82,7 @@ config = Config(
         intents="iard/iard.jsonl",
     ),
     encoder=EncoderConfig(turn_tokens=64, entity_tokens=48),
-    recommender=replace(sized(presets.improved(WIDTH)), "prompt.dropout", 0.2),
+    recommender=replace(replace(sized(presets.improved(WIDTH)), "prompt.dropout", 0.2), "valence", True),
     emotion=EmotionConfig(
         train=TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
@@ -101,6 +106,7 @@ config = Config(
             optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=presets.fast_head_scalars()),
         ),
         loss="feedback_cross_entropy + feedback_bce + like_pairwise",
+        select="mrr@10",
         valid_dialogues=400,
     ),
     response=ResponseConfig(
@@ -117,9 +123,10 @@ config = Config(
 )
 
 
-def variant(name: str, *changes: tuple[str, object]) -> Config:
-    """The config with a name of its own, redial's corpus and some fields changed."""
-    changed = dataclasses.replace(config, name=f"redial_{name}", base="redial")
+def variant(name: str, *changes: tuple[str, object], of: Config | None = None) -> Config:
+    """A config with a name of its own, the corpus of `of` (by default redial) and some fields changed."""
+    of = of or config
+    changed = dataclasses.replace(of, name=f"redial_{name}", base=of.name)
     for path, value in changes:
         changed = replace(changed, path, value)
     return changed
@@ -127,11 +134,20 @@ def variant(name: str, *changes: tuple[str, object]) -> Config:
 
 NO_GLOBAL_ENTITIES = ("recommender.prompt.global_entities", False)
 NO_EMOTIONS = ("recommender.prompt.emotions", False)
+NO_VALENCE = ("recommender.valence", False)
 NO_FEEDBACK = ("recommendation.loss", "cross_entropy")
-UNICRS_HEADS = HeadsConfig(cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False)
+PLAIN_HEADS = dataclasses.replace(presets.published_heads(), query="pooled")
+PLAIN = (
+    ("recommender.heads", PLAIN_HEADS),
+    ("fusion.heads", PLAIN_HEADS),
+    ("recommender.valence", False),
+    ("recommendation.loss", "feedback_cross_entropy"),
+    ("recommendation.train.epochs", 5),
+)
 ALL_DATA = dataclasses.replace(
     config, name="redial_all_data", corpus=dataclasses.replace(config.corpus, extra="redial_extra", link_by_counts=True)
 )
+NOTHING = NO_EMOTIONS, NO_VALENCE, NO_GLOBAL_ENTITIES, NO_FEEDBACK
 PAPER, CODE = sized(presets.paper(WIDTH)), sized(presets.code(WIDTH))
 
 variants = {
@@ -139,17 +155,19 @@ variants = {
     "ecr_l": variant("ecr_l", NO_GLOBAL_ENTITIES, NO_FEEDBACK),
     "ecr_ls": variant("ecr_ls", NO_GLOBAL_ENTITIES),
     "ecr_lg": variant("ecr_lg", NO_FEEDBACK),
-    "ecr_none": variant("ecr_none", NO_EMOTIONS, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
-    "unicrs": variant(
-        "unicrs",
-        NO_EMOTIONS,
-        NO_GLOBAL_ENTITIES,
-        NO_FEEDBACK,
-        ("recommender.heads", UNICRS_HEADS),
-        ("fusion.heads", UNICRS_HEADS),
-        ("recommendation.train.epochs", 5),
-    ),
-    "gate": variant("gate", ("recommender.heads.repetition", "gate"), ("recommendation.select", "mrr@10")),
+    "ecr_none": variant("ecr_none", *NOTHING),
+    "no_feeling": variant("no_feeling", ("recommender.heads.feeling", False), NO_VALENCE),
+    "summed": variant("summed", ("recommender.heads", presets.summed_heads()), NO_VALENCE),
+    "gate": variant("gate", ("recommender.heads.repetition", "gate")),
+    "use_resp": variant("use_resp", ("recommendation.use_resp", True)),
+    "plain": variant("plain", *PLAIN),
+    "plain_l": variant("plain_l", *PLAIN, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
+    "plain_ls": variant("plain_ls", *PLAIN, NO_GLOBAL_ENTITIES),
+    "plain_lg": variant("plain_lg", *PLAIN, NO_FEEDBACK),
+    "unicrs": variant("unicrs", *PLAIN, *NOTHING),
+    "all_data_none": variant("all_data_none", *NOTHING, of=ALL_DATA),
+    "all_data_plain": variant("all_data_plain", *PLAIN, of=ALL_DATA),
+    "all_data_unicrs": variant("all_data_unicrs", *PLAIN, *NOTHING, of=ALL_DATA),
     "paper_preset": variant(
         "paper_preset",
         ("recommender", PAPER),

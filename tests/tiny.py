@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from ecr_jax import config as configs
-from ecr_jax.config import CorpusConfig, LoraConfig, TrainConfig
+from ecr_jax.config import CorpusConfig, LoraConfig, TrainConfig, presets
 from ecr_jax.models.lm import convert
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.llama import LlamaConfig
@@ -200,7 +200,8 @@ def tiny_config(folder):
         encoder=dataclasses.replace(demo.encoder, name=encoder, turn_tokens=24, entity_tokens=16),
         recommender=dataclasses.replace(
             demo.recommender, layers=1, prompt=prompt, max_tokens=32, max_states=32, max_entities=4, neighbours=4,
-            cooccurring_items=4,
+            cooccurring_items=4, rated_items=4, nearest_items=4, similar_films=4, heads=presets.improved_heads(),
+            cooccurrence_power=0.5,
         ),
         emotion=shortened("emotion", hidden=8),
         acts=shortened("acts", hidden=8),

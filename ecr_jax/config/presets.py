@@ -65,14 +65,33 @@ def improved_prompt(width: int) -> PromptConfig:
 def published_heads() -> HeadsConfig:
     """The published score alone: the language model's last state times the entity table. Also UniCRS's."""
     return HeadsConfig(
-        query="state", cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False
+        query="state",
+        cooccurrence="none",
+        two_hop=False,
+        repetition="none",
+        prior=False,
+        mixture=False,
+        feeling=False,
+        like_probability=False,
     )
 
 
+def summed_heads() -> HeadsConfig:
+    """The scoring heads that are summed without a mixture: co-occurrence, popularity, two hops and repetition."""
+    return HeadsConfig(cooccurrence="mass", prior=True, mixture=False, feeling=False)
+
+
 def improved_heads() -> HeadsConfig:
-    """All scoring heads of this project."""
+    """The mixture head and those that correct it."""
     return HeadsConfig(
-        query="pooled", cooccurrence="mass", two_hop=True, repetition="score", prior=True, like_probability=True
+        query="pooled",
+        cooccurrence="none",
+        two_hop=True,
+        repetition="score",
+        prior=False,
+        mixture=True,
+        feeling=True,
+        like_probability=True,
     )
 
 
@@ -106,11 +125,13 @@ def improved(width: int) -> RecommenderConfig:
         prefix_visibility="last",
         entity_text=True,
         directional_cooccurrence=False,
+        cooccurrence_power=0.5,
     )
 
 
 HEAD_SCALARS = (
-    r"head/((two_hop|cooccurrence|repetition|prior)/(scale|unit|relations|recency|kind)|(gate|like_probability)/.*)"
+    r"head/((two_hop|cooccurrence|repetition|prior)/(scale|unit|relations|recency|kind|feeling/.*)"
+    r"|correction|(gate|like_probability|mixture|aversion)/.*)"
 )
 """Regular expression of the few scalars of the scoring heads, and of what is linear in frozen states."""
 

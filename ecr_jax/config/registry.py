@@ -39,8 +39,9 @@ _RECOMMENDER_INPUT = (
     "recommender.emotions_per_entity",
     "recommender.neighbours",
     "recommender.cooccurring_items",
+    "recommender.cooccurrence_power",
 )
-"""Fields that decide what a context looks like to the recommender and to the conversation stage."""
+"""Fields that decide what a context looks like to the stages fusion and conversation."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ _BUILT_IN = (
         "ecr_jax.stages.recommendation:train",
         reads=("corpus", "encoder", "seed", "language_model", "recommender"),
         needs=("emotion", "fusion"),
-        needs_if={"recommendation.use_resp": "conversation"},
+        needs_if={"recommendation.use_resp": "conversation", "recommender.valence": "valence"},
         paper="ECR Eqs. 3-7",
     ),
     StageSpec(

@@ -221,6 +221,24 @@ class FeedbackWeights:
 
 
 @dataclass(frozen=True)
+class NearestContextsConfig:
+    """The training contexts that are most similar to a context: an untrained baseline, and a part of the recommender's
+    mixture head. Defaults chosen on ReDial's validation split by MRR@10.
+
+    Attributes:
+      contexts: how many of the most similar training contexts count.
+      power: of the similarity that each counts by.
+    """
+
+    contexts: int = 400
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "contexts")
+        require(self, "power", self.power > 0, "must be above 0; 1 weighs by the similarity itself")
+
+
+@dataclass(frozen=True)
 class RecommenderConfig:
     """The recommender's model and the sizes of its input. `presets` has functions that return complete values.
 
@@ -236,7 +254,15 @@ class RecommenderConfig:
       max_tokens, max_states, max_entities: most context tokens, text-encoder states and entities.
       emotions_per_entity: most emotions of an entity, in the prompt and in the co-occurrence (n_f = 3).
       neighbours: most global entities of an entity.
-      cooccurring_items: most items of an entity that the co-occurrence head "mass" reads.
+      cooccurring_items: most items of an entity that the co-occurrence heads read.
+      cooccurrence_power: of an entity's number of pairs, by which its counts are divided. With 1 the co-occurrence
+        heads read P(y given x); with less, entities that are mentioned often weigh more.
+      rated_items: most items that are liked where an entity is liked, and where it is disliked.
+      nearest_contexts: which training contexts the mixture head counts.
+      nearest_items: most items of these contexts.
+      similar_films: most films of similar descriptions of a film.
+      film_text_power: of the similarity of two descriptions.
+      valence: read how each mention of the seeker is felt about, as the stage `valence` labels it.
       facts_per_item: most facts of an item in the two-hop head; the rarest are used.
     """
 
@@ -252,12 +278,22 @@ class RecommenderConfig:
     emotions_per_entity: int = 3
     neighbours: int = 16
     cooccurring_items: int = 128
-    facts_per_item: int = 24
+    cooccurrence_power: float = 1.0
+    rated_items: int = 64
+    nearest_contexts: NearestContextsConfig = NearestContextsConfig()
+    nearest_items: int = 128
+    similar_films: int = 64
+    film_text_power: float = 4.0
+    valence: bool = False
+    facts_per_item: int = 32
 
     def __post_init__(self) -> None:
         require_choice(self, "prefix_visibility", get_args(PrefixVisibility))
         require_at_least(self, 1, "layers", "max_tokens", "max_states", "max_entities", "emotions_per_entity")
         require_at_least(self, 1, "neighbours", "cooccurring_items", "facts_per_item")
+        require_at_least(self, 1, "rated_items", "nearest_items", "similar_films")
+        require_at_least(self, 0.0, "cooccurrence_power")
+        require(self, "film_text_power", self.film_text_power > 0, "must be above 0; 1 takes the similarity itself")
         if self.heads.cooccurrence == "published" and not self.prompt.emotions:
             remedy = "it weights by emotion: choose 'mass', or set recommender.prompt.emotions"
             raise ConfigError(self.heads, "cooccurrence", remedy)
@@ -270,13 +306,14 @@ class FusionConfig:
     Attributes:
       train: how it is trained.
       heads: the scoring heads during pre-training. They are a field of their own, so that changing the recommender's
-        heads does not pre-train again.
+        heads does not pre-train again. By default they have co-occurrence and popularity, so that the knowledge prompt
+        learns what these do not tell.
       include_turn: read the predicted turn itself after the context, as the released code does.
       valid_dialogues: most validation dialogues used for selection, None for all.
     """
 
     train: TrainConfig
-    heads: HeadsConfig = HeadsConfig()
+    heads: HeadsConfig = HeadsConfig(cooccurrence="mass", prior=True, mixture=False, feeling=False)
     include_turn: bool = False
     valid_dialogues: int | None = None
 
@@ -398,23 +435,6 @@ class ResponseConfig:
         require_at_least(self, 1, "max_prompt", "max_review", "no_repeat_ngram", "valid_examples")
         require_at_least(self, 0, "entities", "triples", "min_reply", "min_sentence_words")
         require_at_least(self, self.min_sentence_words, "max_sentence_words")
-
-
-@dataclass(frozen=True)
-class NearestContextsConfig:
-    """The untrained baseline `nearest contexts`. Defaults chosen on ReDial's validation split by MRR@10.
-
-    Attributes:
-      contexts: how many of the most similar training contexts count.
-      power: of the similarity that each counts by.
-    """
-
-    contexts: int = 400
-    power: float = 2.0
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "contexts")
-        require(self, "power", self.power > 0, "must be above 0; 1 weighs by the similarity itself")
 
 
 @dataclass(frozen=True)

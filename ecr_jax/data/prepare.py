@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -104,6 +105,19 @@ class PreparedCorpus:
     def descriptions(self) -> list[str]:
         """One text per entity, by id: the description of a film or a genre, empty for others (`describe`)."""
         return read_parquet(self.folder / "descriptions.parquet")["text"]
+
+    @cached_property
+    def genres(self) -> np.ndarray:
+        """Pairs (film, genre) of entity ids that the corpus's film table adds to the graph, int32 [G, 2].
+
+        Raises:
+          ValueError: the corpus was prepared before they were written.
+        """
+        path = self.folder / "genres.parquet"
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: an earlier version prepared the corpus; run `ecr prepare --force`")
+        table = read_parquet(path)
+        return np.stack([np.asarray(table[name], np.int32) for name in ("film", "genre")], axis=1)
 
     @cached_property
     def reviews(self) -> ReviewStore:
@@ -272,6 +286,9 @@ def _write(folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, in
         write_parquet(folder / "mention_counts.parquet", {"dialogues": counts}, {"dialogues": "int32"})
     texts = describe(graph, source.movies, corpus.description_facts)
     write_parquet(folder / "descriptions.parquet", {"text": texts}, {"text": "string"})
+    genres = film_genres(graph, source.movies, linker)
+    columns = {"film": genres[:, 0].tolist(), "genre": genres[:, 1].tolist()}
+    write_parquet(folder / "genres.parquet", columns, {"film": "int32", "genre": "int32"})
     source.reviews.save(folder / "reviews.parquet")
     _write_utterances(folder / "utterances.parquet", corpus, linked)
     if labelled := _act_conversations(corpus):
@@ -380,6 +397,32 @@ def link_turn(
         name = turn.text[link.start : link.end]
         mentions.append(Mention(link.start, link.end, name, film, graph.uris[link.entity], feedback))
     return tuple(sorted(mentions, key=lambda mention: mention.start))
+
+
+def film_genres(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], linker: EntityLinker) -> np.ndarray:
+    """The genres that the corpus's film table gives to films, and the graph knows.
+
+    DBpedia hardly says of which genre a film is, though it has the genres, which turns name.
+
+    Args:
+      graph: the entities.
+      movies: the corpus's film table; may be empty.
+      linker: finds the entity that a genre's name means in a turn.
+
+    Returns:
+      Distinct pairs (film, genre) of entity ids, int32 [G, 2], sorted.
+    """
+    names = {genre for movie in movies.values() for genre in movie.genre}
+    links = {name: [link.entity for link in linker.link(f"{name} movies")] for name in names}
+    entities = {name: next((e for e in found if graph.kinds[e] == "genre"), None) for name, found in links.items()}
+    pairs = {
+        (graph.ids[movie.uri], entity)
+        for movie in movies.values()
+        if movie.uri in graph.ids
+        for entity in (entities[genre] for genre in movie.genre)
+        if entity is not None
+    }
+    return np.asarray(sorted(pairs), np.int32).reshape(-1, 2)
 
 
 def describe(graph: KnowledgeGraph, movies: Mapping[str, redial.Movie], facts_per_relation: int) -> list[str]:

@@ -19,9 +19,9 @@ from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
 from ecr_jax.evaluation.predictions import Prediction, Target, rank_targets
 from ecr_jax.evaluation.protocol import PROTOCOLS, Protocol
-from ecr_jax.evaluation.trivial_baselines import ContextScorer, TextContext, trivial_baselines
+from ecr_jax.evaluation.trivial_baselines import ContextScorer, trivial_baselines
 from ecr_jax.features.batches import Batches
-from ecr_jax.features.dialogues import Dialogue
+from ecr_jax.features.dialogues import Dialogue, TextContext
 from ecr_jax.features.instances import Instance
 from ecr_jax.models.hyperparameters import LIKE_PARTS
 from ecr_jax.runs.context import ExperimentContext

@@ -9,35 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ecr_jax.config import EvaluationConfig, NearestContextsConfig
-from ecr_jax.features.dialogues import Dialogue, Utterance
-from ecr_jax.features.instances import film_sequence_instances
+from ecr_jax.config import EvaluationConfig
+from ecr_jax.features.dialogues import Dialogue, TextContext
+from ecr_jax.features.film_text import FilmText
+from ecr_jax.features.nearest_contexts import NearestContexts
 from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count_cooccurrence
-
-
-class TextContext(NamedTuple):
-    """What these baselines read of a context.
-
-    Attributes:
-      entities: entity ids in the order they were mentioned.
-      text: the turns' texts; empty where it is not known.
-    """
-
-    entities: Sequence[int]
-    text: str = ""
-
-    @classmethod
-    def of(cls, turns: Sequence[Utterance]) -> TextContext:
-        """The context that some turns make."""
-        entities = tuple(entity for turn in turns for entity in turn.entities)
-        return cls(entities, " ".join(turn.text for turn in turns if turn.text))
-
 
 ContextScorer = Callable[[Sequence[TextContext]], np.ndarray]
 """B contexts -> probabilities of the items, float64 [B, I]."""
@@ -64,18 +44,16 @@ def trivial_baselines(
       settings: `tie_break`, `nearest_contexts` and `hybrid` are read.
     """
     mentioned = [[entity for turn in dialogue.turns for entity in turn.entities] for dialogue in dialogues]
-    # Of dialogues of which only the films are known, each film follows those before it.
-    instances = film_sequence_instances(dialogues)
-    contexts = [TextContext.of(dialogues[instance.dialogue].turns[: instance.turn]) for instance in instances]
-    targets = [[item for item, _, _ in instance.targets] for instance in instances]
     popular = popularity(recommended, items)
     ties = Ties(popular, settings.tie_break)
-    last, near = last_films(items), nearest_contexts(contexts, targets, items, settings.nearest_contexts)
+    nearest = settings.nearest_contexts
+    near = nearest_contexts(NearestContexts.of(dialogues, items, count=nearest.contexts, power=nearest.power))
+    last = last_films(items)
     weights = settings.hybrid
     parts = [
         (weights.cooccurrence, lambda: normalised_cooccurrence(mentioned, items)),
         (weights.nearest_contexts, lambda: near),
-        (weights.film_text, lambda: similar_films(entity_text(), items, weights.film_text_power)),
+        (weights.film_text, lambda: similar_films(FilmText(entity_text(), items, weights.film_text_power))),
         (weights.copy_last, lambda: last),
     ]
     return {
@@ -167,67 +145,24 @@ def normalised_cooccurrence(dialogues: Iterable[Sequence[int]], items: np.ndarra
     return _from_films(scipy.sparse.csr_array(weights), items)
 
 
-def nearest_contexts(
-    contexts: Sequence[TextContext],
-    targets: Sequence[Sequence[int]],
-    items: np.ndarray,
-    settings: NearestContextsConfig,
-) -> ItemScores:
-    """Films that were recommended after the most similar contexts of the train split.
-
-    The similarity is the cosine of TF-IDF vectors of the words, without English function words, and of the entities;
-    each of the nearest contexts counts by a power of it.
-
-    Args:
-      contexts: of the train split.
-      targets: the items that were recommended after each.
-      items: int [I], sorted entity ids.
-      settings: how many contexts, and the power.
-    """
-    vectorizer = TfidfVectorizer(analyzer=_words_and_entities, sublinear_tf=True, dtype=np.float32)
-    if not any(map(_words_and_entities, contexts)):  # there is no vocabulary
-        return lambda contexts: np.zeros((len(contexts), len(items)))
-    known = scipy.sparse.csr_array(scipy.sparse.csr_array(vectorizer.fit_transform(contexts)).T)  # [V, contexts]
-    rows = np.repeat(np.arange(len(contexts)), [len(each) for each in targets])
-    columns = np.searchsorted(items, np.asarray([item for each in targets for item in each], np.int64))
-    recommended = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), (len(contexts), len(items)))
-    count = min(settings.contexts, len(contexts))
+def nearest_contexts(nearest: NearestContexts) -> ItemScores:
+    """Films that were recommended after the most similar contexts of the train split."""
 
     def score(contexts: Sequence[TextContext]) -> np.ndarray:
-        scores = np.zeros((len(contexts), len(items)))
-        for start in range(0, len(contexts), _ROWS):
-            some = slice(start, start + _ROWS)
-            similarities = _product(scipy.sparse.csr_array(vectorizer.transform(contexts[some])), known)
-            nearest = np.argpartition(-similarities, count - 1, axis=1)[:, :count]
-            weights = np.take_along_axis(similarities, nearest, axis=1).astype(np.float64) ** settings.power
-            bounds = np.arange(len(nearest) + 1) * count
-            chosen = scipy.sparse.csr_array((weights.ravel(), nearest.ravel(), bounds), similarities.shape)
-            scores[some] = _product(chosen, recommended)
-        return scores
+        parts = [nearest.scores(contexts[start : start + _ROWS]).toarray() for start in range(0, len(contexts), _ROWS)]
+        return np.concatenate([np.zeros((0, len(nearest.items))), *parts])
 
     return score
 
 
-def similar_films(entity_text: np.ndarray, items: np.ndarray, power: float) -> ItemScores:
-    """Films whose descriptions resemble those of the context's films, other than these.
-
-    The similarity is the cosine of text features, less their mean over the items, raised to a power; negative ones
-    count as 0.
-
-    Args:
-      entity_text: float [N, W], a text feature of each entity; zero where it has no description.
-      items: int [I], sorted entity ids.
-      power: a high one leaves the most similar films only.
-    """
-    features = np.asarray(entity_text, np.float32)[items]
-    described = features.any(axis=1)
-    features[described] -= features.sum(axis=0) / max(described.sum(), 1)
-    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+def similar_films(film_text: FilmText) -> ItemScores:
+    """Films whose descriptions resemble those of the context's films, other than these."""
 
     def score(contexts: Sequence[TextContext]) -> np.ndarray:
+        items = film_text.items
         films = [np.unique(_columns(context.entities, items)) for context in contexts]
         distinct = np.unique(np.concatenate([np.zeros(0, np.int64), *films]))
-        similarities = np.maximum(features[distinct] @ features.T, 0).astype(np.float64) ** power  # [distinct, I]
+        similarities = film_text.similarities(distinct)  # [distinct, I]
         scores = np.zeros((len(contexts), len(items)))
         for row, own in enumerate(films):
             scores[row] = similarities[np.searchsorted(distinct, own)].sum(axis=0)
@@ -257,13 +192,6 @@ def mixture(parts: Sequence[tuple[float, ItemScores]]) -> ItemScores:
 _ROWS = 128
 """Contexts whose similarities to all training contexts are in memory at once."""
 
-_words = TfidfVectorizer(stop_words="english").build_analyzer()
-
-
-def _words_and_entities(context: TextContext) -> list[str]:
-    """The words of a context's text that are no function words, and its entities as words of their own."""
-    return [*_words(context.text), *(f"<{entity}>" for entity in context.entities)]
-
 
 def _film_pairs(dialogues: Iterable[Sequence[int]], items: np.ndarray) -> tuple[list[np.ndarray], Cooccurrence]:
     """The columns of each dialogue's films, each once, and how many dialogues have each pair of films."""
@@ -282,11 +210,6 @@ def _from_films(weights: scipy.sparse.csr_array, items: np.ndarray) -> ItemScore
         return (weights.T @ present.T).T
 
     return score
-
-
-def _product(left: scipy.sparse.csr_array, right: scipy.sparse.csr_array) -> np.ndarray:
-    """The product of two sparse matrices as a dense one."""
-    return scipy.sparse.csr_array(left @ right).toarray()
 
 
 def _columns(entities: Sequence[int], items: np.ndarray) -> np.ndarray:

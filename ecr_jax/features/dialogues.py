@@ -5,10 +5,12 @@ The chat builds the same `Context` from a running dialogue as training does from
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +37,8 @@ class Utterance:
       entities: linked entities in order of mention, films among them.
       films: linked items with the seeker's feedback, in order of mention.
       emotions: the seeker's emotions in this turn (empty for other roles).
+      valences: (entity, valence) of what the seeker names in this turn, where it is known; a valence lies between -1
+        (disliked) and 1 (liked), see `features.valence.valence_of`.
     """
 
     role: Role
@@ -43,6 +47,7 @@ class Utterance:
     entities: tuple[int, ...] = ()
     films: tuple[tuple[int, Feedback], ...] = ()
     emotions: Emotions = ()
+    valences: tuple[tuple[int, float], ...] = ()
 
     @property
     def text_with_role(self) -> str:
@@ -93,6 +98,30 @@ def dialogues_of(
     return dialogues
 
 
+def with_valences(dialogues: Iterable[Dialogue], valences: Mapping[tuple[str, int, int], float]) -> list[Dialogue]:
+    """Dialogues in which the seeker's turns know how what they name is felt about.
+
+    Args:
+      dialogues: the dialogues.
+      valences: (conversation id, turn, entity) -> valence.
+    """
+
+    def known(dialogue: Dialogue, index: int) -> tuple[tuple[int, float], ...]:
+        found = {entity: valences.get((dialogue.id, index, entity)) for entity in dialogue.turns[index].entities}
+        return tuple((entity, valence) for entity, valence in found.items() if valence is not None)
+
+    return [
+        dataclasses.replace(
+            dialogue,
+            turns=tuple(
+                dataclasses.replace(turn, valences=known(dialogue, index)) if turn.role == Role.SEEKER else turn
+                for index, turn in enumerate(dialogue.turns)
+            ),
+        )
+        for dialogue in dialogues
+    ]
+
+
 def emotion_labelled_mentions(turns: Sequence[Utterance]) -> list[EmotionLabelledMention]:
     """The entities of `turns` in order of mention, each with the emotions it is mentioned with (ECR 4.2.1).
 
@@ -120,6 +149,7 @@ class MentionedEntity:
       turns_ago: how many turns ago it was last mentioned; 1 is the latest turn.
       by_seeker: whether the seeker mentioned it then.
       mentions: how often it was mentioned.
+      valence: the seeker's latest known valence of it, see `Utterance.valences`; 0 where none is known.
     """
 
     entity: int
@@ -127,6 +157,7 @@ class MentionedEntity:
     turns_ago: int
     by_seeker: bool
     mentions: int
+    valence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +183,7 @@ class Context:
     @cached_property
     def mentioned(self) -> tuple[MentionedEntity, ...]:
         """The latest `max_entities` distinct entities, latest last."""
+        valences = dict(valence for turn in self.turns for valence in turn.valences)  # the last one of an entity
         latest: dict[int, MentionedEntity] = {}
         for mention in emotion_labelled_mentions(self.turns):
             before = latest.pop(mention.entity, None)
@@ -162,6 +194,7 @@ class Context:
                 len(self.turns) - mention.turn,
                 self.turns[mention.turn].role == Role.SEEKER,
                 1 + (before.mentions if before else 0),
+                valences.get(mention.entity, 0.0),
             )
         return tuple(latest.values())[-self.max_entities :] if self.max_entities else ()
 
@@ -174,6 +207,24 @@ class Context:
     def entity_count(self) -> int:
         """The number of `entities`, without looking at their emotions."""
         return min(self.max_entities, len({entity for turn in self.turns for entity in turn.entities}))
+
+
+class TextContext(NamedTuple):
+    """A context as words and entities, in which similar contexts are searched.
+
+    Attributes:
+      entities: entity ids in the order they were mentioned.
+      text: the turns' texts; empty where it is not known.
+    """
+
+    entities: Sequence[int]
+    text: str = ""
+
+    @classmethod
+    def of(cls, turns: Sequence[Utterance]) -> TextContext:
+        """The context that some turns make."""
+        entities = tuple(entity for turn in turns for entity in turn.entities)
+        return cls(entities, " ".join(turn.text for turn in turns if turn.text))
 
 
 def recommendation_counts(dialogues: Iterable[Dialogue]) -> Counter[int]:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ecr_jax.data.schema import Role
 from ecr_jax.emotion.labels import EMOTIONS, PAD
 from ecr_jax.features.batch_spec import BatchSpec, Field
-from ecr_jax.features.dialogues import Context, Utterance
+from ecr_jax.features.dialogues import Context, TextContext, Utterance
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer, last_turns, last_turns_length
 from ecr_jax.knowledge.cooccurrence import Cooccurrence
 from ecr_jax.knowledge.word_graph import WordGraph
+
+if TYPE_CHECKING:
+    from ecr_jax.features.nearest_contexts import NearestContexts  # which reads instances, and so this module
 
 Arrays = dict[str, np.ndarray]
 
@@ -77,6 +81,29 @@ def cooccurring_item_fields(entities: int, limit: int) -> tuple[Field, Field]:
         Field("cooccurring_items", np.int32, ("E", limit), entities, meaning=meaning, below=entities),
         Field("cooccurrence_weights", np.float32, ("E", limit), 0, meaning="P(y given x) of each of these items"),
     )
+
+
+def rated_item_fields(entities: int, limit: int, name: Literal["liked", "disliked"]) -> tuple[Field, Field]:
+    """The arrays of the `limit` items that are liked most often where each entity is liked, or disliked."""
+    meaning = f"items that are liked in dialogues in which each entity is {name}"
+    return (
+        Field(f"{name}_items", np.int32, ("E", limit), entities, meaning=meaning, below=entities),
+        Field(f"{name}_weights", np.float32, ("E", limit), 0, meaning="how often, see `Cooccurrence.neighbours`"),
+    )
+
+
+def nearest_item_fields(entities: int, limit: int) -> tuple[Field, Field]:
+    """The arrays of `NearestContextsFeature`."""
+    meaning = "items that were recommended after the most similar training contexts"
+    return (
+        Field("nearest_items", np.int32, (limit,), entities, meaning=meaning, below=entities),
+        Field("nearest_weights", np.float32, (limit,), 0, meaning="share of each in the scores of all items"),
+    )
+
+
+_VALENCE = "how the seeker felt about each entity when last naming it: -1 disliked, 1 liked, 0 where it is not known"
+VALENCE_FIELDS = (Field("valence", np.float32, ("E",), 0, meaning=_VALENCE),)
+"""The array of `ValenceFeature`."""
 
 
 class ContextFeature(abc.ABC):
@@ -189,12 +216,30 @@ class MentionFeature(ContextFeature):
         return {"mentions": np.asarray(rows, np.int32).reshape(-1, 3)}
 
 
+class ValenceFeature(ContextFeature):
+    """How the seeker feels about each entity of the context."""
+
+    fields = VALENCE_FIELDS
+
+    def lengths(self, context: Context) -> dict[str, int]:
+        return {"E": context.entity_count}
+
+    def arrays(self, context: Context, exclude: int | None) -> Arrays:
+        return {"valence": np.asarray([mentioned.valence for mentioned in context.mentioned], np.float32)}
+
+
 class CooccurrenceFeature(ContextFeature):
     """The entities that most often occur with each entity of the context in training dialogues."""
 
-    def __init__(self, cooccurrence: Cooccurrence, fields: tuple[Field, Field]):
-        """`fields`: of the ids and of the weights, from `neighbour_fields` or `cooccurring_item_fields`."""
-        self.cooccurrence, self.fields = cooccurrence, fields
+    def __init__(self, cooccurrence: Cooccurrence, fields: tuple[Field, Field], power: float = 1.0):
+        """Prepares the feature.
+
+        Args:
+          cooccurrence: counts of the train split.
+          fields: of the ids and of the weights, such as `neighbour_fields`.
+          power: see `Cooccurrence.neighbours`.
+        """
+        self.cooccurrence, self.fields, self.power = cooccurrence, fields, power
         (_, self.limit) = fields[0].axes
 
     def lengths(self, context: Context) -> dict[str, int]:
@@ -202,8 +247,38 @@ class CooccurrenceFeature(ContextFeature):
 
     def arrays(self, context: Context, exclude: int | None) -> Arrays:
         entities = np.asarray(context.entities, np.int32)
-        ids, weights = self.cooccurrence.neighbours(entities, self.limit, exclude)
+        ids, weights = self.cooccurrence.neighbours(entities, self.limit, exclude, self.power)
         return {field.name: array for field, array in zip(self.fields, (ids, weights), strict=True)}
+
+
+class NearestContextsFeature(ContextFeature):
+    """The items that were recommended after the most similar contexts of other training dialogues."""
+
+    def __init__(self, nearest: NearestContexts, entities: int, limit: int):
+        """`entities`: N, the number of entities; `limit`: most items."""
+        self.nearest, self.limit = nearest, limit
+        self.fields = nearest_item_fields(entities, limit)
+        # A training context is read once an epoch; finding its neighbours takes longer than reading all the rest.
+        self._found: dict[tuple[TextContext, int | None], Arrays] = {}
+
+    def lengths(self, context: Context) -> dict[str, int]:
+        return {}
+
+    def arrays(self, context: Context, exclude: int | None) -> Arrays:
+        key = TextContext.of(context.turns), exclude
+        if key not in self._found:
+            self._found[key] = self._find(*key)
+        return self._found[key]
+
+    def _find(self, context: TextContext, exclude: int | None) -> Arrays:
+        arrays = {field.name: np.full(self.limit, field.pad, field.dtype) for field in self.fields}
+        scores = self.nearest.scores([context], exclude)
+        real = scores.data > 0
+        values, items = scores.data[real], self.nearest.items[scores.indices[real]]
+        best = np.lexsort((items, -values))[: self.limit]
+        arrays["nearest_items"][: len(best)] = items[best]
+        arrays["nearest_weights"][: len(best)] = values[best] / max(values.sum(), 1e-12)
+        return arrays
 
 
 class FilmSequenceFeature(ContextFeature):
@@ -273,6 +348,33 @@ class ContextLimits:
     cooccurring_items: int
 
 
+@dataclass(frozen=True)
+class EvidenceLimits:
+    """Most of each thing that is read of the `Evidence`.
+
+    Attributes:
+      rated_items: items that are liked where an entity is liked, or disliked.
+      nearest_items: items of the nearest training contexts.
+    """
+
+    rated_items: int
+    nearest_items: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the recommender reads of the train split, besides what the knowledge prompt reads.
+
+    Attributes:
+      liked, disliked: items that are liked where an entity is liked, or disliked (`count_rated_pairs`).
+      nearest: the training contexts.
+    """
+
+    liked: Cooccurrence
+    disliked: Cooccurrence
+    nearest: NearestContexts
+
+
 class ContextFeaturizer:
     """Turns contexts into arrays, by a list of features."""
 
@@ -309,14 +411,15 @@ class ContextFeaturizer:
         return {name: array for feature in self.features for name, array in feature.arrays(context, exclude).items()}
 
 
-def recommender_featurizer(
+def prompt_featurizer(
     tokenizer: DialogueTokenizer,
     states: TextStates,
     emotion_cooccurrence: Cooccurrence,
     cooccurrence: Cooccurrence,
     limits: ContextLimits,
+    power: float = 1.0,
 ) -> ContextFeaturizer:
-    """The featurizer of the recommender and of the conversation stage.
+    """The featurizer of the stages fusion and conversation: what the knowledge prompt and the language model read.
 
     Args:
       tokenizer: of the language model.
@@ -324,6 +427,7 @@ def recommender_featurizer(
       emotion_cooccurrence: entities related by emotion, the global entities.
       cooccurrence: items that occur in one dialogue with an entity.
       limits: how much is read.
+      power: of the counts of co-occurring items, see `Cooccurrence.neighbours`.
     """
     entities = emotion_cooccurrence.n_entities
     features = (
@@ -333,15 +437,35 @@ def recommender_featurizer(
         EmotionFeature(limits.emotions),
         MentionFeature(),
         CooccurrenceFeature(emotion_cooccurrence, neighbour_fields(entities, limits.neighbours)),
-        CooccurrenceFeature(cooccurrence, cooccurring_item_fields(entities, limits.cooccurring_items)),
+        CooccurrenceFeature(cooccurrence, cooccurring_item_fields(entities, limits.cooccurring_items), power),
     )
     return ContextFeaturizer(features, limits.entities)
 
 
-def recommender_spec(
-    entities: int, token_width: int, limits: ContextLimits, vocabulary: int | None = None
-) -> BatchSpec:
-    """The spec of `recommender_featurizer`, from sizes alone.
+def recommender_featurizer(
+    prompt: ContextFeaturizer, evidence: Evidence, limits: EvidenceLimits, power: float = 1.0
+) -> ContextFeaturizer:
+    """The featurizer of the recommender: that of the knowledge prompt, and what the scoring heads read besides.
+
+    Args:
+      prompt: from `prompt_featurizer`.
+      evidence: of the train split.
+      limits: how much is read.
+      power: of the counts, see `Cooccurrence.neighbours`.
+    """
+    entities = evidence.liked.n_entities
+    features = (
+        *prompt.features,
+        ValenceFeature(),
+        CooccurrenceFeature(evidence.liked, rated_item_fields(entities, limits.rated_items, "liked"), power),
+        CooccurrenceFeature(evidence.disliked, rated_item_fields(entities, limits.rated_items, "disliked"), power),
+        NearestContextsFeature(evidence.nearest, entities, limits.nearest_items),
+    )
+    return ContextFeaturizer(features, prompt.max_entities)
+
+
+def prompt_spec(entities: int, token_width: int, limits: ContextLimits, vocabulary: int | None = None) -> BatchSpec:
+    """The spec of `prompt_featurizer`, from sizes alone.
 
     Args:
       entities: N.
@@ -360,4 +484,15 @@ def recommender_spec(
             *neighbour_fields(entities, limits.neighbours),
             *cooccurring_item_fields(entities, limits.cooccurring_items),
         ),
+    )
+
+
+def recommender_spec(prompt: BatchSpec, entities: int, limits: EvidenceLimits) -> BatchSpec:
+    """The spec of `recommender_featurizer`, from that of `prompt_featurizer` and sizes."""
+    return prompt.extended(
+        "context",
+        *VALENCE_FIELDS,
+        *rated_item_fields(entities, limits.rated_items, "liked"),
+        *rated_item_fields(entities, limits.rated_items, "disliked"),
+        *nearest_item_fields(entities, limits.nearest_items),
     )

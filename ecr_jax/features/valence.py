@@ -25,6 +25,27 @@ from ecr_jax.features.tokenizer import ROLE_WORDS, with_role
 CLASS_OF = {Feedback.LIKE: 0, Feedback.DISLIKE: 1, Feedback.UNSAID: 2}
 """The class that a form's answer stands for: its index in `VALENCES`, whose order is that of the model's logits."""
 
+Valence = tuple[float, float, float]
+"""Probabilities that a mention is liked, disliked, and that it is unclear."""
+
+
+def valence_of(probabilities: Valence, prior: Valence) -> float:
+    """One number for how a mention is felt about, from -1 (disliked) to 1 (liked); 0 where the words do not tell.
+
+    It is P(like) - P(dislike) among the two, as if both were equally frequent: nine of ten films that seekers name are
+    liked, so that what is said of a film must count, not how often films are liked.
+
+    Args:
+      probabilities: of the mention.
+      prior: the classes' shares among all mentions.
+
+    >>> valence_of((0.8, 0.1, 0.1), (0.8, 0.1, 0.1)), round(valence_of((0.4, 0.45, 0.15), (0.8, 0.1, 0.1)), 3)
+    (0.0, -0.8)
+    """
+    like, dislike = (max(probabilities[k], 1e-12) / prior[k] for k in range(2))
+    return (like - dislike) / (like + dislike)
+
+
 _DISTANCES = (1, 2, 3, 5, 8, 13)
 """Upper bounds of the distance buckets on each side of the span, in tokens; what is farther is in the last bucket."""
 

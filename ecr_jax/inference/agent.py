@@ -26,13 +26,14 @@ from ecr_jax.features.batch_spec import Example
 from ecr_jax.features.dialogues import Context, Utterance
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
+from ecr_jax.features.valence import valence_of
 from ecr_jax.inference.responses import EmotionalResponder, RecommendationResponder, response_utterance
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.knowledge.reviews import Knowledge, response_prompt
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.runs.context import ExperimentContext, open_experiment
-from ecr_jax.stages import conversation, emotion, recommender, response
+from ecr_jax.stages import conversation, emotion, recommender, response, valence
 from ecr_jax.training.evaluation import Ranker
 
 Dialogues = Sequence[Sequence[Utterance]]
@@ -161,19 +162,37 @@ class Agent:
         model, params = emotion.classifier(self.experiment), self.params("emotion")
         return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
 
+    @cached_property
+    def _label_valence(self) -> valence.Labeller | None:
+        return valence.labeller(self.experiment) if self.config.recommender.valence else None
+
     def perceive(self, turns: Sequence[Turn]) -> list[Utterance]:
-        """Links the entities of a dialogue's turns and labels the seeker's turns with emotions."""
+        """Links the entities of a dialogue's turns and labels the seeker's turns with emotions and valences."""
         graph = self.experiment.corpus.graph
         mentioned: list[int] = []
-        utterances = []
+        utterances, linked_turns = [], []
         for turn in turns:
             mentions = link_turn(turn, graph, self._linker, mentioned, films_are_targets=False)
             linked = Turn(turn.role, turn.text, mentions)
+            linked_turns.append(linked)
             entities = tuple(graph.ids[m.entity] for m in mentions if m.entity is not None)
             mentioned += entities
             emotions = self._emotions(turn.text) if turn.role == Role.SEEKER else ()
-            utterances.append(Utterance(turn.role, turn.text, linked.masked(), entities, (), emotions))
+            valences = self._valences(linked_turns) if turn.role == Role.SEEKER else ()
+            utterances.append(Utterance(turn.role, turn.text, linked.masked(), entities, (), emotions, valences))
         return utterances
+
+    def _valences(self, turns: Sequence[Turn]) -> tuple[tuple[int, float], ...]:
+        """How the last turn feels about each entity it names; nothing where the recommender does not read it."""
+        if self._label_valence is None:
+            return ()
+        ids, last, prior = self.experiment.corpus.graph.ids, turns[-1], self.experiment.valence.prior
+        labels = self._label_valence(turns, len(turns) - 1)
+        return tuple(
+            (ids[mention.entity], valence_of(tuple(label), prior))
+            for mention, label in zip(last.mentions, labels.tolist(), strict=True)
+            if mention.entity is not None
+        )
 
     def _emotions(self, text: str) -> tuple[tuple[int, float], ...]:
         text = with_role(Role.SEEKER, text)
@@ -190,7 +209,7 @@ class Agent:
           dialogues: the dialogues.
           states: text encoder states of their turns.
         """
-        featurizer = self.experiment.featurizer(self.tokenizer, states)
+        featurizer = self.experiment.featurizer(self.tokenizer, states, evidence=True)
         contexts = [featurizer.context(turns) for turns in dialogues]
         return [Exchange(context, featurizer.arrays(context)) for context in contexts]
 
@@ -229,7 +248,7 @@ class Agent:
             responses = [response_utterance(exchange.response) for exchange in exchanges]
             response_states = self._encode([turn.text_with_role for turn in responses])
             states = states.with_fallback(response_states)
-            featurizer = self.experiment.featurizer(self.tokenizer, states)
+            featurizer = self.experiment.featurizer(self.tokenizer, states, evidence=True)
             arrays = [
                 featurizer.arrays(dataclasses.replace(exchange.context, reply=turn))
                 for exchange, turn in zip(exchanges, responses, strict=True)

@@ -7,7 +7,7 @@ put the target into its input, which never happens at test time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,7 +75,7 @@ class Cooccurrence:
         return m.indptr, m.indices[order], m.data[order], np.asarray(m.sum(axis=1))
 
     def neighbours(
-        self, entities: Sequence[int] | np.ndarray, k: int, exclude: int | None = None
+        self, entities: Sequence[int] | np.ndarray, k: int, exclude: int | None = None, power: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k most probable neighbours of each entity.
 
@@ -83,10 +83,12 @@ class Cooccurrence:
           entities: int [E]; the pad id N has none.
           k: number of neighbours; a row with fewer entries is returned whole.
           exclude: index of the dialogue (in the order of counting) whose own counts are subtracted first.
+          power: of an entity's number of pairs, which its counts are divided by. With 1 the weights are P(y given x);
+            with a lower power, entities with many pairs weigh more.
 
         Returns:
-          ids int32 [E, k], padded with N, and weights float32 [E, k] = P(y given x), padded with 0; they sum to 1 only
-          where no neighbour is left out. Equal counts are ordered by id.
+          ids int32 [E, k], padded with N, and weights float32 [E, k], padded with 0; with the power 1 they are
+          P(y given x), and sum to 1 only where no neighbour is left out. Equal counts are ordered by id.
         """
         ids = np.full((len(entities), k), self.n_entities, np.int32)
         weights = np.zeros((len(entities), k), np.float32)
@@ -111,7 +113,7 @@ class Cooccurrence:
                 candidates, remaining = candidates[order], remaining[order]
             n = min(k, np.count_nonzero(remaining))
             ids[e, :n] = candidates[:n]
-            weights[e, :n] = remaining[:n] / max(total, 1)
+            weights[e, :n] = remaining[:n] / max(total, 1) ** power
         return ids, weights
 
     def restricted_to(self, entities: np.ndarray) -> Cooccurrence:
@@ -137,6 +139,29 @@ class Cooccurrence:
         """Reads what `save` wrote."""
         with np.load(path) as arrays:
             return cls(int(arrays["n_entities"]), arrays["starts"], arrays["heads"], arrays["tails"], arrays["counts"])
+
+
+def count_rated_pairs(dialogues: Iterable[Mapping[int, int]], n_entities: int, first: int) -> Cooccurrence:
+    """Counts the pairs (x, y) of each dialogue in which x is rated `first` and y, another item, is liked.
+
+    Args:
+      dialogues: of the train split only; each is the seeker's ratings of items, 1 (liked) or -1 (disliked).
+      n_entities: N.
+      first: the rating of x: 1 counts what is liked by those who like x, -1 by those who dislike it.
+
+    Returns:
+      The counts; the d of `neighbours(exclude=d)` is the index in `dialogues`.
+    """
+    starts, heads, tails = [0], [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+    for ratings in dialogues:
+        items = np.array(sorted(ratings), np.int32)
+        rating = np.array([ratings[item] for item in items.tolist()], np.int64)
+        x, y = np.nonzero((rating[:, None] == first) & (rating[None, :] == 1) & ~np.eye(len(items), dtype=bool))
+        heads.append(items[x])
+        tails.append(items[y])
+        starts.append(starts[-1] + len(x))
+    tail = np.concatenate(tails)
+    return Cooccurrence(n_entities, np.array(starts, np.int64), np.concatenate(heads), tail, np.ones_like(tail))
 
 
 def count_cooccurrence(

@@ -144,6 +144,12 @@ class HeadsConfig:
         head, a learned score for each of them; "gate": this score, and the repetition gate, which makes the
         probabilities g · p(mentioned) + (1 - g) · p(new), with g from the last turn and from who mentioned what when.
       prior: a learned multiple of the items' log popularity in training.
+      mixture: the mixture head: the logarithm of a weighted sum of distributions, among them co-occurrence and what was
+        recommended after the nearest training contexts, with weights that follow from the last turn. The heads of
+        query and two hops then begin at zero, so that training begins with the untrained baseline `hybrid`. The stages
+        fusion and conversation do not read what it needs, and have it not.
+      feeling: the seeker's feelings about each mention change its weight in the heads of co-occurrence, two hops,
+        repetition and mixture; and the aversion head: what resembles something disliked gets a lower logit.
       like_probability: the like-probability head: the log odds of each item being liked, if it is recommended next. It
         adds up a bias of the turn, the odds of the item in training, and the item's relation to what the context names.
       like_power: the power of the odds of being liked in the ranking score, to be chosen on a validation split; with 0
@@ -155,10 +161,12 @@ class HeadsConfig:
     """
 
     query: Literal["state", "pooled"] = "pooled"
-    cooccurrence: Literal["none", "published", "mass"] = "mass"
+    cooccurrence: Literal["none", "published", "mass"] = "none"
     two_hop: bool = True
     repetition: Literal["none", "score", "gate"] = "score"
-    prior: bool = True
+    prior: bool = False
+    mixture: bool = True
+    feeling: bool = True
     like_probability: bool = True
     like_power: float = 1.0
     odds_shrinkage: float = 5.0

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from ecr_jax.models.heads import Facts, Heads, Scores
+from ecr_jax.models.heads import Facts, Heads, Scores, SimilarFilms
 from ecr_jax.models.hyperparameters import HeadsConfig, PromptConfig
 from ecr_jax.models.prompt import EntityTable, Fused, Prefix, PromptEncoder, PromptSizes, Task
 
@@ -39,7 +39,8 @@ class Recommender(nn.Module):
     >>> from ecr_jax.models.rgcn import graphs_tuple
     >>> prompt = PromptConfig(entity_width=4, emotion_width=2, emotions=False, global_entities=False)
     >>> sizes = PromptSizes(entities=3, relations=1, width=8, layers=2, kv_heads=1, head_dim=4, token_width=6)
-    >>> heads = HeadsConfig(cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False)
+    >>> heads = HeadsConfig(cooccurrence="none", two_hop=False, repetition="none", prior=False, like_probability=False,
+    ...                     mixture=False)
     >>> graph = graphs_tuple(np.array([0, 1]), np.array([1, 2]), np.array([0, 0]), nodes=4)  # with the padding entity
     >>> batch = {
     ...     "text_states": jnp.ones((1, 2, 6)),  # the states of two words
@@ -85,6 +86,7 @@ class Recommender(nn.Module):
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
         item_odds: jax.Array | None = None,
+        similar_films: SimilarFilms | None = None,
     ) -> Scores:
         """Scores candidates.
 
@@ -95,13 +97,15 @@ class Recommender(nn.Module):
           batch: the arrays that `PromptEncoder.fuse` uses and, for the heads that use them: `mentions` [B, E, 3];
             `own_recommendations` and `own_log_shift` [B, R] (a training dialogue's own share of the prior);
             `rated_items` and `own_odds_shift` [B, F] (its own share of the item odds);
-            `cooccurring_items` and `cooccurrence_weights` [B, E, C], without which the neighbours count; `text_ages`
-            [B, S], `emotion_totals` [B, 9] and `valence` [B, E].
+            `cooccurring_items` and `cooccurrence_weights` [B, E, C], without which the neighbours count; `liked_items`,
+            `liked_weights`, `disliked_items`, `disliked_weights` [B, E, R]; `nearest_items`, `nearest_weights` [B, Q];
+            `valence` [B, E]; `text_ages` [B, S] and `emotion_totals` [B, 9].
           item_ids: int [I] entities to score.
           item_prior: [N + 1] log popularity, or None to leave the prior head out. A constant, not a parameter.
-          facts: of every entity, or None to leave the two-hop head out.
+          facts: of every entity, or None to leave the two-hop head and the aversion head out.
           item_odds: [N + 1] log odds of being liked in training, or None to leave the like-probability head out. A
             constant, not a parameter.
+          similar_films: of every entity, or None to leave this part of the mixture out.
 
         Returns:
           The logits and the log odds of being liked of each candidate in each row.
@@ -116,6 +120,7 @@ class Recommender(nn.Module):
             item_prior=item_prior,
             facts=facts,
             item_odds=item_odds,
+            similar_films=similar_films,
             emotion_table=emotion_table,
         )
 
@@ -129,6 +134,7 @@ class Recommender(nn.Module):
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
         item_odds: jax.Array | None = None,
+        similar_films: SimilarFilms | None = None,
     ) -> Scores:
         """From the encoded entities to the candidates' scores.
 
@@ -138,14 +144,14 @@ class Recommender(nn.Module):
           item_ids: int [I] entities to score.
           task: "recommendation" or "fusion" (no learned positions).
           language_model: the frozen model; None leaves it out (its state is zero), to initialise or to ablate.
-          item_prior, facts, item_odds: see `scores`.
+          item_prior, facts, item_odds, similar_films: see `scores`.
         """
         fused, prefix = self.encode_context(table, batch, task)
         if language_model is None:
             state = jnp.zeros((batch["entities"].shape[0], self.sizes.width), table.dtype)
         else:
             state = language_model(batch, prefix)
-        return self.scores(state, table, fused, batch, item_ids, item_prior, facts, item_odds)
+        return self.scores(state, table, fused, batch, item_ids, item_prior, facts, item_odds, similar_films)
 
     def __call__(
         self,
@@ -157,6 +163,7 @@ class Recommender(nn.Module):
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
         item_odds: jax.Array | None = None,
+        similar_films: SimilarFilms | None = None,
         *,
         entity_text: jax.Array | None = None,
     ) -> Scores:
@@ -164,7 +171,7 @@ class Recommender(nn.Module):
 
         Args:
           graph, entity_text: see `PromptEncoder.entity_table`.
-          batch, item_ids, task, language_model, item_prior, facts, item_odds: see `rank`.
+          batch, item_ids, task, language_model, item_prior, facts, item_odds, similar_films: see `rank`.
         """
         table = self.entity_table(graph, entity_text)
-        return self.rank(table, batch, item_ids, task, language_model, item_prior, facts, item_odds)
+        return self.rank(table, batch, item_ids, task, language_model, item_prior, facts, item_odds, similar_films)

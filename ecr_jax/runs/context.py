@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,19 +24,25 @@ from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.data.schema import Role, Split
 from ecr_jax.emotion.annotation import Annotations, folder_of
 from ecr_jax.features.batch_spec import BatchSpec
-from ecr_jax.features.dialogues import Dialogue, Emotions, dialogues_of
+from ecr_jax.features.dialogues import Dialogue, Emotions, dialogues_of, seeker_ratings, with_valences
 from ecr_jax.features.featurizer import (
     ContextFeaturizer,
     ContextLimits,
+    Evidence,
+    EvidenceLimits,
+    prompt_featurizer,
+    prompt_spec,
     recommender_featurizer,
     recommender_spec,
 )
 from ecr_jax.features.instances import recommendation_instances
 from ecr_jax.features.language_models import LanguageModels
+from ecr_jax.features.nearest_contexts import NearestContexts
 from ecr_jax.features.text_states import TextEncoder, TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
+from ecr_jax.features.valence import Valence, valence_of
 from ecr_jax.files import read_parquet
-from ecr_jax.knowledge.cooccurrence import Cooccurrence
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, count_rated_pairs
 from ecr_jax.models.hyperparameters import QuantizationFormat
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.caches import BoundedCache
@@ -74,10 +81,6 @@ class EmotionLabels:
         }
 
 
-Valence = tuple[float, float, float]
-"""Probabilities that a mention is liked, disliked, and that it is unclear."""
-
-
 @dataclass(frozen=True, eq=False)
 class ValenceLabels:
     """How seekers feel about what they mention, as the stage `valence` labelled it. Read when they are first needed.
@@ -104,6 +107,17 @@ class ValenceLabels:
             for conversation, turn, entity, like, dislike, unclear in zip(*columns, strict=True)
             if entity is not None
         }
+
+    @cached_property
+    def prior(self) -> Valence:
+        """The classes' shares among the mentions with feedback."""
+        record = json.loads((self.path.parent / "valence.json").read_text(encoding="utf-8"))
+        return tuple(record["calibration"]["prior"])
+
+    @cached_property
+    def signed(self) -> Mapping[tuple[str, int, int], float]:
+        """(conversation id, turn, entity id) -> valence from -1 to 1, see `valence_of`."""
+        return {mention: valence_of(label, self.prior) for mention, label in self.by_mention.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +212,19 @@ class ExperimentContext:
             lambda: dialogues_of(self.corpus.split(split), graph.ids, graph.items, self.emotions.by_turn),
         )
 
+    def dialogues_with_valence(self, split: Split) -> list[Dialogue]:
+        """The dialogues of a split with how the seeker feels about each mention, where the recommender reads it.
+
+        Raises:
+          ValueError: it is read, but the stage `valence` is not trained.
+        """
+        dialogues = self.dialogues(split)
+        if not self.config.recommender.valence:
+            return dialogues
+        labels = self.valence
+        key = ("dialogues with valence", self.corpus.folder, self.emotions, labels, split)
+        return self._cached(key, lambda: with_valences(dialogues, labels.signed))
+
     @property
     def valence(self) -> ValenceLabels:
         """How the seekers' mentions are felt about, as the stage `valence` labelled them."""
@@ -280,24 +307,50 @@ class ExperimentContext:
         """A language model with the `<movie>` slot and its tokenizer, see `features.language_models`."""
         return self.language_models.get(name, layers, dtype=dtype, quantize=quantize)
 
-    def featurizer(self, tokenizer: DialogueTokenizer, states: TextStates | None = None) -> ContextFeaturizer:
-        """The featurizer of the recommender and of the conversation stage.
+    def featurizer(
+        self, tokenizer: DialogueTokenizer, states: TextStates | None = None, *, evidence: bool = False
+    ) -> ContextFeaturizer:
+        """The featurizer of the knowledge prompt.
 
         Args:
           tokenizer: of the language model.
           states: of all turns that will be read, where they are not those of the corpus alone.
+          evidence: that of the recommender, which also reads what its scoring heads need of the train split.
 
         Raises:
           ValueError: the emotion stage is not trained.
         """
-        folder = self.folder("emotion")
-        return recommender_featurizer(
+        folder, settings = self.folder("emotion"), self.config.recommender
+        prompt = prompt_featurizer(
             tokenizer,
             self.turn_states if states is None else states,
             self._cooccurrence(folder / "emotion_cooccurrence.npz"),
-            self._cooccurrence(folder / "cooccurrence.npz"),
+            self.cooccurrence,
             self._limits,
+            settings.cooccurrence_power,
         )
+        if not evidence:
+            return prompt
+        return recommender_featurizer(prompt, self._evidence, self._evidence_limits, settings.cooccurrence_power)
+
+    @property
+    def _evidence(self) -> Evidence:
+        settings, graph = self.config.recommender.nearest_contexts, self.corpus.graph
+
+        def collect() -> Evidence:
+            dialogues = self.dialogues(Split.TRAIN)
+            ratings = [seeker_ratings(dialogue) for dialogue in dialogues]
+            liked, disliked = (count_rated_pairs(ratings, len(graph), first) for first in (1, -1))
+            items = np.asarray(graph.items)
+            nearest = NearestContexts.of(dialogues, items, count=settings.contexts, power=settings.power)
+            return Evidence(liked, disliked, nearest)
+
+        return self._cached(("evidence", self.corpus.folder, settings), collect)
+
+    @property
+    def cooccurrence(self) -> Cooccurrence:
+        """How often items occur in one dialogue with an entity. Raises ValueError where `emotion` is not trained."""
+        return self._cooccurrence(self.folder("emotion") / "cooccurrence.npz")
 
     def _cooccurrence(self, path: Path) -> Cooccurrence:
         if not path.is_file():
@@ -306,9 +359,17 @@ class ExperimentContext:
         return self._cached(key, lambda: Cooccurrence.load(path))
 
     @property
-    def context_spec(self) -> BatchSpec:
-        """The arrays of a context as the recommender and the conversation stage read them."""
-        return recommender_spec(len(self.corpus.graph), self.encoder.width, self._limits)
+    def recommender_spec(self) -> BatchSpec:
+        """The arrays of a context as the recommender reads them."""
+        entities = len(self.corpus.graph)
+        return recommender_spec(
+            prompt_spec(entities, self.encoder.width, self._limits), entities, self._evidence_limits
+        )
+
+    @property
+    def _evidence_limits(self) -> EvidenceLimits:
+        settings = self.config.recommender
+        return EvidenceLimits(settings.rated_items, settings.nearest_items)
 
     @property
     def _limits(self) -> ContextLimits:

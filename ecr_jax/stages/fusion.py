@@ -28,7 +28,9 @@ def examples(
     include_turn = experiment.config.fusion.include_turn
     reply = (lambda dialogue, turn: dialogue.turns[turn]) if include_turn else None
     instances = fusion_instances(dialogues)
-    return recommender.recommender_examples(experiment, setup.tokenizer, split, dialogues, instances, reply)
+    return recommender.recommender_examples(
+        experiment, setup.tokenizer, split, dialogues, instances, reply, evidence=False
+    )
 
 
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:

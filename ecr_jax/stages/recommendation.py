@@ -42,7 +42,7 @@ def examples(
       limit: most dialogues.
     """
     _, tokenizer = experiment.language_model(experiment.config.language_model, experiment.config.recommender.layers)
-    dialogues = experiment.dialogues(split)[:limit]
+    dialogues = experiment.dialogues_with_valence(split)[:limit]
     instances = instances_of(dialogues)
     if not experiment.config.recommendation.use_resp:
         return recommender.recommender_examples(experiment, tokenizer, split, dialogues, instances)

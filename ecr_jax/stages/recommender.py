@@ -18,12 +18,13 @@ from ecr_jax.features import batch_spec
 from ecr_jax.features.batch_spec import Example, Field
 from ecr_jax.features.batches import Batches, Examples, bucket_shapes, pad_batch
 from ecr_jax.features.dialogues import Dialogue, recommendation_counts, seeker_ratings
+from ecr_jax.features.film_text import FilmText
 from ecr_jax.features.instances import ExtendedExamples, Instance, RecommenderExamples, ReplyOf
 from ecr_jax.features.item_odds import ItemOdds
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.graph import KnowledgeGraph
-from ecr_jax.models.heads import Facts, Scores, facts_of, ranking_scores
+from ecr_jax.models.heads import Facts, Scores, SimilarFilms, facts_of, ranking_scores
 from ecr_jax.models.hyperparameters import LIKE_PARTS, HeadsConfig, PrefixVisibility
 from ecr_jax.models.layers import last_state
 from ecr_jax.models.lm.convert import LanguageConfig
@@ -44,8 +45,8 @@ class RecommenderSetup:
       model: prompt encoder and heads.
       language_model: the frozen language model's module.
       tokenizer: its tokenizer.
-      frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `facts`,
-        `item_prior`, `item_odds` and, where it is used, `entity_text`.
+      frozen: arrays that no stage of the recommender trains: `language_model`, `graph`, `facts`, `item_prior`,
+        `item_odds` and, where they are used, `similar_films` and `entity_text`.
       items: int [I] entity ids of the candidates, sorted.
       prefix_visibility: which tokens attend to the prefix, see `RecommenderConfig`.
     """
@@ -66,11 +67,14 @@ class RecommenderSetup:
 def build_recommender(experiment: ExperimentContext, heads: HeadsConfig | None = None) -> RecommenderSetup:
     """Builds the recommender of an experiment; `heads`: other scoring heads than `recommender.heads`."""
     settings, graph = experiment.config.recommender, experiment.corpus.graph
+    heads = settings.heads if heads is None else heads
     pretrained, tokenizer = experiment.language_model(experiment.config.language_model, settings.layers)
     sizes = prompt_sizes(experiment, pretrained.config)
-    facts = facts_of(graph.triples, graph.items, len(graph), len(graph.relations), settings.facts_per_item)
+    triples, relations = with_genres(graph, experiment.corpus.genres)
+    facts = facts_of(triples, graph.items, len(graph), relations, settings.facts_per_item)
+    similar = {"similar_films": _similar_films(experiment)} if heads.mixture and settings.entity_text else {}
     return RecommenderSetup(
-        Recommender(settings.prompt, sizes, settings.heads if heads is None else heads),
+        Recommender(settings.prompt, sizes, heads),
         pretrained.module,
         tokenizer,
         frozen={
@@ -78,11 +82,33 @@ def build_recommender(experiment: ExperimentContext, heads: HeadsConfig | None =
             "item_prior": np.log(2 * item_counts(experiment)).astype(np.float32),
             "item_odds": item_odds(experiment).log_odds().astype(np.float32),
             "facts": facts,
+            **similar,
             **graph_arrays(experiment),
         },
         items=np.asarray(graph.items, np.int32),
         prefix_visibility=settings.prefix_visibility,
     )
+
+
+def with_genres(graph: KnowledgeGraph, genres: np.ndarray) -> tuple[np.ndarray, int]:
+    """The triples of a graph and those of its film table, which are of a relation of their own.
+
+    Args:
+      graph: the graph.
+      genres: int [G, 2] pairs (film, genre).
+
+    Returns:
+      Triples int [E, 3] (head, relation, tail), and the number of relations.
+    """
+    relation = np.full(len(genres), len(graph.relations))
+    triples = np.stack([genres[:, 0], relation, genres[:, 1]], axis=1)
+    return np.concatenate([graph.triples, triples]), len(graph.relations) + 1
+
+
+def _similar_films(experiment: ExperimentContext) -> SimilarFilms:
+    settings, graph = experiment.config.recommender, experiment.corpus.graph
+    film_text = FilmText(experiment.entity_text, np.asarray(graph.items), settings.film_text_power)
+    return SimilarFilms(*map(jnp.asarray, film_text.most_similar(len(graph), settings.similar_films)))
 
 
 def prompt_sizes(experiment: ExperimentContext, language_model: LanguageConfig) -> PromptSizes:
@@ -153,6 +179,7 @@ def recommender_examples(
     instances: Sequence[Instance],
     reply: ReplyOf | None = None,
     states: TextStates | None = None,
+    evidence: bool = True,
 ) -> RecommenderExamples:
     """The examples of instances of a split.
 
@@ -164,12 +191,13 @@ def recommender_examples(
       instances: of these dialogues.
       reply: a turn that is read after each context, see `ContextExamples`.
       states: text-encoder states of all turns that are read, where they are not those of the corpus alone.
+      evidence: read what the scoring heads of the recommendation read besides the knowledge prompt.
     """
     weights = experiment.config.recommendation.weights
     return RecommenderExamples(
         dialogues,
         instances,
-        experiment.featurizer(tokenizer, states),
+        experiment.featurizer(tokenizer, states, evidence=evidence),
         weights={
             Feedback.LIKE: weights.like,
             Feedback.DISLIKE: weights.dislike,
@@ -192,7 +220,7 @@ def context_batch(experiment: ExperimentContext, contexts: Sequence[Example]) ->
     """One batch of contexts (the arrays of `ContextFeaturizer.arrays`), padded to the longest shape."""
     settings = experiment.config.recommender
     shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
-    return pad_batch(experiment.context_spec, contexts, range(len(contexts)), shape, len(contexts))
+    return pad_batch(experiment.recommender_spec, contexts, range(len(contexts)), shape, len(contexts))
 
 
 def with_cached_contexts(
@@ -302,11 +330,13 @@ def scores(
     )
 
 
-def _constants(frozen: dict[str, Any], task: Task) -> tuple[jax.Array, Facts | None, jax.Array | None]:
-    """The items' prior; their facts and odds of being liked for the task that uses them."""
+def _constants(
+    frozen: dict[str, Any], task: Task
+) -> tuple[jax.Array, Facts | None, jax.Array | None, SimilarFilms | None]:
+    """The items' prior; for the task that uses them their facts, odds of being liked, and the films similar to them."""
     if task == "recommendation":
-        return frozen["item_prior"], frozen["facts"], frozen["item_odds"]
-    return frozen["item_prior"], None, None
+        return frozen["item_prior"], frozen["facts"], frozen["item_odds"], frozen.get("similar_films")
+    return frozen["item_prior"], None, None, None
 
 
 def _last_state(setup: RecommenderSetup, params: Params, batch: Batch, prefix: Prefix) -> jax.Array:

@@ -8,8 +8,10 @@ from ecr_jax.data.schema import Feedback, Role, Split
 from ecr_jax.evaluation import predictions, rankings, trivial_baselines
 from ecr_jax.evaluation.predictions import Target
 from ecr_jax.evaluation.protocol import PROTOCOLS
-from ecr_jax.evaluation.trivial_baselines import TextContext, Ties
-from ecr_jax.features.dialogues import Dialogue, Utterance
+from ecr_jax.evaluation.trivial_baselines import Ties
+from ecr_jax.features.dialogues import Dialogue, TextContext, Utterance
+from ecr_jax.features.film_text import FilmText
+from ecr_jax.features.nearest_contexts import NearestContexts
 
 ITEMS = np.array([2, 3, 5, 7, 11])
 TIE_BREAK = 1e-6
@@ -71,7 +73,8 @@ TRAINING = [TextContext((), "space battles"), TextContext((), "space robots"), T
 
 
 def nearest(count, power=2.0, training=TRAINING, targets=((2, 3), (5,), (7,))):
-    return trivial_baselines.nearest_contexts(training, targets, ITEMS, NearestContextsConfig(count, power))
+    known = NearestContexts(training, targets, range(len(training)), ITEMS, count=count, power=power)
+    return trivial_baselines.nearest_contexts(known)
 
 
 def test_nearest_contexts():
@@ -108,14 +111,13 @@ def test_nothing_to_be_near_to(training):
 def test_similar_films():
     features = np.zeros((12, 2))
     features[[2, 3, 5, 7]] = [[1, 0], [1, 0], [0, 1], [0, -1]]  # their mean is (1/2, 0)
-    scores = trivial_baselines.similar_films(features, ITEMS, 2.0)(contexts((2,), (2, 5), (11,), ()))
+    scores = trivial_baselines.similar_films(FilmText(features, ITEMS, 2.0))(contexts((2,), (2, 5), (11,), ()))
     # less the mean: (1/2, 0) twice, (-1/2, 1), (-1/2, -1); 2 and 3 are alike, and unlike the others
     np.testing.assert_allclose(scores[0], [0, 1, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(scores[1], [0, 1, 0, 0, 0], atol=1e-6)
     assert not scores[2:].any()  # 11 has no description
-    np.testing.assert_allclose(
-        trivial_baselines.similar_films(np.eye(12, 3) * 0, ITEMS, 2.0)(contexts((2,))), np.zeros((1, 5))
-    )
+    nothing = FilmText(np.zeros((12, 3)), ITEMS, 2.0)
+    np.testing.assert_allclose(trivial_baselines.similar_films(nothing)(contexts((2,))), np.zeros((1, 5)))
 
 
 def test_a_mixture_is_of_shares():

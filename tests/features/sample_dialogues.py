@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from ecr_jax.data.schema import Feedback, Role, Split
-from ecr_jax.features.dialogues import Dialogue, Utterance, emotion_labelled_mentions
-from ecr_jax.features.featurizer import ContextFeaturizer, ContextLimits, recommender_featurizer
+from ecr_jax.features.dialogues import Dialogue, Utterance, emotion_labelled_mentions, seeker_ratings
+from ecr_jax.features.featurizer import (
+    ContextFeaturizer,
+    ContextLimits,
+    Evidence,
+    EvidenceLimits,
+    prompt_featurizer,
+    recommender_featurizer,
+)
+from ecr_jax.features.nearest_contexts import NearestContexts
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer
-from ecr_jax.knowledge.cooccurrence import count_cooccurrence
+from ecr_jax.knowledge.cooccurrence import count_cooccurrence, count_rated_pairs
 from tests import tiny
 
 LIKE, DISLIKE, UNSAID = Feedback.LIKE, Feedback.DISLIKE, Feedback.UNSAID
@@ -36,6 +44,7 @@ DIALOGUE = Dialogue("one", Split.TRAIN, TURNS)
 OTHER = Dialogue("two", Split.TRAIN, (seeker("a", [0], [(2, 0.6)]), recommender("c", [5]), seeker("f", [], [(2, 1.0)])))
 DIALOGUES = [DIALOGUE, OTHER]
 LIMITS = ContextLimits(tokens=9, states=7, entities=3, emotions=1, neighbours=2, cooccurring_items=3)
+EVIDENCE_LIMITS = EvidenceLimits(rated_items=2, nearest_items=3)
 
 
 def make_tokenizer() -> DialogueTokenizer:
@@ -54,4 +63,8 @@ def make_featurizer(tokenizer: DialogueTokenizer) -> ContextFeaturizer:
     mentions = [emotion_labelled_mentions(dialogue.turns) for dialogue in DIALOGUES]
     by_emotion = count_cooccurrence(mentions, N, emotions_per_mention=1)
     together = count_cooccurrence(mentions, N, require_emotion=False).restricted_to(ITEMS)
-    return recommender_featurizer(tokenizer, make_states(), by_emotion, together, LIMITS)
+    ratings = [seeker_ratings(dialogue) for dialogue in DIALOGUES]
+    liked, disliked = (count_rated_pairs(ratings, N, rating) for rating in (1, -1))
+    nearest = NearestContexts.of(DIALOGUES, ITEMS, count=2, power=1.0)
+    prompt = prompt_featurizer(tokenizer, make_states(), by_emotion, together, LIMITS)
+    return recommender_featurizer(prompt, Evidence(liked, disliked, nearest), EVIDENCE_LIMITS)

@@ -15,10 +15,21 @@ from ecr_jax.features.featurizer import (
     TextStateFeature,
     TokenFeature,
     WordFeature,
+    prompt_spec,
     recommender_spec,
 )
 from ecr_jax.knowledge.word_graph import WordGraph
-from tests.features.sample_dialogues import DIALOGUES, ITEMS, LIMITS, TURNS, N, make_states, make_tokenizer, recommender
+from tests.features.sample_dialogues import (
+    DIALOGUES,
+    EVIDENCE_LIMITS,
+    ITEMS,
+    LIMITS,
+    TURNS,
+    N,
+    make_states,
+    make_tokenizer,
+    recommender,
+)
 
 EMOTION_TOTALS = np.bincount([2, 4, 8], [0.7, 0.2, 0.9], minlength=9)
 """Sums of the seeker's emotions in the first three turns."""
@@ -47,7 +58,8 @@ def test_arrays_are_those_of_the_spec(featurizer):
     arrays = featurizer.arrays(featurizer.context(TURNS[:3]))
     assert set(arrays) == {field.name for field in featurizer.spec.fields}
     featurizer.spec.lengths(arrays, "this example")  # raises where shapes or dtypes differ
-    assert featurizer.spec == recommender_spec(N, 1, LIMITS, vocabulary=make_tokenizer().vocabulary)
+    prompt = prompt_spec(N, 1, LIMITS, vocabulary=make_tokenizer().vocabulary)
+    assert featurizer.spec == recommender_spec(prompt, N, EVIDENCE_LIMITS)
 
 
 def test_entities_without_emotions_are_padded(featurizer):
@@ -61,6 +73,8 @@ def test_empty_context(featurizer):
         "tokens": (0,), "text_states": (0, 1), "text_ages": (0,), "emotion_totals": (9,),
         "entities": (0,), "emotions": (0, 1), "emotion_probs": (0, 1), "mentions": (0, 3),
         "neighbours": (0, 2), "neighbour_weights": (0, 2), "cooccurring_items": (0, 3), "cooccurrence_weights": (0, 3),
+        "liked_items": (0, 2), "liked_weights": (0, 2), "disliked_items": (0, 2), "disliked_weights": (0, 2),
+        "valence": (0,), "nearest_items": (3,), "nearest_weights": (3,),
     }  # fmt: skip
 
 

@@ -131,8 +131,10 @@ def test_own_dialogue_is_left_out_of_the_counts(featurizer):
     # 1, 2 and 3 are mentioned in this dialogue only
     assert (left["neighbours"] == N).all() and not left["neighbour_weights"].any()
     assert (left["cooccurring_items"] == N).all() and not left["cooccurrence_weights"].any()
+    assert (whole["disliked_items"] != N).any() and (left["disliked_items"] == N).all()
     left_out = {"neighbours", "neighbour_weights", "cooccurring_items", "cooccurrence_weights",
-                "own_recommendations", "own_log_shift", "own_odds_shift"}  # fmt: skip
+                "liked_items", "liked_weights", "disliked_items", "disliked_weights", "nearest_items",
+                "nearest_weights", "own_recommendations", "own_log_shift", "own_odds_shift"}  # fmt: skip
     assert all(np.array_equal(whole[name], left[name]) for name in set(whole) - left_out)
     # 0 is in the other dialogue too, whose counts stay
     first = examples(featurizer, exclude_own=True)[0]

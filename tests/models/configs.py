@@ -11,8 +11,13 @@ from ecr_jax.models.prompt import PromptSizes
 
 SIZES = PromptSizes(entities=11, relations=3, width=16, layers=3, kv_heads=2, head_dim=4, token_width=6)
 
-PROMPTS = {"improved": presets.improved_prompt, "paper": presets.paper_prompt, "code": presets.code_prompt}
-HEADS = {"improved": presets.improved_heads, "code": presets.published_heads}
+PROMPTS = {
+    "improved": presets.improved_prompt,
+    "summed": presets.improved_prompt,
+    "paper": presets.paper_prompt,
+    "code": presets.code_prompt,
+}
+HEADS = {"improved": presets.improved_heads, "summed": presets.summed_heads, "code": presets.published_heads}
 
 
 def prompt_config(preset: str = "improved", **fields: Any) -> PromptConfig:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecr_jax.models.heads import facts_of
+from ecr_jax.models.heads import SimilarFilms, facts_of
 from ecr_jax.models.layers import last_state
 from ecr_jax.models.recommender import Recommender
 from tests.models.configs import SIZES, heads_config, prompt_config
@@ -22,6 +22,13 @@ TRIPLES = np.array([[1, 0, 7], [4, 0, 7], [4, 1, 8], [5, 1, 8], [9, 1, 8], [10, 
 
 def facts(most=2):
     return facts_of(TRIPLES, ITEMS, 11, 3, most)
+
+
+SIMILAR_FILMS = SimilarFilms(
+    jnp.full((12, 2), 11).at[1].set(jnp.array([4, 9])).at[4, 0].set(1).at[9, 0].set(1),
+    jnp.zeros((12, 2)).at[1].set(jnp.array([0.7, 0.2])).at[4, 0].set(0.7).at[9, 0].set(0.2),
+)
+CONSTANTS = {"item_prior": jnp.arange(12.0), "facts": facts(), "item_odds": ODDS, "similar_films": SIMILAR_FILMS}
 
 
 def language_model(batch, prefix):
@@ -46,15 +53,14 @@ def recommender(preset="improved", **fields):
 
 
 def random_params(model):
-    batch = with_tokens(small_batch())
-    init = functools.partial(model.init, item_prior=jnp.zeros(12), facts=facts(), item_odds=ODDS)
+    batch = with_evidence(with_tokens(small_batch()))
+    init = functools.partial(model.init, **CONSTANTS)
     return random_like(jax.eval_shape(init, jax.random.key(0), small_graph(), batch, ITEMS)["params"])
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def scores_of(model, params, batch):
-    arguments = dict(language_model=language_model, item_prior=jnp.arange(12.0), facts=facts(), item_odds=ODDS)
-    return model.apply({"params": params}, small_graph(), batch, ITEMS, **arguments)
+    return model.apply({"params": params}, small_graph(), batch, ITEMS, language_model=language_model, **CONSTANTS)
 
 
 def logits_of(model, params, batch):
@@ -64,10 +70,22 @@ def logits_of(model, params, batch):
 def with_cooccurrence(batch, seed=4):
     """Adds co-occurring items, padded as in a batch: short rows and padded slots hold the pad id with weight 0."""
     rng = np.random.default_rng(seed)
-    real = (rng.random((*batch["entities"].shape, 3)) < 0.7) & batch["entity_mask"][:, :, None]
-    ids = np.where(real, rng.integers(0, 11, real.shape), 11).astype(np.int32)
-    return {
-        **batch,
-        "cooccurring_items": ids,
-        "cooccurrence_weights": (real * rng.random(real.shape)).astype(np.float32),
-    }
+    ids, weights = _weighted_items(rng, (*batch["entities"].shape, 3), batch["entity_mask"][:, :, None])
+    return {**batch, "cooccurring_items": ids, "cooccurrence_weights": weights}
+
+
+def with_evidence(batch, seed=5):
+    """Adds co-occurring items and what else the mixture head reads, padded as in a batch."""
+    rng, mask = np.random.default_rng(seed), batch["entity_mask"]
+    evidence = {"valence": np.where(mask, rng.uniform(-1, 1, mask.shape), 0).astype(np.float32)}
+    for name in ("liked", "disliked"):
+        ids, weights = _weighted_items(rng, (*mask.shape, 2), mask[:, :, None])
+        evidence |= {f"{name}_items": ids, f"{name}_weights": weights}
+    ids, weights = _weighted_items(rng, (len(mask), 3), np.ones((len(mask), 1), bool))
+    return {**with_cooccurrence(batch), **evidence, "nearest_items": ids, "nearest_weights": weights}
+
+
+def _weighted_items(rng, shape, mask):
+    real = (rng.random(shape) < 0.7) & mask
+    ids = np.where(real, rng.integers(0, 11, shape), 11).astype(np.int32)
+    return ids, (real * rng.random(shape)).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.config import presets
-from ecr_jax.features.featurizer import ContextLimits, recommender_spec
+from ecr_jax.features.featurizer import ContextLimits, EvidenceLimits, prompt_spec, recommender_spec
 from ecr_jax.models.heads import facts_of
 from ecr_jax.models.lm.convert import flatten
 from ecr_jax.models.lm.llama import LlamaConfig
@@ -21,6 +21,7 @@ from ecr_jax.stages.recommender import prompt_sizes_of
 WIDTH, ENTITIES, RELATIONS, TOKEN_WIDTH = 32, 7, 2, 24
 MODEL = LlamaConfig(11, WIDTH, 1, heads=2, kv_heads=1, head_dim=8, hidden=24, positions=64, tied=True)
 LIMITS = ContextLimits(tokens=4, states=3, entities=2, emotions=3, neighbours=2, cooccurring_items=2)
+EVIDENCE = EvidenceLimits(rated_items=2, nearest_items=2)
 
 
 class Graph:
@@ -32,11 +33,20 @@ class Graph:
         return ENTITIES
 
 
+FELT_PARTS = "mixture/cooccurrence_feeling mixture/liked_feeling mixture/mentioned_feeling"
+
+
 def shapes(section="prompt", **fields):
-    """The shapes of the parameters of the preset `improved` with other fields of its `prompt` or `heads`."""
+    """The shapes of the parameters of the preset `improved` with other fields of its `prompt` or `heads`.
+
+    The heads need the prompt's emotions where they read feelings, so these are off where the prompt is changed.
+    """
     settings = presets.improved(WIDTH)
+    if section == "prompt":
+        settings = dataclasses.replace(settings, heads=dataclasses.replace(settings.heads, feeling=False))
     settings = dataclasses.replace(settings, **{section: dataclasses.replace(getattr(settings, section), **fields)})
-    batch = recommender_spec(ENTITIES, TOKEN_WIDTH, LIMITS, vocabulary=11).toy(1, {"S": 3, "E": 2})
+    spec = recommender_spec(prompt_spec(ENTITIES, TOKEN_WIDTH, LIMITS, vocabulary=11), ENTITIES, EVIDENCE)
+    batch = spec.toy(1, {"S": 3, "E": 2})
     nodes = np.arange(ENTITIES)
     graph = graphs_tuple(nodes, nodes, nodes % RELATIONS, ENTITIES + 1)
     facts = facts_of(np.asarray([[0, 0, 3], [1, 1, 4]]), np.arange(3), ENTITIES, RELATIONS, 2)
@@ -61,23 +71,20 @@ def shapes(section="prompt", **fields):
         ("prompt", {"emotion_fusion": "linear"}, "emotion_fusion/down", ""),
         ("prompt", {"normalise": False}, "prompt_norm", ""),
         ("heads", {"query": "state"}, "query", ""),
-        ("heads", {"cooccurrence": "none"}, "cooccurrence", ""),
-        (
-            "heads",
-            {"cooccurrence": "published"},
-            "cooccurrence/scale cooccurrence/unit cooccurrence/recency",
-            "cooccurrence/up cooccurrence/down cooccurrence/out",
-        ),
+        ("heads", {"cooccurrence": "mass"}, "", "cooccurrence"),
+        ("heads", {"cooccurrence": "published"}, "", "cooccurrence/up cooccurrence/down cooccurrence/out"),
+        ("heads", {"mixture": False}, "mixture correction", ""),
+        ("heads", {"feeling": False}, f"aversion two_hop/feeling repetition/feeling {FELT_PARTS}", ""),
         ("heads", {"two_hop": False}, "two_hop", ""),
         ("heads", {"repetition": "none"}, "repetition", ""),
         ("heads", {"repetition": "gate"}, "", "gate/bias gate/kind gate/last_turn"),
-        ("heads", {"prior": False}, "prior", ""),
+        ("heads", {"prior": True}, "", "prior"),
         ("heads", {"like_probability": False}, "like_probability", ""),
     ],
 )
 def test_parameters_come_and_go(section, fields, gone, new):
     root = {"prompt": "encoder/", "heads": "head/"}[section]
-    before, after = shapes(), shapes(section, **fields)
+    before, after = shapes(section), shapes(section, **fields)
     for expected, names in ((gone, before.keys() - after.keys()), (new, after.keys() - before.keys())):
         subtrees = {root + name for name in expected.split()}
         assert {subtree for subtree in subtrees for name in names if f"{name}/".startswith(f"{subtree}/")} == subtrees

@@ -9,15 +9,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ecr_jax.models.heads.aversion import Aversion
 from ecr_jax.models.heads.cooccurrence import MassCooccurrence, PublishedCooccurrence
+from ecr_jax.models.heads.feeling import dislike, feelings_of
 from ecr_jax.models.heads.like_probability import LikeLogits, LikeProbability
+from ecr_jax.models.heads.mixture import Mixture, SimilarFilms
 from ecr_jax.models.heads.prior import Prior
 from ecr_jax.models.heads.query import PooledQuery
 from ecr_jax.models.heads.repetition import Repetition
 from ecr_jax.models.heads.repetition_gate import RepetitionGate
 from ecr_jax.models.heads.two_hop import Facts, TwoHop
 from ecr_jax.models.hyperparameters import HeadsConfig
-from ecr_jax.models.layers import candidate_columns, recency, scatter_by_entity
+from ecr_jax.models.layers import candidate_columns, masked_mean, recency, scatter_by_entity
 from ecr_jax.models.prompt import EntityTable, Fused
 
 
@@ -77,6 +80,7 @@ class Heads(nn.Module):
         item_prior: jax.Array | None = None,
         facts: Facts | None = None,
         item_odds: jax.Array | None = None,
+        similar_films: SimilarFilms | None = None,
         emotion_table: jax.Array | None = None,
     ) -> Scores:
         """Scores candidates, see `Recommender.scores`; `emotion_table` [10, M] is for the published co-occurrence."""
@@ -84,6 +88,15 @@ class Heads(nn.Module):
         entity_mask, text_mask = batch["entity_mask"].astype(bool), batch["text_mask"].astype(bool)
         columns = candidate_columns(item_ids, self.entities)  # [N + 1]
         mention_recency = recency(entity_mask, c.recency_slots)  # [B, E]
+
+        def together() -> tuple[jax.Array, jax.Array]:
+            """The candidates' columns and weights of what co-occurs with each mention."""
+            ids, weights = _cooccurring(batch)
+            return columns[ids], weights.astype(dtype)
+
+        feelings = None
+        if c.feeling and self.emotions and "valence" in batch:
+            feelings = feelings_of(batch["emotions"], batch["emotion_probs"].astype(dtype), batch["valence"])
 
         query = state
         if c.query == "pooled":
@@ -97,13 +110,38 @@ class Heads(nn.Module):
             )
             query = nn.Dropout(self.dropout)(query, deterministic=not self.has_rng("dropout")) * table.width**-0.5
         logits = query @ table[item_ids].T  # [B, I]
+        # The other heads correct the mixture: it begins alone, so that training begins with the untrained hybrid.
+        mixed = c.mixture and item_prior is not None and "nearest_items" in batch
+        if mixed:
+            logits *= self.param("correction", nn.initializers.zeros, ())
 
-        if c.prior and item_prior is not None:
-            own = batch.get("own_recommendations")
-            logits += Prior(name="prior")(
-                log_popularity=jnp.asarray(item_prior)[item_ids],
-                own_columns=None if own is None else columns[own],
-                own_shift=batch.get("own_log_shift"),
+        log_popularity = None
+        if item_prior is not None:
+            log_popularity = jnp.asarray(item_prior)[item_ids]  # [I]
+            if "own_recommendations" in batch:  # [B, I], less the part that a training dialogue contributes itself
+                own = columns[batch["own_recommendations"]]
+                log_popularity = log_popularity + scatter_by_entity(own, batch["own_log_shift"], candidates)
+        if c.prior and log_popularity is not None:
+            logits += Prior(name="prior")(log_popularity)
+        if mixed and log_popularity is not None:
+            associated = {
+                "cooccurrence": together(),
+                "liked": (columns[batch["liked_items"]], batch["liked_weights"]),
+                "disliked": (columns[batch["disliked_items"]], batch["disliked_weights"]),
+            }
+            if similar_films is not None:
+                similar = similar_films.entities[batch["entities"]], similar_films.weights[batch["entities"]]
+                associated["film_text"] = columns[similar[0]], similar[1]
+            logits += Mixture(c.recency_slots, c.mention_turns, c.mention_counts, name="mixture")(
+                associated=associated,
+                nearest=(columns[batch["nearest_items"]], batch["nearest_weights"]),
+                log_popularity=log_popularity,
+                columns=columns[batch["entities"]],
+                entity_mask=entity_mask,
+                recency=mention_recency,
+                mentions=batch["mentions"],
+                feelings=feelings,
+                last_turn=masked_mean(batch["text_states"].astype(dtype), text_mask & (batch["text_ages"] == 1)),
             )
         if c.repetition != "none":
             if fused.local is None:
@@ -115,23 +153,26 @@ class Heads(nn.Module):
                 mentions=batch["mentions"],
                 local=fused.local,
                 candidates=candidates,
+                feelings=feelings,
             )
         if c.two_hop and facts is not None:
-            logits += TwoHop(c.recency_slots, name="two_hop")(
+            logits += TwoHop(c.recency_slots, 0.0 if mixed else 1.0, name="two_hop")(
                 mention_states=fused.prompt[:, : entity_mask.shape[1]],
                 entities=batch["entities"],
                 entity_mask=entity_mask,
                 recency=mention_recency,
                 facts=facts,
                 item_ids=item_ids,
+                feelings=feelings,
             )
         if c.cooccurrence == "mass":
-            ids, weights = _cooccurring(batch)
+            cooccurring, weights = together()
             logits += MassCooccurrence(c.recency_slots, name="cooccurrence")(
-                columns=columns[ids],
-                weights=weights.astype(dtype),
+                columns=cooccurring,
+                weights=weights,
                 recency=mention_recency,
                 candidates=candidates,
+                feelings=feelings,
             )
         elif c.cooccurrence == "published":
             if emotion_table is None:
@@ -143,6 +184,17 @@ class Heads(nn.Module):
                 emotion=jnp.einsum("bel,belm->bem", probabilities, emotion_table[batch["emotions"]]),
                 width=fused.tokens.shape[-1],
                 candidates=candidates,
+            )
+
+        if feelings is not None and facts is not None:
+            cooccurring, weights = together()
+            logits += Aversion(name="aversion")(
+                dislike=jnp.where(entity_mask, dislike(feelings), 0),
+                entities=batch["entities"],
+                facts=facts,
+                item_ids=item_ids,
+                columns=cooccurring,
+                weights=weights,
             )
 
         if c.repetition == "gate":
@@ -158,7 +210,7 @@ class Heads(nn.Module):
 
         liking = None
         if c.like_probability and item_odds is not None:
-            ids, weights = _cooccurring(batch)
+            cooccurring, weights = together()
             liking = LikeProbability(name="like_probability")(
                 text_states=batch["text_states"].astype(table.dtype),
                 text_mask=text_mask,
@@ -166,7 +218,7 @@ class Heads(nn.Module):
                 mentions=batch["mentions"],
                 entity_mask=entity_mask,
                 item_odds=_odds_without_own(jnp.asarray(item_odds)[item_ids], columns, batch),
-                cooccurring=columns[ids],
+                cooccurring=cooccurring,
                 weights=weights,
                 log_popularity=None if item_prior is None else jnp.asarray(item_prior)[item_ids],
                 emotion_totals=batch["emotion_totals"] if self.emotions else None,

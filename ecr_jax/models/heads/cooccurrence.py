@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ecr_jax.models.heads.feeling import FeelingWeight
 from ecr_jax.models.layers import Linear, scatter_by_entity
 
 
@@ -19,7 +20,15 @@ class MassCooccurrence(nn.Module):
     recency_slots: int
 
     @nn.compact
-    def __call__(self, *, columns: jax.Array, weights: jax.Array, recency: jax.Array, candidates: int) -> jax.Array:
+    def __call__(
+        self,
+        *,
+        columns: jax.Array,
+        weights: jax.Array,
+        recency: jax.Array,
+        candidates: int,
+        feelings: jax.Array | None = None,
+    ) -> jax.Array:
         """Logits [B, I].
 
         Args:
@@ -27,8 +36,11 @@ class MassCooccurrence(nn.Module):
           weights: [B, E, C] the share of dialogues in which it does; 0 where padded.
           recency: int [B, E] how many mentions follow each mention.
           candidates: I.
+          feelings: [B, E, 10] about each mention, see `feelings_of`; None leaves them out.
         """
         mention_weights = jnp.exp(self.param("recency", nn.initializers.zeros, (self.recency_slots,))[recency])
+        if feelings is not None:
+            mention_weights *= jnp.exp(FeelingWeight(name="feeling")(feelings))
         mass = scatter_by_entity(columns, mention_weights[..., None] * weights, candidates)
         # 100: an item that follows a mention in one of a hundred dialogues gets log 2
         unit = jnp.exp(self.param("unit", nn.initializers.constant(jnp.log(100.0)), ()))

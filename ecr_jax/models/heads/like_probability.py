@@ -72,7 +72,7 @@ class LikeProbability(nn.Module):
           weights: [B, E, C] of these; 0 where padded.
           log_popularity: [I] of the candidates; None counts all alike.
           emotion_totals: [B, 9] how much of each emotion the context expresses; None leaves emotions out.
-          valence: [B, E] P(like) - P(dislike) of each entity, 0 where it is not known; None leaves it out.
+          valence: [B, E] of each entity, from -1 (disliked) to 1 (liked), 0 where it is not known; None leaves it out.
         """
         dtype, candidates = text_states.dtype, item_odds.shape[-1]
         last = text_mask & (text_ages == 1)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ecr_jax.models.heads.feeling import FeelingWeight
 from ecr_jax.models.layers import Linear, scatter_by_entity
 
 
@@ -50,6 +51,7 @@ class Repetition(nn.Module):
         mentions: jax.Array,
         local: jax.Array,
         candidates: int,
+        feelings: jax.Array | None = None,
     ) -> jax.Array:
         """Logits [B, I], zero for what is not mentioned.
 
@@ -60,9 +62,12 @@ class Repetition(nn.Module):
           mentions: int [B, E, 3], see `mention_kind`.
           local: [B, E, D] the context entities after cross-attention to the words.
           candidates: I.
+          feelings: [B, E, 10] about each mention, see `feelings_of`; None leaves them out.
         """
         scores = self.param("recency", nn.initializers.zeros, (self.recency_slots,))[recency]
         kinds = self.param("kind", nn.initializers.zeros, (self.mention_turns * 2 * self.mention_counts,))
         scores += kinds[mention_kind(mentions, self.mention_turns, self.mention_counts)]
         scores += Linear(1, scale=0.0, name="score")(nn.LayerNorm(name="norm")(local))[..., 0]
+        if feelings is not None:
+            scores += FeelingWeight(name="feeling")(feelings)  # odds are multiplied by the factor
         return scatter_by_entity(columns, jnp.where(entity_mask, scores, 0), candidates)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from ecr_jax.models.heads.feeling import FeelingWeight
 from ecr_jax.models.layers import Linear
 
 
@@ -65,9 +66,11 @@ class TwoHop(nn.Module):
 
     Attributes:
       recency_slots: number of recency parameters; mentions further back share the last one.
+      initial_scale: of the multiple; 0 where the head corrects another one.
     """
 
     recency_slots: int
+    initial_scale: float = 1.0
 
     @nn.compact
     def __call__(
@@ -79,6 +82,7 @@ class TwoHop(nn.Module):
         recency: jax.Array,
         facts: Facts,
         item_ids: jax.Array,
+        feelings: jax.Array | None = None,
     ) -> jax.Array:
         """Logits [B, I].
 
@@ -89,11 +93,14 @@ class TwoHop(nn.Module):
           recency: int [B, E] how many mentions follow each mention.
           facts: of every entity.
           item_ids: int [I] the candidates.
+          feelings: [B, E, 10] about each mention, see `feelings_of`; None leaves them out.
         """
         padding = facts.entities.shape[0] - 1  # N
         states = nn.LayerNorm(name="norm")(mention_states)
         mention_weights = 1.0 + Linear(1, scale=0.0, name="mention")(states)[..., 0]  # [B, E]
         mention_weights *= jnp.exp(self.param("recency", nn.initializers.zeros, (self.recency_slots,))[recency])
+        if feelings is not None:
+            mention_weights *= jnp.exp(FeelingWeight(name="feeling")(feelings))
         mention_weights = jnp.where(entity_mask, mention_weights, 0)
         # Two weights a relation: on the way to a fact and on the way back. The last row is "its own fact".
         relation_weights = jnp.exp(self.param("relations", nn.initializers.zeros, (2, facts.relations + 1)))
@@ -106,4 +113,5 @@ class TwoHop(nn.Module):
         second_hop = relation_weights[1, facts.types[item_ids]] * facts.weights[item_ids]  # [I, A]
         mass = jnp.einsum("iab,ia->bi", reached[facts.entities[item_ids]], second_hop)
         unit = jnp.exp(self.param("unit", nn.initializers.constant(jnp.log(10.0)), ()))
-        return self.param("scale", nn.initializers.ones, ()) * jnp.arcsinh(unit * mass)
+        scale = self.param("scale", nn.initializers.constant(self.initial_scale), ())
+        return scale * jnp.arcsinh(unit * mass)
