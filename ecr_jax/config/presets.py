@@ -131,9 +131,12 @@ def improved(width: int) -> RecommenderConfig:
 
 HEAD_SCALARS = (
     r"head/((two_hop|cooccurrence|repetition|prior)/(scale|unit|relations|recency|kind|feeling/.*)"
-    r"|correction|(gate|like_probability|mixture|aversion)/.*)"
+    r"|correction|(gate|like_probability|mixture)/.*)"
 )
-"""Regular expression of the few scalars of the scoring heads, and of what is linear in frozen states."""
+"""Regular expression of the few scalars of the scoring heads, and of what is linear in frozen states.
+
+Not those of the aversion head: few mentions are disliked, and their noisy gradients should not move it far.
+"""
 
 
 def fast_head_scalars() -> tuple[tuple[str, float], ...]:

@@ -13,7 +13,15 @@ from rich.console import Console
 from ecr_jax import config as configs
 from ecr_jax.config import CorpusConfig, replace
 from ecr_jax.data import prepare as module
-from ecr_jax.data.prepare import PreparedCorpus, describe, link_conversation, link_turn, mention_counts, prepare
+from ecr_jax.data.prepare import (
+    PreparedCorpus,
+    describe,
+    film_genres,
+    link_conversation,
+    link_turn,
+    mention_counts,
+    prepare,
+)
 from ecr_jax.data.redial import Movie
 from ecr_jax.data.schema import Conversation, CorpusError, Feedback, Mention, Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
@@ -50,7 +58,7 @@ def test_prepared_folder(tmp_path, quiet):
     assert prepared_corpus.folder == tmp_path / "prepared" / "tiny"
     assert sorted(path.name for path in prepared_corpus.folder.iterdir()) == [
         "aliases.parquet", "conversations.parquet", "cost.json", "descriptions.parquet", "entities.parquet",
-        "graph.npz", "manifest.json", "rejected.jsonl", "reviews.parquet",
+        "genres.parquet", "graph.npz", "manifest.json", "rejected.jsonl", "reviews.parquet",
         "utterances.parquet",
     ]  # fmt: skip
     counts = prepared_corpus.manifest["counts"]
@@ -278,6 +286,22 @@ def test_describe(graph):
     assert texts[uri("Thief_(film)")] == "Thief (1981). director Michael Mann"
     assert texts[uri("Mystery_film")].endswith(", a genre")
     assert texts[uri("Michael_Mann")] == ""
+
+
+def test_genres_of_the_film_table(graph, tmp_path):
+    ids = graph.ids
+    films = {
+        "100": Movie("100", "Ronin (1998)", uri("Ronin_(film)"), ("mystery", "opera")),  # no entity is called opera
+        "101": Movie("101", "Ronin", uri("Ronin_(film)"), ("mystery",)),
+        "102": Movie("102", "Thief (1981)", uri("Thief_(film)"), ("mystery",)),
+        "103": Movie("103", "Unknown (1999)", uri("Unknown"), ("mystery",)),
+    }
+    pairs = film_genres(graph, films, EntityLinker(graph))
+    genre = ids[uri("Mystery_film")]
+    assert pairs.tolist() == sorted([[ids[uri("Ronin_(film)")], genre], [ids[uri("Thief_(film)")], genre]])
+    assert film_genres(graph, {}, EntityLinker(graph)).shape == (0, 2)
+    with pytest.raises(ValueError, match="ecr prepare --force"):
+        _ = PreparedCorpus(tmp_path).genres
 
 
 def test_a_byte_order_mark_is_accepted_everywhere(tmp_path, quiet):

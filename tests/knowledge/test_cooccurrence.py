@@ -7,7 +7,7 @@ import pytest
 
 from ecr_jax.data.schema import Role
 from ecr_jax.features.dialogues import Utterance, emotion_labelled_mentions
-from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count_cooccurrence
+from ecr_jax.knowledge.cooccurrence import Cooccurrence, EmotionLabelledMention, count_cooccurrence, count_rated_pairs
 
 A = [
     EmotionLabelledMention(0, (1, 2)),
@@ -34,6 +34,27 @@ def test_by_hand():
     ]
     plain = count_cooccurrence([A], 4, require_emotion=False, directional=True)
     assert plain.matrix.toarray().tolist() == [[0, 1, 1, 2], [1, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_rated_pairs_by_hand():
+    ratings = [{0: 1, 1: 1, 2: -1}, {2: -1, 0: 1}, {3: 1}, {}, {0: 1, 1: -1}]
+    liked, disliked = (count_rated_pairs(ratings, 4, rating) for rating in (1, -1))
+    # 0 and 1 are liked together once; who dislikes 2 likes 0 twice and 1 once, who dislikes 1 likes 0 once
+    assert liked.matrix.toarray().tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0] * 4, [0] * 4]
+    assert disliked.matrix.toarray().tolist() == [[0] * 4, [1, 0, 0, 0], [2, 1, 0, 0], [0] * 4]
+    ids, weights = disliked.neighbours([2], 2, exclude=0)
+    assert ids.tolist() == [[0, 4]] and weights.tolist() == [[1, 0]]
+    assert not count_rated_pairs([], 4, 1).matrix.nnz
+
+
+def test_power_of_the_number_of_pairs():
+    table = count_cooccurrence([A, B], 4, require_emotion=False)
+    ids, shares = table.neighbours([0, 1], 3)
+    for power in (0.5, 0.0):
+        same, weights = table.neighbours([0, 1], 3, power=power)
+        totals = np.array(table.matrix.sum(axis=1))[:2, None]
+        np.testing.assert_array_equal(same, ids)
+        np.testing.assert_allclose(weights, shares * totals ** (1 - power), rtol=1e-6)
 
 
 def test_own_dialogue_is_left_out():

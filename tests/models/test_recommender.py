@@ -302,7 +302,7 @@ def test_paths_of_the_heads(preset):
         "/".join(part.key for part in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(random_params(recommender(preset)))
     }
-    slow = {"mention", "norm", "score"}  # these read states that are trained
+    slow = {"mention", "norm", "score", "aversion"}  # the first three read states that are trained
     assert {path for path in paths if not re.fullmatch(presets.HEAD_SCALARS, path)} == {
         path for path in paths if not path.startswith("head/") or "/query/" in path or slow & set(path.split("/"))
     }
