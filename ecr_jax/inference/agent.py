@@ -189,8 +189,8 @@ class Agent:
         ids, last, prior = self.experiment.corpus.graph.ids, turns[-1], self.experiment.valence.prior
         labels = self._label_valence(turns, len(turns) - 1)
         return tuple(
-            (ids[mention.entity], valence_of(tuple(label), prior))
-            for mention, label in zip(last.mentions, labels.tolist(), strict=True)
+            (ids[mention.entity], valence_of((like, dislike, unclear), prior))
+            for mention, (like, dislike, unclear) in zip(last.mentions, labels.tolist(), strict=True)
             if mention.entity is not None
         )
 

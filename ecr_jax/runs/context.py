@@ -112,7 +112,8 @@ class ValenceLabels:
     def prior(self) -> Valence:
         """The classes' shares among the mentions with feedback."""
         record = json.loads((self.path.parent / "valence.json").read_text(encoding="utf-8"))
-        return tuple(record["calibration"]["prior"])
+        like, dislike, unclear = record["calibration"]["prior"]
+        return like, dislike, unclear
 
     @cached_property
     def signed(self) -> Mapping[tuple[str, int, int], float]:
