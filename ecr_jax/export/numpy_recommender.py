@@ -242,17 +242,24 @@ class Recommender:
             query = query + self._pool("head/query/token_pool", fused["tokens"], text_mask)
             query = query * np.float32(width**-0.5)
         logits = query @ arrays["table"][self.items].T
+        feelings = self._feelings(batch) if c["feeling"] and self.settings["prompt"]["emotions"] else None
+        if c["mixture"]:
+            logits = arrays["head/correction"] * logits
+            logits = logits + self._mixture(batch, columns, recency, entity_mask, text_mask, feelings)
         if c["prior"]:
             logits = logits + arrays["head/prior/scale"] * arrays["item_prior"][self.items]
         if c["repetition"] != "none":
             scores = arrays["head/repetition/recency"][recency] + arrays["head/repetition/kind"][self._kinds(batch)]
             normed = self._norm("head/repetition/norm", fused["local"])
             scores = scores + self._linear("head/repetition/score", normed)[..., 0]
+            scores = scores + self._log_feeling("head/repetition/feeling", feelings)
             logits = logits + self._scatter(columns, np.where(entity_mask, scores, 0))
         if c["two_hop"]:
-            logits = logits + self._two_hop(batch, fused["prompt"][:, : entity_mask.shape[1]], recency)
+            logits = logits + self._two_hop(batch, fused["prompt"][:, : entity_mask.shape[1]], recency, feelings)
         if c["cooccurrence"] == "mass":
-            weights = np.exp(arrays["head/cooccurrence/recency"])[recency][..., None] * batch["cooccurrence_weights"]
+            log_weights = arrays["head/cooccurrence/recency"][recency]
+            log_weights = log_weights + self._log_feeling("head/cooccurrence/feeling", feelings)
+            weights = np.exp(log_weights)[..., None] * batch["cooccurrence_weights"]
             mass = self._scatter(self._columns[batch["cooccurring_items"]], weights)
             unit = np.exp(arrays["head/cooccurrence/unit"])
             logits = logits + arrays["head/cooccurrence/scale"] * np.log1p(unit * mass)
@@ -261,6 +268,8 @@ class Recommender:
             hidden = self._linear("head/cooccurrence/up", relu(self._linear("head/cooccurrence/down", emotion)))
             weights = self._linear("head/cooccurrence/out", hidden) * batch["neighbour_weights"]
             logits = logits + 0.5 * self._scatter(self._columns[batch["neighbours"]], weights)
+        if feelings is not None:
+            logits = logits + self._aversion(batch, np.where(entity_mask, dislike(feelings), 0))
         if c["repetition"] == "gate":
             logits = self._gate(batch, logits, columns, entity_mask, text_mask)
         return logits, self._like(batch, text_mask) if c["like_probability"] else None
@@ -279,12 +288,91 @@ class Recommender:
         age = np.clip(age, 1, c["mention_turns"]) - 1
         return (age * 2 + by_seeker) * c["mention_counts"] + np.clip(number, 1, c["mention_counts"]) - 1
 
-    def _two_hop(self, batch: Mapping[str, Array], states: Array, recency: Array) -> Array:
+    def _feelings(self, batch: Mapping[str, Array]) -> Array:
+        """The nine emotions' probabilities and the valence of each mention [B, E, 10]."""
+        nine = np.einsum("bel,belk->bek", batch["emotion_probs"], np.eye(10, 9, dtype=np.float32)[batch["emotions"]])
+        return np.concatenate([nine, batch["valence"][..., None]], axis=-1)
+
+    def _log_feeling(self, path: str, feelings: Array | None) -> Array | float:
+        """The logarithm of each mention's factor [B, E]; 0 without feelings."""
+        if feelings is None:
+            return 0.0
+        kept = np.maximum(1 - dislike(feelings), np.float32(0.01))
+        return feelings @ self.arrays[f"{path}/weights"] + np.log(kept)
+
+    def _mixture(
+        self,
+        batch: Mapping[str, Array],
+        columns: Array,
+        recency: Array,
+        entity_mask: Array,
+        text_mask: Array,
+        feelings: Array | None,
+    ) -> Array:
+        """The log probabilities of the weighted sum of distributions."""
+        arrays, path, items = self.arrays, "head/mixture", len(self.items)
+        popular = np.exp(log_softmax(arrays["item_prior"][self.items].astype(np.float32)))
+        parts = {
+            "nearest": self._scatter(self._columns[batch["nearest_items"]], batch["nearest_weights"]),
+            "popular": np.tile(popular, (len(columns), 1)),
+        }
+
+        def weights(name: str, log_weights: Array | float, where: Array) -> tuple[Array, Array]:
+            log_weights = log_weights + arrays[f"{path}/{name}_recency"][recency]
+            plain = np.where(where, np.exp(log_weights), 0).astype(np.float32)
+            if feelings is None:
+                return plain, plain
+            if name == "disliked":
+                return plain, plain * dislike(feelings)
+            return plain, plain * np.exp(self._log_feeling(f"{path}/{name}_feeling", feelings))
+
+        associated = {name: (batch[f"{name}_items"], batch[f"{name}_weights"]) for name in ("liked", "disliked")}
+        associated["cooccurrence"] = batch["cooccurring_items"], batch["cooccurrence_weights"]
+        if "similar_films/entities" in arrays:
+            similar = (arrays[f"similar_films/{name}"][batch["entities"]] for name in ("entities", "weights"))
+            associated["film_text"] = tuple(similar)
+        for name, (ids, strengths) in associated.items():
+            plain, felt = weights(name, 0.0, entity_mask)
+            total = (plain * strengths.sum(axis=-1)).sum(axis=1, keepdims=True)
+            mass = self._scatter(self._columns[ids], felt[..., None] * strengths)
+            parts[name] = mass / np.maximum(total, np.float32(1e-12))
+        kind = arrays[f"{path}/kind"][self._kinds(batch)] - np.float32(0.5) * recency
+        plain, felt = weights("mentioned", kind, entity_mask & (columns < items))
+        total = np.maximum(plain.sum(axis=1, keepdims=True), np.float32(1e-12))
+        parts["mentioned"] = self._scatter(columns, felt) / total
+
+        last = masked_mean(batch["text_states"].astype(np.float32), text_mask & (batch["text_ages"] == 1))
+        gates = arrays[f"{path}/share"] + layer_norm(last, 1e-6) @ arrays[f"{path}/last_turn/kernel"]
+        shares = np.exp(log_softmax(gates))
+        mixed = sum(shares[:, number, None] * parts[name] for number, name in enumerate(sorted(parts)))
+        return np.log(np.maximum(mixed, np.float32(1e-12)))
+
+    def _aversion(self, batch: Mapping[str, Array], disliked: Array) -> Array:
+        """Logits of at most 0: how much each item shares with what is disliked."""
+        arrays, entities = self.arrays, batch["entities"]
+        facts, types, weights = (arrays[f"facts/{name}"] for name in ("entities", "types", "weights"))
+        strength = softplus(arrays["head/aversion/relations"])
+        own, itself = len(strength) - 1, softplus(arrays["head/aversion/itself"])
+        degree = np.maximum(weights, np.float32(1e-6)) ** -2.0
+        specific = np.where(weights > 0, np.clip(1 - np.log(degree) / np.log(len(facts) - 1), 0, 1), 0)
+        first = strength[types[entities]] * specific[entities]
+        first = disliked[..., None] * np.where(types[entities] == own, itself, first)  # [B, E, A]
+        reached = np.zeros((len(entities), len(facts)), np.float32)
+        np.add.at(reached, (np.arange(len(entities))[:, None, None], facts[entities]), first)
+        reached[:, -1] = 0
+        shared = np.einsum("bia,ia->bi", reached[:, facts[self.items]], weights[self.items] > 0)
+        strengths = batch["cooccurrence_weights"]
+        strongest = np.maximum(strengths.max(axis=-1, keepdims=True, initial=0), np.float32(1e-12))
+        roots = disliked[..., None] * np.sqrt(strengths / strongest)
+        together = self._scatter(self._columns[batch["cooccurring_items"]], roots)
+        return -shared - softplus(arrays["head/aversion/cooccurrence"]) * together
+
+    def _two_hop(self, batch: Mapping[str, Array], states: Array, recency: Array, feelings: Array | None) -> Array:
         """asinh of the mass that reaches an item from the mentions over shared facts."""
         arrays, path = self.arrays, "head/two_hop"
         facts, types, weights = (arrays[f"facts/{name}"] for name in ("entities", "types", "weights"))
         mention = 1 + self._linear(f"{path}/mention", self._norm(f"{path}/norm", states))[..., 0]
-        mention = mention * np.exp(arrays[f"{path}/recency"])[recency]
+        mention = mention * np.exp(arrays[f"{path}/recency"][recency] + self._log_feeling(f"{path}/feeling", feelings))
         mention = np.where(batch["entity_mask"], mention, 0)
         relations, entities = np.exp(arrays[f"{path}/relations"]), batch["entities"]
         first = mention[..., None] * relations[0][types[entities]] * weights[entities]  # [B, E, A]
@@ -321,6 +409,16 @@ class Recommender:
         if self.settings["prompt"]["emotions"]:
             parts.append(np.log1p(batch["emotion_totals"]))
         return self._linear("head/like_probability/logit", np.concatenate(parts, axis=-1))[:, 0]
+
+
+def dislike(feelings: Array) -> Array:
+    """How clearly each mention is disliked, in [0, 1], from its valence, the last of its feelings."""
+    return np.clip(-2 * feelings[..., -1] - 1, 0, 1)
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + e^x)."""
+    return np.logaddexp(0, x)
 
 
 def relu(x: Array) -> Array:

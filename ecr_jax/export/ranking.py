@@ -18,7 +18,7 @@ from ecr_jax.data.schema import Split
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.export.source import Check, Source, difference
 from ecr_jax.files import write_json
-from ecr_jax.models.heads import Facts, ranking_scores
+from ecr_jax.models.heads import Facts, SimilarFilms, ranking_scores
 from ecr_jax.models.lm.gpt2 import Gpt2Config
 from ecr_jax.models.lm.llama import LlamaConfig, frequencies
 from ecr_jax.models.prompt import EntityTable
@@ -64,7 +64,9 @@ class Ranking(NamedTuple):
         sizes, prompt = self.setup.model.sizes, self.setup.model.prompt
         nodes = jnp.zeros((sizes.entities + 1, prompt.entity_width))  # declared by the module, not used
         params = {"encoder": tree["encoder"] | {"nodes": nodes}, "head": tree["head"]}
-        frozen = tree | {"facts": Facts(**tree["facts"], relations=sizes.relations)}
+        frozen = tree | {"facts": Facts(**tree["facts"], relations=self.setup.frozen["facts"].relations)}
+        if "similar_films" in tree:
+            frozen["similar_films"] = SimilarFilms(**tree["similar_films"])
         table = EntityTable(tree["table"])
         predicted = recommender.scores(
             self.setup, params, frozen, dict(batch), tree["items"], "recommendation", table=table
@@ -89,8 +91,12 @@ def ranking(source: Source) -> Ranking:
         "facts": {"entities": facts.entities, "types": facts.types, "weights": facts.weights},
         "table": table.rows,
         "item_prior": setup.frozen["item_prior"],
+        "item_odds": setup.frozen["item_odds"],
         "items": setup.items,
     }
+    if "similar_films" in setup.frozen:
+        similar = setup.frozen["similar_films"]
+        tree["similar_films"] = {"entities": similar.entities, "weights": similar.weights}
     arrays = {name: np.asarray(array) for name, array in flatten_dict(tree, sep="/").items()}
     inputs = {}
     for field in experiment.context_spec.fields:

@@ -360,7 +360,7 @@ class ExperimentContext:
         return self._cached(key, lambda: Cooccurrence.load(path))
 
     @property
-    def recommender_spec(self) -> BatchSpec:
+    def context_spec(self) -> BatchSpec:
         """The arrays of a context as the recommender reads them."""
         entities = len(self.corpus.graph)
         return recommender_spec(

@@ -220,7 +220,7 @@ def context_batch(experiment: ExperimentContext, contexts: Sequence[Example]) ->
     """One batch of contexts (the arrays of `ContextFeaturizer.arrays`), padded to the longest shape."""
     settings = experiment.config.recommender
     shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
-    return pad_batch(experiment.recommender_spec, contexts, range(len(contexts)), shape, len(contexts))
+    return pad_batch(experiment.context_spec, contexts, range(len(contexts)), shape, len(contexts))
 
 
 def with_cached_contexts(
