@@ -75,8 +75,8 @@ class Recommender:
         keys, values, mask = self._prefix(fused)
         state = self._language_model(batch["tokens"], batch["token_mask"], keys, values, mask)
         logits, like = self._scores(batch, fused, state)
-        if like is not None:  # log p + power times the log odds of being liked, the same for all items of a row
-            logits = log_softmax(logits) + self.settings["heads"]["like_power"] * like[:, None]
+        if like is not None:  # log p + power times the log odds of being liked
+            logits = log_softmax(logits) + self.settings["heads"]["like_power"] * like
         return np.exp(log_softmax(logits))
 
     # ------------------------------------------------------------------------------------------------ small layers
@@ -226,7 +226,7 @@ class Recommender:
     # ----------------------------------------------------------------------------------------------- scoring heads
 
     def _scores(self, batch: Mapping[str, Array], fused: Mapping[str, Array], state: Array) -> tuple[Array, Any]:
-        """Logits [B, I] of the items, and the logit [B] of being liked, None without that head."""
+        """Logits [B, I] of the items, and their log odds [B, I] of being liked, None without that head."""
         c, arrays = self.settings["heads"], self.arrays
         entity_mask, text_mask = batch["entity_mask"].astype(bool), batch["text_mask"].astype(bool)
         count = entity_mask.cumsum(axis=1)
@@ -272,7 +272,7 @@ class Recommender:
             logits = logits + self._aversion(batch, np.where(entity_mask, dislike(feelings), 0))
         if c["repetition"] == "gate":
             logits = self._gate(batch, logits, columns, entity_mask, text_mask)
-        return logits, self._like(batch, text_mask) if c["like_probability"] else None
+        return logits, self._like(batch, entity_mask, text_mask) if c["like_probability"] else None
 
     def _scatter(self, columns: Array, values: Array) -> Array:
         """Adds values [B, ...] to the items' columns [B, ...]; what is no item is dropped."""
@@ -402,13 +402,31 @@ class Recommender:
             new + logits - log_sum(logits, ~mentioned)[:, None],
         ).astype(np.float32)
 
-    def _like(self, batch: Mapping[str, Array], text_mask: Array) -> Array:
+    def _like(self, batch: Mapping[str, Array], entity_mask: Array, text_mask: Array) -> Array:
+        """The log odds [B, I] that the items are liked: of the turn, the item, and the entities with the item."""
+        arrays, path = self.arrays, "head/like_probability"
+        emotions = self.settings["prompt"]["emotions"]
         text = batch["text_states"].astype(np.float32)
         masks = (text_mask, text_mask & (batch["text_ages"] == 1))
         parts = [layer_norm(masked_mean(text, mask), 1e-6) for mask in masks]
-        if self.settings["prompt"]["emotions"]:
+        by_seeker = entity_mask & (batch["mentions"][..., 1] > 0)
+        named = np.stack([by_seeker.sum(axis=1), (entity_mask & ~by_seeker).sum(axis=1)], axis=-1)
+        parts.append(np.log1p(named.astype(np.float32)))
+        if emotions:
             parts.append(np.log1p(batch["emotion_totals"]))
-        return self._linear("head/like_probability/logit", np.concatenate(parts, axis=-1))[:, 0]
+        turn = self._linear(f"{path}/logit", np.concatenate(parts, axis=-1))  # [B, 1]
+
+        item = arrays[f"{path}/item_scale"] * arrays["item_odds"][self.items]
+        mention = arrays[f"{path}/entity_weight"] * entity_mask.astype(np.float32)
+        if emotions:
+            mention = mention + arrays[f"{path}/valence_weight"] * batch["valence"]
+        mass = self._scatter(
+            self._columns[batch["cooccurring_items"]], mention[..., None] * batch["cooccurrence_weights"]
+        )
+        mass = mass / np.sqrt(np.maximum(entity_mask.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+        mass = mass * np.exp(np.float32(-0.5) * arrays["item_prior"][self.items])
+        entities = arrays[f"{path}/entity_scale"] * np.arcsinh(np.exp(arrays[f"{path}/unit"]) * mass)
+        return turn + item + entities
 
 
 def dislike(feelings: Array) -> Array:
