@@ -22,7 +22,7 @@ from ecr_jax.data.schema import Conversation, Split
 
 __all__ = ["VERSION", "Film", "FilmCorpus", "FilmReview", "generate", "read_table", "uri"]
 
-VERSION = "2.0.0"
+VERSION = "2.0.1"
 """Another version gives other dialogues from the same seed; what was prepared from one is out of date for the next."""
 
 

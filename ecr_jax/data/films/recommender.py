@@ -55,7 +55,7 @@ class Recommender:
         rng, writer = self.rng, self.ground.writer(self.style)
         if heard.thanks:
             writer.say(phrases.WELCOME, CLOSE, emotion="happy")
-        elif heard.accepted is not None and heard.feeling in phrases.REACT_ACCEPT:
+        elif heard.about == "accept":
             self._react_with(writer, phrases.REACT_ACCEPT, heard.feeling)
         elif heard.accepted is None:
             writer.say(phrases.NO_LUCK, CLOSE, emotion="neutral")
@@ -85,7 +85,8 @@ class Recommender:
             if heard.why is not None:
                 self._explain_why(writer, heard.why)
             if rng.random() < 0.25:
-                writer.say(phrases.OFFER, ASK, emotion="curious")
+                bank = phrases.OFFER_KNOWN if writer.mentions else phrases.OFFER
+                writer.say(bank, ASK, emotion="curious")
             return self.ground.finish(Role.RECOMMENDER, writer)
         self._react(writer, heard)
         if ask is not None:

@@ -424,6 +424,8 @@ class Seeker:
             if not alone:  # of several films, each is named
                 bank = [phrase for phrase in bank if "<it>" in phrase]
             it = self._it(film, alone)
+            if reaction == "reject" and it == "it":
+                it = "that one"
             writer.say(bank, *acts, emotion=emotion, slots={"it": it})
         ground.valence[film] = valence
         heard.about = {"seen": "film"}.get(reaction, reaction)
@@ -580,10 +582,11 @@ class Seeker:
 
     def _leave(self, writer: Writer, heard: Heard) -> None:
         rng = self.rng
+        content = heard.accepted is not None  # with the last film
         heard.leaves, heard.accepted = True, self.takes
         if heard.accepted is None:
             writer.say(phrases.NEVER_MIND["neutral"], THANK, emotion="neutral")
-        elif not writer.text or ("grateful" not in writer.emotions and rng.random() < 0.6):
+        elif not content or ("grateful" not in writer.emotions and rng.random() < 0.6):
             emotion = draw(rng, {"grateful": 0.7, "happy": 0.1, "neutral": 0.2})
             writer.say(phrases.THANKS[emotion], THANK, emotion=emotion)
             heard.thanks = emotion == "grateful"

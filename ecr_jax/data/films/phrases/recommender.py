@@ -211,13 +211,17 @@ ASK_FIRST: Bank = (
 )
 OFFER: Bank = (
     # asks what next, after an answer
-    "Does that sound like (something for you|your kind of thing)?",
     "Would you like to (watch it|give it a try)?",
     "Shall I look for something else?",
-    "Would that be okay for you?",
     "Do you want to go with that one?",
-    "Is that a plus for you?",
     "Want me to suggest another one?",
+)
+OFFER_KNOWN: Bank = (
+    # the same after a fact
+    *OFFER,
+    "Does that sound like (something for you|your kind of thing)?",
+    "Would that be okay for you?",
+    "Is that a plus for you?",
     "How does that sound?",
 )
 
@@ -526,7 +530,8 @@ RECOMMEND: dict[str, Bank] = {
         "There's <film>.",
         "My pick for you is <film>.",
         "The first one that comes to mind is <film>.",
-        "In that case, (try|how about|maybe) <film>.",
+        "In that case, (try|maybe) <film>.",
+        "In that case, how about <film>?",
         "<film> (might|could) (work|be a good fit|be what you're looking for).",
         "Let me suggest <film>.",
         "Have you ever watched <film>?",
