@@ -361,13 +361,13 @@ def _branches(phrase):
 
 
 def _banks():
-    for module in (phrases.seeker, phrases.recommender, phrases.reviews):
+    for module in (phrases.moods, phrases.seeker, phrases.recommender, phrases.reviews):
         pending = [value for name, value in vars(module).items() if name.isupper()]
         while pending:
             value = pending.pop()
             if isinstance(value, dict):
                 pending += value.values()
-            elif isinstance(value, phrases.seeker.Mood):
+            elif isinstance(value, phrases.moods.Mood):
                 pending += [value.says, value.answers, value.why]
             elif len(value) > 1 and isinstance(value[1], tuple):  # (tone, bank)
                 pending.append(value[1])

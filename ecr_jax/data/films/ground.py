@@ -73,7 +73,7 @@ class Ground:
       ruled_out: what the seeker said they do not want.
       valence: film -> how the seeker spoke of it, from -1.2 to 1; 0 for one that was only named.
       liked: films that the seeker spoke well of and knows, latest last.
-      mood: a key of `phrases.seeker.MOODS`, or "".
+      mood: a key of `phrases.moods.MOODS`, or "".
       years: the first and the last year that the seeker wants.
       stated: attributes of films, by the film's index and the attribute's name, that the recommender told.
       recent: films of the last recommendation, which the seeker has not yet reacted to.

@@ -9,8 +9,9 @@ import numpy as np
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.films.ground import Ground, Heard, Question, fact_slots
 from ecr_jax.data.films.phrases import recommender as phrases
+from ecr_jax.data.films.phrases.moods import MOODS
 from ecr_jax.data.films.phrases.nouns import Bank
-from ecr_jax.data.films.phrases.seeker import IS_IT, MOODS
+from ecr_jax.data.films.phrases.seeker import IS_IT
 from ecr_jax.data.films.world import Taste
 from ecr_jax.data.films.writing import Slot, Style, Writer, draw, genre_slots, person, pick, several
 from ecr_jax.data.schema import Role, Turn

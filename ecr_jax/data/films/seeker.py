@@ -9,6 +9,7 @@ import numpy as np
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.films.ground import Ground, Heard, Question
 from ecr_jax.data.films.phrases import seeker as phrases
+from ecr_jax.data.films.phrases.moods import MOODS
 from ecr_jax.data.films.phrases.nouns import GENRES, TASTES_PLURAL, TASTES_SINGULAR, Bank
 from ecr_jax.data.films.world import Taste, World
 from ecr_jax.data.films.writing import Slot, Style, Writer, draw, genre_slots, person, pick
@@ -248,7 +249,7 @@ class Seeker:
         self.ground.mood = draw(
             self.rng, {"sad": 0.26, "stressed": 0.24, "bored": 0.18, "party": 0.22, "nostalgic": 0.10}
         )
-        mood = phrases.MOODS[self.ground.mood]
+        mood = MOODS[self.ground.mood]
         writer.say(mood.says, CHAT, emotion=mood.emotion)
         heard.about, heard.feeling = "mood", mood.emotion
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ecr_jax.data.films.phrases.seeker import MOODS
+from ecr_jax.data.films.phrases.moods import MOODS
 from ecr_jax.data.films.table import Film
 
 DECADES = {1940: 30, 1950: 50, 1960: 60, 1970: 90, 1980: 170, 1990: 300, 2000: 450, 2010: 300}
