@@ -50,8 +50,8 @@ from ecr_jax.training.checkpoint import read_params
 
 Value = TypeVar("Value")
 
-_CACHED_VALUES = 12
-"""Splits, text states and entity features that contexts of one experiment keep in memory."""
+_CACHED_VALUES = 16
+"""Splits, counts, text states and entity features that contexts of one experiment keep in memory."""
 
 
 @dataclass(frozen=True, eq=False)
