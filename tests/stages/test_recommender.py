@@ -39,11 +39,13 @@ FELT_PARTS = "mixture/cooccurrence_feeling mixture/liked_feeling mixture/mention
 def shapes(section="prompt", **fields):
     """The shapes of the parameters of the preset `improved` with other fields of its `prompt` or `heads`.
 
-    The heads need the prompt's emotions where they read feelings, so these are off where the prompt is changed.
+    Where the prompt is changed, the heads that read feelings are off, for these need the prompt's emotions.
     """
     settings = presets.improved(WIDTH)
     if section == "prompt":
-        settings = dataclasses.replace(settings, heads=dataclasses.replace(settings.heads, feeling=False))
+        settings = dataclasses.replace(
+            settings, heads=dataclasses.replace(settings.heads, feeling=False, like_probability=False)
+        )
     settings = dataclasses.replace(settings, **{section: dataclasses.replace(getattr(settings, section), **fields)})
     spec = recommender_spec(prompt_spec(ENTITIES, TOKEN_WIDTH, LIMITS, vocabulary=11), ENTITIES, EVIDENCE)
     batch = spec.toy(1, {"S": 3, "E": 2})
