@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -250,6 +251,136 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class ZeroShot(_Remote):
+    """Have a language model reply to the same dialogues and recommend the same films, to judge it beside a run.
+
+    Example: ecr zero-shot runs/redial/test/replies.jsonl --address http://localhost:8000/v1 --model llama-3.1-8b
+
+    It writes zero-shot-MODEL.jsonl beside the file, for `ecr judge` and `ecr human`.
+    """
+
+    replies: tyro.conf.Positional[Path]
+    """A replies.jsonl of `ecr evaluate`."""
+    model: str
+    """The model as the server calls it."""
+    system: str = "ecr"
+    """The system whose films the model is told to recommend."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.evaluation import judging, system_replies
+        from ecr_jax.llm.client import Client
+        from ecr_jax.llm.writer import RemoteWriter
+
+        address = self.model_address(self.model)
+        given = [reply for reply in system_replies.read(self.replies) if reply.system == self.system]
+        if not given:
+            raise ValueError(f"{self.replies} has no replies of {self.system!r}")
+        writer = RemoteWriter(Client(address, self.replies.parent / "answers"), temperature=0.0)
+        path = self.replies.with_name(f"zero-shot-{address.file_name}.jsonl")
+        system_replies.write(path, judging.zero_shot(given, writer, f"zero-shot {self.model}"))
+        console.print(f"{len(given)} replies: {path}")
+
+
+@dataclass(frozen=True)
+class Judge(_Remote):
+    """Have language models score replies on the paper's five measures (0 to 9), and compare systems in both orders.
+
+    Example: ecr judge runs/redial/test/replies.jsonl --judges gpt-4-turbo@https://api.openai.com/v1,OPENAI_API_KEY
+
+    The tables have intervals over dialogues, seen films apart from unseen ones, and the judges' agreement. A malformed
+    answer is a missing score, never a zero; the same command goes on where it was stopped.
+    """
+
+    replies: tyro.conf.Positional[tuple[Path, ...]]
+    """Files of replies: replies.jsonl of `ecr evaluate`, those of `ecr zero-shot`, or your own (docs/judging.md)."""
+    judges: tuple[str, ...]
+    """Models, each MODEL[@ADDRESS[,KEY_VARIABLE]]; by default at --address with the key in --key-variable."""
+    systems: tuple[str, ...] = ()
+    """Systems that are judged; the first is compared with the others. By default all of the files."""
+    sample: int = 1000
+    """Most turns that are judged, drawn at random from those that all systems reply to."""
+    pairs: bool = True
+    """Compare every two systems as well: two questions a turn and pair."""
+    into: Path | None = None
+    """Folder for the results; by default `judged` beside the first file."""
+    seed: int = 0
+    """Of the sample and the bootstrap."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.evaluation import judging
+        from ecr_jax.llm.client import Client
+
+        addresses = [self._address(judge) for judge in self.judges]
+        sample = judging.draw_sample(self.replies, self.systems, self.sample, self.seed)
+        into = self.into or self.replies[0].parent / "judged"
+        clients = [Client(address, self.replies[0].parent / "answers") for address in addresses]
+        judging.judge(sample, clients, into, pairs=self.pairs, console=console, seed=self.seed)
+
+    def _address(self, judge: str) -> Address:
+        parts = re.fullmatch(r"(.+?)(?:@(https?://[^,]+)(?:,(\w+))?)?", judge)
+        if parts is None:
+            raise ValueError(f"{judge!r} names no judge; give MODEL[@ADDRESS[,KEY_VARIABLE]]")
+        model, address, variable = parts.groups()
+        changes = {"address": address or self.address, "key_variable": variable or self.key_variable}
+        return replace(self, **changes).model_address(model)
+
+
+@dataclass(frozen=True)
+class HumanExport:
+    """Write blinded sheets of replies in random order, for people to score: CSV and a page for the browser each."""
+
+    replies: tyro.conf.Positional[tuple[Path, ...]]
+    """Files of replies, as for `ecr judge`."""
+    into: Path
+    """A new folder for the sheets and their key."""
+    systems: tuple[str, ...] = ()
+    """Systems that are judged; by default all of the files."""
+    sample: int = 50
+    """Most turns, drawn at random; a sheet has each of them once for every system."""
+    raters: int = 3
+    """How many sheets."""
+    seed: int = 0
+    """Of the sample, the codes and the orders."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.evaluation import human, judging
+
+        sample = judging.draw_sample(self.replies, self.systems, self.sample, self.seed)
+        human.export(sample, self.into, raters=self.raters, seed=self.seed, console=console)
+
+
+@dataclass(frozen=True)
+class HumanImport:
+    """Read filled sheets, and write the tables of `ecr judge` to FOLDER/judged."""
+
+    folder: tyro.conf.Positional[Path]
+    """The folder that `ecr human export` wrote, with its key."""
+    sheets: tyro.conf.Positional[tuple[Path, ...]]
+    """Filled sheets, one CSV file a rater."""
+    beside: Path | None = None
+    """A scores.jsonl of `ecr judge` on the same replies: how far do people and models agree?"""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.evaluation import human, judge_tables
+
+        beside = [] if self.beside is None else judge_tables.read_scores(self.beside)
+        human.collect(self.folder, self.sheets, beside, console=console)
+
+
+@dataclass(frozen=True)
+class Human:
+    """Have people judge replies: `ecr human export` writes sheets, `ecr human import` reads them."""
+
+    action: Annotated[
+        Annotated[HumanExport, tyro.conf.subcommand("export")] | Annotated[HumanImport, tyro.conf.subcommand("import")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def __call__(self, console: Console) -> None:
+        self.action(console)
+
+
+@dataclass(frozen=True)
 class Chat:
     """Talk with a trained run in the terminal."""
 
@@ -299,7 +430,7 @@ class Demo:
         demo.run(short=self.short, console=console)
 
 
-Command = Prepare | Annotate | Train | Sweep | Evaluate | Compare | Chat | Export | Demo
+Command = Prepare | Annotate | Train | Sweep | Evaluate | Compare | ZeroShot | Judge | Human | Chat | Export | Demo
 
 _DESCRIPTION = "Empathetic conversational recommendation of films. Start with `ecr demo`."
 
@@ -347,6 +478,9 @@ def parse(arguments: list[str]) -> Command:
         "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
         "compare": Compare(tyro.MISSING),
+        "zero-shot": ZeroShot(tyro.MISSING, tyro.MISSING),
+        "judge": Judge(tyro.MISSING, tyro.MISSING),
+        "human": Human(tyro.MISSING),
         "chat": Chat(tyro.MISSING),
         "export": Export(tyro.MISSING, tyro.MISSING),
         "demo": Demo(),

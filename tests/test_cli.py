@@ -40,7 +40,13 @@ def called(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("command", ["", "prepare", "train", "sweep", "evaluate", "compare", "chat", "export", "demo"])
+COMMANDS = (
+    "prepare", "annotate", "train", "sweep", "evaluate", "compare", "zero-shot", "judge", "human", "chat", "export",
+    "demo",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ecr_jax.evaluation.judge_tables import MEASURES, STRATA
 from ecr_jax.evaluation.measures import PUBLISHED
 from ecr_jax.evaluation.rows import ReportRow
 from ecr_jax.models.hyperparameters import LIKE_PARTS
@@ -28,6 +29,22 @@ BESIDE_RANKS = (
     "auc_dialogue",
 )
 PUBLISHED_RANKING = ("auc", "recall_true@1", "recall_true@10", "recall_true@50", "recall@1", "recall@10", "recall@50")
+
+WHOLE_REPLIES = (
+    "reply_films",
+    "unsupported_entities",
+    "contradicted_facts",
+    "knowledge_used",
+    "perplexity",
+    "emotion_alignment",
+    "emotion_flatness",
+    "reply_f1",
+    "sacrebleu",
+    "repetition@3",
+    "equal_replies",
+    "reply_words",
+)
+"""Metrics of the table of whole replies, see `reply_measures.measure_replies`."""
 
 _SUMMARY = {
     "default": tuple(("all", metric) for metric in RANKING),
@@ -97,6 +114,9 @@ def _layout(rows: Iterable[ReportRow]) -> dict[str, Columns]:
         f"published protocol{size.get('all', '')}": {
             ("all", PUBLISHED + metric): metric for metric in PUBLISHED_RANKING
         },
+        "replies": {("all", metric): metric for metric in WHOLE_REPLIES},
+        **{f"judged: {stratum} replies": {(stratum, m): m.replace("_", "\n") for m in MEASURES} for stratum in STRATA},
+        "judged: win rates": {("all", f"win_rate_{m}"): m.replace("_", "\n") for m in MEASURES},
     }
 
 
@@ -148,6 +168,6 @@ def other_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
     return [
         row
         for row in rows
-        if not row.metric.startswith(_RANKING_PREFIXES)
-        or (row.p is not None and (row.stratum, row.metric) not in shown)
+        if (row.stratum, row.metric) not in shown
+        and (row.p is not None or not row.metric.startswith(_RANKING_PREFIXES))
     ]
