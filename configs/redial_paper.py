@@ -82,7 +82,7 @@ config = Config(
     conversation=ConversationConfig(
         # 6,345 updates warm up: one epoch of ten
         train=TrainConfig(epochs=10, batch_size=8, seed=42, optim=adamw(1e-4, 0.1)),
-        adapted=False,
+        tune="nothing",
         max_reply=183,
     ),
     recommendation=RecommendationConfig(

@@ -176,7 +176,8 @@ def write_bert(folder, words):
 WORDS = (
     "User: System: movie hello i liked a lot then you should see tonight . that is one with Robert De Niro , what else "
     "? maybe for you what night this was number of them all Movie Name: Related Entities: Knowledge from KG: First "
-    "Sentence: Rain, Night None director starring genre Michael Mann Ronin Thief Collateral Sleuth Zodiac Brazil 0 1 2 "
+    "Sentence: plan: recommend answer | about: films: heard: tone: unknown Seeker Feels: Tone: "
+    "Rain, Night None director starring genre Michael Mann Ronin Thief Collateral Sleuth Zodiac Brazil 0 1 2 "
     "3 4 5 (1998) (1981) (2004) (1972) (2007) (1985)"
 ).split()
 """The words of the corpus of `write_corpus` and of the prompts about it."""

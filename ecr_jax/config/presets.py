@@ -11,7 +11,7 @@ for an emotion). Change single fields with `dataclasses.replace`.
 from __future__ import annotations
 
 from ecr_jax.config.sections import RecommenderConfig
-from ecr_jax.models.hyperparameters import HeadsConfig, PromptConfig
+from ecr_jax.models.hyperparameters import HeadsConfig, LoraConfig, PromptConfig
 
 
 def paper_prompt(width: int) -> PromptConfig:
@@ -144,9 +144,6 @@ def fast_head_scalars() -> tuple[tuple[str, float], ...]:
     return ((HEAD_SCALARS, 10.0), (".*", 1.0))
 
 
-def slow_prompt(factor: float) -> tuple[tuple[str, float], ...]:
-    """Learning-rate groups in which the knowledge prompt learns more slowly than the adapter.
-
-    A soft prompt that learns as fast as the adapter makes the language model's replies worse.
-    """
-    return ((r"encoder/.*", factor), (".*", 1.0))
+def films_adapter() -> LoraConfig:
+    """The settings of the shipped adapters "films", which a stage that begins with one must have."""
+    return LoraConfig(patterns=(r"layers/.*",), rank=4, alpha=8.0)

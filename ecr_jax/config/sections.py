@@ -42,7 +42,7 @@ class CorpusConfig:
         join the train split. Needs `movies`, whose ids are ReDial's.
       reviews: top-rated reviews for fine-tuning the response generator.
       review_min_words, review_max_words: shortest review of the built-in corpus, and the length a longer one is cut to.
-      review_valid_every: one in this many of the built-in corpus's reviews is for validation.
+      review_valid_every: the reviews of one in this many of the built-in corpus's films are for validation.
       goemotions: folder of GoEmotions for training the emotion classifier; None takes the corpus's own labels.
       intents: IARD's file of ReDial dialogues with intents, for training the stage `acts`.
       act_dialogues: dialogues of the built-in corpus that the stage `acts` of another corpus learns from, since their
@@ -361,67 +361,113 @@ class RecommendationConfig:
 
 
 @dataclass(frozen=True)
+class SamplingConfig:
+    """How the candidates of a reply are drawn, beside the most probable one.
+
+    Attributes:
+      temperature: scores are divided by it.
+      min_p: tokens with at least this share of the highest probability are drawn from.
+    """
+
+    temperature: float = 0.8
+    min_p: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self, "temperature", self.temperature > 0, "must be above 0; the most probable reply is there anyway")
+        require(self, "min_p", 0 <= self.min_p <= 1, "a share lies in [0, 1]")
+
+
+@dataclass(frozen=True)
 class ConversationConfig:
     """The recommendation response u^r: a prompted language model with `<movie>` slots (Eq. 1).
 
     Attributes:
       train: how it is trained.
       layers: how many of the language model's lowest layers are used, None for all.
+      dtype: of the language model's parameters and of the computation; what is trained beside them is float32.
+      prefix: read the knowledge prefix; without it the reply is written after the dialogue and the plan alone.
       fusion_layers: what is taken over of fusion's projection to keys and values, where fusion is trained with another
         number of layers (`recommender.layers`). "none": the projection begins anew, and only the words and entities
         before it are taken over; "shared": the lowest layers, which both have, are taken over.
-      adapted: train a LoRA adapter with the prompt; without it the prompt alone is trained, as published.
+      tune: what of the language model is trained with the prefix: a LoRA "adapter", the whole "model", or "nothing"
+        but the row of `<movie>`, as published.
       adapter: the adapter's settings.
+      begin_with: name of a trained adapter that training begins with (`pretrained.starting_adapters`), or None.
+      max_plan: most tokens of a reply's plan.
       max_reply, min_reply: longest and shortest reply in tokens.
       no_repeat_ngram: no sequence of this many tokens occurs twice in a reply.
+      sampling: how candidates are drawn.
       valid_examples: most validation examples used for selection.
     """
 
     train: TrainConfig
     layers: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    prefix: bool = True
     fusion_layers: Literal["none", "shared"] = "none"
-    adapted: bool = True
+    tune: Literal["adapter", "model", "nothing"] = "adapter"
     adapter: LoraConfig = LoraConfig()
+    begin_with: str | None = None
+    max_plan: int = 64
     max_reply: int = 64
     min_reply: int = 4
     no_repeat_ngram: int = 3
+    sampling: SamplingConfig = SamplingConfig()
     valid_examples: int = 128
 
     def __post_init__(self) -> None:
+        require_choice(self, "dtype", ("float32", "bfloat16"))
         require_choice(self, "fusion_layers", ("none", "shared"))
-        require_at_least(self, 1, "layers", "max_reply", "no_repeat_ngram", "valid_examples")
+        require_choice(self, "tune", ("adapter", "model", "nothing"))
+        require_at_least(self, 1, "layers", "max_plan", "max_reply", "no_repeat_ngram", "valid_examples")
         require_at_least(self, 0, "min_reply")
+        _require_whole_tuning(self)
 
 
 @dataclass(frozen=True)
 class ResponseConfig:
-    """The emotional response u^e: a language model fine-tuned on reviews with LoRA (Eqs. 8-9).
+    """The emotional response u^e: a language model fine-tuned on reviews (Eqs. 8-9).
 
     Attributes:
       train: how it is trained.
       language_model: a name for `ecr_jax.pretrained.hub`; it may be another one than the experiment's.
+      tune: what is trained: a LoRA "adapter" (the paper's Llama-2) or the whole "model" (its DialoGPT).
       adapter: the adapter's settings.
+      begin_with: name of a trained adapter that training begins with (`pretrained.starting_adapters`), or None.
+      chat: put the prompt into the chat template of the language model, which must have one.
       dtype: of the frozen parameters and of the computation; the adapter is float32.
       quantize: the frozen kernels in 8 or 4 bits, for models that do not fit otherwise; None leaves them in `dtype`.
       remat: what the backward pass computes again to save memory: nothing, all but matrix products, or whole layers.
       max_prompt, max_review: most tokens of the prompt and of the review.
+      sentences: reviews are learned in pieces of so many sentences, each with the facts that it states, so that a
+        response is as long; None learns whole reviews, as published.
+      learn_prompt: learn to write the prompt as well, as the released code does; Eq. 9 leaves it out of the loss.
       min_reply: fewest tokens of a response.
       no_repeat_ngram: no sequence of this many tokens occurs twice in a response.
+      count_prompt_ngrams: those of the prompt count as well, as in the released code, so that it cannot be copied.
+      sampling: how candidates are drawn.
       entities, triples: most review entities and triples in a prompt (paper: 4 and 2).
       min_sentence_words, max_sentence_words: lengths of the recommender utterances that serve as first sentences.
-      valid_examples: most validation reviews used for selection.
+      valid_examples: most validation examples used for selection.
     """
 
     train: TrainConfig
     language_model: str = DEFAULT_LANGUAGE_MODEL
+    tune: Literal["adapter", "model"] = "adapter"
     adapter: LoraConfig = LoraConfig()
+    begin_with: str | None = None
+    chat: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantize: QuantizationFormat | None = None
     remat: Remat = "dots"
-    max_prompt: int = 96
+    max_prompt: int = 128
     max_review: int = 96
+    sentences: int | None = 2
+    learn_prompt: bool = False
     min_reply: int = 4
     no_repeat_ngram: int = 3
+    count_prompt_ngrams: bool = False
+    sampling: SamplingConfig = SamplingConfig()
     entities: int = 4
     triples: int = 2
     min_sentence_words: int = 4
@@ -429,12 +475,24 @@ class ResponseConfig:
     valid_examples: int = 128
 
     def __post_init__(self) -> None:
+        require_choice(self, "tune", ("adapter", "model"))
         require_choice(self, "dtype", ("float32", "bfloat16"))
         require_choice(self, "quantize", (None, *get_args(QuantizationFormat)))
         require_choice(self, "remat", get_args(Remat))
-        require_at_least(self, 1, "max_prompt", "max_review", "no_repeat_ngram", "valid_examples")
+        require_at_least(self, 1, "max_prompt", "max_review", "sentences", "no_repeat_ngram", "valid_examples")
         require_at_least(self, 0, "entities", "triples", "min_reply", "min_sentence_words")
         require_at_least(self, self.min_sentence_words, "max_sentence_words")
+        _require_whole_tuning(self)
+        whole = self.tune == "adapter" or self.quantize is None
+        require(self, "quantize", whole, "a quantised model cannot be tuned as a whole: None, or tune an adapter")
+
+
+def _require_whole_tuning(settings: ConversationConfig | ResponseConfig) -> None:
+    """Tuning the whole model needs parameters in float32, and no adapter to begin with."""
+    if settings.tune == "model":
+        require(settings, "dtype", settings.dtype == "float32", "updates of a whole model are lost in bfloat16")
+    begins = settings.begin_with is None or settings.tune == "adapter"
+    require(settings, "begin_with", begins, "an adapter is begun with: tune 'adapter', or begin with None")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from ecr_jax.features.dialogues import (
 )
 from ecr_jax.features.featurizer import ContextFeaturizer
 from ecr_jax.features.item_odds import ItemOdds
+from ecr_jax.features.plans import Plan, reply_prompt
 from ecr_jax.features.tokenizer import DialogueTokenizer
 
 ReplyOf = Callable[[Dialogue, int], Utterance]
@@ -44,6 +46,8 @@ class Instance:
     turn: int
     targets: tuple[tuple[int, Feedback, bool], ...] = ()
 
+
+Item = TypeVar("Item")
 
 InstancesOf = Callable[[Sequence[Dialogue]], list[Instance]]
 """Dialogues -> the turns to be predicted."""
@@ -108,7 +112,7 @@ def conversation_instances(dialogues: Sequence[Dialogue]) -> list[Instance]:
     ]
 
 
-def evenly_spaced(instances: Sequence[Instance], limit: int) -> list[Instance]:
+def evenly_spaced(instances: Sequence[Item], limit: int) -> list[Item]:
     """At most `limit` of the instances, evenly spaced."""
     if not instances:
         return []
@@ -338,7 +342,10 @@ class RecommenderExamples(TargetExamples):
 
 
 class ReplyExamples(ContextExamples):
-    """Examples whose ground truth is the recommender's masked reply: `tokens` end with it and `loss_mask` marks it."""
+    """Examples whose ground truth is the recommender's masked reply after its plan.
+
+    `tokens` are the prompt (`plans.reply_prompt`) and the reply, which `loss_mask` marks.
+    """
 
     kind = "reply"
 
@@ -348,17 +355,28 @@ class ReplyExamples(ContextExamples):
         instances: Sequence[Instance],
         featurizer: ContextFeaturizer,
         tokenizer: DialogueTokenizer,
+        plans: Sequence[Plan],
         *,
+        max_plan: int,
         max_reply: int,
         exclude_own: bool = False,
     ):
-        """`tokenizer`: that of the featurizer; `max_reply`: longest reply in tokens; others as of `ContextExamples`."""
+        """Prepares the examples.
+
+        Args:
+          dialogues, instances, featurizer, exclude_own: as of `ContextExamples`.
+          tokenizer: that of the featurizer.
+          plans: of the reply of each instance.
+          max_plan: most tokens of a plan.
+          max_reply: longest reply in tokens.
+        """
         super().__init__(dialogues, instances, featurizer, exclude_own=exclude_own)
-        self.opening_length = len(tokenizer.opening())
+        opening = len(tokenizer.opening())
+        self.prompts = [reply_prompt(tokenizer, (), plan, max_plan) for plan in plans]
         replies = [dialogues[instance.dialogue].turns[instance.turn] for instance in instances]
         # A reply that is cut has no end token, so that the model does not learn to stop in the middle.
         self.replies = [
-            ids[:max_reply] for ids in tokenizer.encode_turns([(turn.role, turn.masked) for turn in replies])
+            ids[opening:max_reply] for ids in tokenizer.encode_turns([(turn.role, turn.masked) for turn in replies])
         ]
 
     @property
@@ -368,17 +386,15 @@ class ReplyExamples(ContextExamples):
 
     def __getitem__(self, index: int) -> Example:
         example = super().__getitem__(index)
-        reply = np.asarray(self.replies[index], np.int32)
-        before = len(example["tokens"])
-        loss_mask = np.zeros(before + len(reply), bool)
-        loss_mask[before + self.opening_length :] = True
-        return {**example, "tokens": np.concatenate([example["tokens"], reply]), "loss_mask": loss_mask}
+        prompt = [*example["tokens"], *self.prompts[index]]
+        tokens = np.asarray([*prompt, *self.replies[index]], np.int32)
+        return {**example, "tokens": tokens, "loss_mask": np.arange(len(tokens)) >= len(prompt)}
 
     @cached_property
     def _lengths(self) -> dict[str, np.ndarray]:
         lengths = super()._lengths
-        replies = np.asarray([len(reply) for reply in self.replies], np.int64)
-        return lengths | {"T": lengths["T"] + replies}
+        added = [len(prompt) + len(reply) for prompt, reply in zip(self.prompts, self.replies, strict=True)]
+        return lengths | {"T": lengths["T"] + np.asarray(added, np.int64)}
 
 
 class ExtendedExamples(Sequence):

@@ -28,9 +28,10 @@ from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.features.valence import valence_of
 from ecr_jax.inference.responses import EmotionalResponder, RecommendationResponder, response_utterance
+from ecr_jax.inference.writing import EmotionalRequest
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker
-from ecr_jax.knowledge.reviews import Knowledge, response_prompt
+from ecr_jax.knowledge.reviews import Knowledge
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.runs.context import ExperimentContext, open_experiment
 from ecr_jax.stages import conversation, emotion, recommender, response, valence
@@ -274,8 +275,8 @@ class Agent:
     def write_emotional_responses(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
         """Step: u^e where a film is recommended."""
         graph = self.experiment.corpus.graph
-        prompts = [
-            response_prompt(
+        requests = [
+            EmotionalRequest(
                 graph.title(exchange.items[0]),
                 exchange.knowledge.entities,
                 exchange.knowledge.triples,
@@ -284,7 +285,7 @@ class Agent:
             for exchange in exchanges
             if exchange.knowledge is not None
         ]
-        responses = iter(self.emotional_responder(prompts) if prompts else ())
+        responses = iter(self.emotional_responder(requests) if requests else ())
         return [
             exchange if exchange.knowledge is None else dataclasses.replace(exchange, emotional=next(responses))
             for exchange in exchanges

@@ -20,8 +20,23 @@ from ecr_jax.inference.sampling import TokenRules, choose_token, restrict
 from ecr_jax.inference.streaming import Decode, TextStream
 from ecr_jax.models.lm.language_model import Cache, Params, Prefix, init_cache, logits
 
+_NO_TOKEN = np.iinfo(np.int32).max
 # Tokens between two checks for stop strings; those generated after a stop string are discarded.
 _STOP_CHECK_INTERVAL = 8
+
+
+class Slots(NamedTuple):
+    """How often each row writes a token, such as the slot of a title.
+
+    Attributes:
+      token: its id.
+      fewest: int [B], before this many a row does not end.
+      most: int [B], after this many the token is forbidden.
+    """
+
+    token: int
+    fewest: ArrayLike
+    most: ArrayLike
 
 
 @dataclass(frozen=True)
@@ -76,14 +91,26 @@ class Decoding:
             if not good:
                 raise ValueError(f"Decoding: {name}={getattr(self, name)!r} must be {need}")
 
-    def rules(self, end_tokens: np.ndarray, prompt_start: np.ndarray, width: int) -> TokenRules:
+    def rules(
+        self,
+        end_tokens: np.ndarray,
+        prompt_start: np.ndarray,
+        width: int,
+        greedy: ArrayLike | None = None,
+        slots: Slots | None = None,
+    ) -> TokenRules:
         """These settings as arguments of the compiled program.
 
         Args:
           end_tokens: int32 [E].
           prompt_start: int32 [B], column of each row's first prompt token.
           width: columns of the prompts.
+          greedy: bool [B], rows that take the most probable token at any temperature; none of them when None.
+          slots: how often each row writes a token; None does not count.
         """
+        rows = len(prompt_start)
+        if slots is None:
+            slots = Slots(_NO_TOKEN, np.zeros(rows), np.full(rows, _NO_TOKEN))
         return TokenRules(
             temperature=np.float32(self.temperature),
             top_k=np.int32(self.top_k),
@@ -91,6 +118,10 @@ class Decoding:
             min_p=np.float32(self.min_p),
             repetition_penalty=np.float32(self.repetition_penalty),
             min_new=np.int32(self.min_new),
+            greedy=np.zeros(rows, bool) if greedy is None else np.asarray(greedy, bool),
+            slot=np.int32(slots.token),
+            fewest_slots=np.asarray(slots.fewest, np.int32),
+            most_slots=np.asarray(slots.most, np.int32),
             end_tokens=end_tokens,
             prompt_start=prompt_start,
             ngram_start=prompt_start if self.count_prompt_ngrams else np.full_like(prompt_start, width),
@@ -163,7 +194,7 @@ def _next_scores(
     return logits(variables["params"], out.hidden[:, -1]), out.cache
 
 
-@functools.partial(jax.jit, static_argnames=("module", "max_new", "no_repeat_ngram"))
+@functools.partial(jax.jit, static_argnames=("module", "max_new", "no_repeat_ngram", "copies"))
 def prefill(
     module: nn.Module,
     variables: Params,
@@ -172,25 +203,45 @@ def prefill(
     *,
     max_new: int,
     no_repeat_ngram: int,
+    copies: int,
 ) -> tuple[Cache, Progress]:
     """Runs the model over the prompts and writes the first token.
 
     Args:
       module: a causal language model.
       variables: {"params": ...} and, where there are adapters, "lora".
-      request: the arguments that stay the same.
-      tokens: int32 [B, T], each row's prompt from column `request.rules.prompt_start` on.
+      request: the arguments that stay the same, for B rows.
+      tokens: int32 [B / copies, T], each prompt from column `request.rules.prompt_start` of its rows on.
       max_new: N, number of columns for new tokens.
       no_repeat_ngram: as in `Decoding`.
+      copies: rows that continue each prompt, which is read once.
     """
-    batch, width = tokens.shape
-    mask = jnp.arange(width) >= request.rules.prompt_start[:, None]
-    cache = init_cache(module.config, batch, width + max_new, module.dtype, params=variables["params"])
-    scores, cache = _next_scores(module, variables, request, tokens, mask, cache)
-    unwritten = jnp.broadcast_to(request.rules.end_tokens[0], (batch, max_new))
-    zeros = jnp.zeros(batch, jnp.int32)
+    width = tokens.shape[1]
+    mask = jnp.arange(width) >= request.rules.prompt_start[::copies, None]
+    cache = init_cache(module.config, tokens.shape[0], width + max_new, module.dtype, params=variables["params"])
+    scores, cache = _next_scores(module, variables, _every(request, copies), tokens, mask, cache)
+    scores, tokens = (jnp.repeat(x, copies, axis=0) for x in (scores, tokens))
+    unwritten = jnp.broadcast_to(request.rules.end_tokens[0], (tokens.shape[0], max_new))
+    zeros = jnp.zeros(tokens.shape[0], jnp.int32)
     progress = Progress(jnp.concatenate([tokens, unwritten], axis=1), jnp.int32(width), zeros, zeros > 0)
-    return cache, _write_token(request, progress, scores, no_repeat_ngram)
+    return _repeated(cache, copies), _write_token(request, progress, scores, no_repeat_ngram)
+
+
+def _every(request: Request, copies: int) -> Request:
+    """The prefix of the first of each prompt's rows."""
+    if copies == 1 or request.prefix is None:
+        return request
+    keys, values = (part[:, ::copies] for part in request.prefix)
+    mask = None if request.prefix_mask is None else request.prefix_mask[::copies]
+    return request._replace(prefix=(keys, values), prefix_mask=mask)
+
+
+def _repeated(cache: Cache, copies: int) -> Cache:
+    """The cache with each row repeated; rows are the axis before heads, slots and their width."""
+    if copies == 1:
+        return cache
+    keys, values = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=-4), (cache.keys, cache.values))
+    return Cache(keys, values, jnp.repeat(cache.mask, copies, axis=0), cache.length)
 
 
 @functools.partial(jax.jit, static_argnames=("module", "no_repeat_ngram"), donate_argnames="cache")
@@ -278,8 +329,11 @@ def _checked_request(
     limits: ArrayLike | None,
     prefix: Prefix | None,
     prefix_mask: jax.Array | None,
+    copies: int,
+    greedy: ArrayLike | None,
+    slots: Slots | None,
 ) -> Request:
-    batch, width = tokens.shape
+    batch, width = len(tokens) * copies, tokens.shape[1]
     if keys is None:
         if decoding.temperature > 0:
             raise ValueError(f"temperature={decoding.temperature} samples: give keys, one a row (jax.random.split)")
@@ -289,7 +343,12 @@ def _checked_request(
     limits = np.full(batch, decoding.max_new) if limits is None else np.asarray(limits)
     if limits.shape != (batch,) or limits.min() < 1 or limits.max() > decoding.max_new:
         raise ValueError(f"limits={limits.tolist()} must be {batch} numbers from 1 to max_new={decoding.max_new}")
-    rules = decoding.rules(_end_tokens(end), prompt_start, width)
+    for name, values in (("greedy", greedy), *(() if slots is None else slots._asdict().items())):
+        if name != "token" and values is not None and np.shape(values) != (batch,):
+            raise ValueError(f"{name} has the shape {np.shape(values)}, and there are {batch} rows")
+    prefix = None if prefix is None else tuple(jnp.repeat(part, copies, axis=1) for part in prefix)
+    prefix_mask = None if prefix_mask is None else jnp.repeat(prefix_mask, copies, axis=0)
+    rules = decoding.rules(_end_tokens(end), np.repeat(prompt_start, copies), width, greedy, slots)
     return Request(rules, keys, limits.astype(np.int32), prefix, prefix_mask)
 
 
@@ -306,6 +365,9 @@ def stream(
     decode: Decode | None = None,
     prefix: Prefix | None = None,
     prefix_mask: jax.Array | None = None,
+    copies: int = 1,
+    greedy: ArrayLike | None = None,
+    slots: Slots | None = None,
     tokens_per_piece: int = 1,
 ) -> Iterator[Generated]:
     """Continues each row until an end token, a stop string or its limit, and yields the new tokens in pieces.
@@ -315,15 +377,18 @@ def stream(
     Args:
       module: a causal language model.
       variables: {"params": ...} and, where there are adapters, "lora" (shared, or one adapter a row).
-      tokens: int [B, T], prompts.
-      mask: bool [B, T], False for padding, on either side.
+      tokens: int [B / copies, T], prompts.
+      mask: bool [B / copies, T], False for padding, on either side.
       decoding: how tokens are chosen.
       end: id of the token that ends a reply, or several; columns after an end hold the first.
       keys: random keys [B], needed for sampling only.
       limits: int [B], most new tokens of each row; None takes `decoding.max_new`.
       decode: text of token ids (see `TextStream`); without it no text is returned. Stop strings need it.
-      prefix: per-layer keys and values [L, B, Hkv, P, Dh], or None.
-      prefix_mask: bool [B, P], or None.
+      prefix: per-layer keys and values [L, B / copies, Hkv, P, Dh], or None.
+      prefix_mask: bool [B / copies, P], or None.
+      copies: rows that continue each prompt, one after another; the prompt is read once. Adapters must be shared.
+      greedy: bool [B], rows that take the most probable token at any temperature; None: no row.
+      slots: how often each row writes a token; None: any number.
       tokens_per_piece: new tokens between two pieces.
 
     Yields:
@@ -337,7 +402,9 @@ def stream(
     if tokens_per_piece < 1:
         raise ValueError(f"tokens_per_piece={tokens_per_piece} must be at least 1")
     tokens, prompt_start = _padded_left(module, tokens, mask, decoding.max_new)
-    request = _checked_request(decoding, tokens, prompt_start, end, keys, limits, prefix, prefix_mask)
+    request = _checked_request(
+        decoding, tokens, prompt_start, end, keys, limits, prefix, prefix_mask, copies, greedy, slots
+    )
     return _pieces(module, variables, request, tokens, decoding, decode, tokens_per_piece)
 
 
@@ -350,11 +417,19 @@ def _pieces(
     decode: Decode | None,
     tokens_per_piece: int,
 ) -> Iterator[Generated]:
-    batch, column = tokens.shape
+    batch, column = len(request.limits), tokens.shape[1]
     last_column, lengths, active = column + decoding.max_new, np.zeros(batch, int), np.ones(batch, bool)
     streams = None if decode is None else [TextStream(decode, decoding.stop) for _ in range(batch)]
     ngram = decoding.no_repeat_ngram
-    cache, progress = prefill(module, variables, request, tokens, max_new=decoding.max_new, no_repeat_ngram=ngram)
+    cache, progress = prefill(
+        module,
+        variables,
+        request,
+        tokens,
+        max_new=decoding.max_new,
+        no_repeat_ngram=ngram,
+        copies=batch // len(tokens),
+    )
     while active.any():
         end_column = np.int32(min(column + tokens_per_piece, last_column))
         cache, progress = advance(module, variables, request, cache, progress, end_column, no_repeat_ngram=ngram)
@@ -388,6 +463,9 @@ def generate(
     decode: Decode | None = None,
     prefix: Prefix | None = None,
     prefix_mask: jax.Array | None = None,
+    copies: int = 1,
+    greedy: ArrayLike | None = None,
+    slots: Slots | None = None,
 ) -> Generated:
     """Continues each row until an end token, a stop string or its limit. Arguments and errors are those of `stream`.
 
@@ -408,6 +486,9 @@ def generate(
             decode=decode,
             prefix=prefix,
             prefix_mask=prefix_mask,
+            copies=copies,
+            greedy=greedy,
+            slots=slots,
             tokens_per_piece=_STOP_CHECK_INTERVAL if decoding.stop else decoding.max_new,
         )
     )

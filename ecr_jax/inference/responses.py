@@ -1,8 +1,7 @@
-"""Generators of the two parts of a reply: the recommendation response u^r and the emotional response u^e.
+"""The responses of a reply as the recommender and the reports read them: one for each turn of a corpus.
 
-u^r is written after the dialogue, behind the conversation prefix, with `<movie>` slots for titles (ECR Eq. 1). u^e is
-written after a prompt that names the first film and facts about it (Eqs. 8-9). Both decode with a trained language
-model; the stages `conversation` and `response` build these objects from what they trained.
+The recommender reads a recommendation response before the film is chosen (`recommendation.use_resp`), so that its plan
+is always the same: to recommend one film.
 """
 
 from __future__ import annotations
@@ -13,19 +12,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import flax.linen as nn
 from rich.console import Console
 from rich.progress import track
 
+from ecr_jax.data.acts import Act, ActName
 from ecr_jax.data.schema import MOVIE, Role, Split
 from ecr_jax.features.batch_spec import Example
 from ecr_jax.features.dialogues import Dialogue, Utterance
 from ecr_jax.features.instances import Instance
+from ecr_jax.features.plans import Plan
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.files import read_jsonl_rows, write_jsonl
-from ecr_jax.inference.decoding import Decoding, generate, pad_left
-from ecr_jax.models.lm.language_model import Params
-from ecr_jax.models.prompt import Prefix
+from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, ReplyWriter, WriteRequest
+
+ONE_FILM = Plan((Act(ActName.RECOMMEND),), films=(0,), recommended=1)
+"""The plan of a response that is written before the film is chosen; which film stands in a plan is not read."""
 
 Place = tuple[str, int]
 """A turn of a corpus: conversation id and index of the turn."""
@@ -36,74 +37,29 @@ _BATCHES_PER_SAVE = 20
 
 
 @dataclass(frozen=True)
-class Generator:
-    """A trained language model with the settings that it decodes with.
-
-    Attributes:
-      module: the language model.
-      variables: {"params": ...} and, if an adapter is not merged, "lora".
-      tokenizer: its tokenizer.
-      decoding: how tokens are chosen.
-      max_prompt: number of columns that prompts are padded to.
-    """
-
-    module: nn.Module
-    variables: Params
-    tokenizer: DialogueTokenizer
-    decoding: Decoding
-    max_prompt: int
-
-    def __call__(self, prompts: Sequence[Sequence[int]], prefix: Prefix | None = None) -> list[str]:
-        """The continuation of each prompt, up to its end token.
-
-        Args:
-          prompts: token ids, at most `max_prompt` each. The program is compiled for each number of prompts.
-          prefix: keys and values that every layer puts before the prompts, or None.
-        """
-        tokens, mask = pad_left(prompts, self.max_prompt)
-        generated = generate(
-            self.module,
-            self.variables,
-            tokens,
-            mask,
-            decoding=self.decoding,
-            end=self.tokenizer.end,
-            prefix=None if prefix is None else (prefix.keys, prefix.values),
-            prefix_mask=None if prefix is None else prefix.mask,
-        )
-        return [self.tokenizer.decode(row) for row in generated.tokens]
-
-
-@dataclass(frozen=True)
 class EmotionalResponder:
-    """Writes emotional responses u^e."""
+    """Writes the most probable emotional responses u^e."""
 
-    generator: Generator
+    writer: EmotionalWriter
 
-    def __call__(self, prompts: Sequence[str]) -> list[str]:
-        """The emotional response to each prompt (`knowledge.reviews.response_prompt`), in whole sentences."""
-        tokenizer, max_prompt = self.generator.tokenizer, self.generator.max_prompt
-        texts = self.generator([prompt_tokens(tokenizer, prompt, max_prompt) for prompt in prompts])
-        return [whole_sentences(text) for text in texts]
+    def __call__(self, requests: Sequence[EmotionalRequest]) -> list[str]:
+        """The most probable emotional response to each request, in whole sentences."""
+        return [texts[0] for texts in self.writer.write(requests, 1)]
 
 
 @dataclass(frozen=True)
 class RecommendationModel:
-    """The trained model of recommendation responses.
+    """The trained model of recommendation responses, for replies that recommend one film before it is known which.
 
     Attributes:
-      generator: the language model.
-      prefix: the conversation prefix of a batch of contexts.
+      writer: of recommendation responses.
     """
 
-    generator: Generator
-    prefix: Callable[[Sequence[Example]], Prefix]
+    writer: ReplyWriter
 
     def __call__(self, contexts: Sequence[Example]) -> list[str]:
-        """The most probable response to each context; compiled for each number of contexts."""
-        opening = self.generator.tokenizer.opening()
-        prompts = [[*context["tokens"].tolist(), *opening] for context in contexts]
-        return self.generator(prompts, self.prefix(contexts))
+        """The most probable response to each context, with one open `<movie>` slot."""
+        return [texts[0] for texts in self.writer.write([WriteRequest(arrays, ONE_FILM) for arrays in contexts], 1)]
 
 
 class RecommendationResponder:
@@ -161,7 +117,7 @@ class RecommendationResponder:
         places = {(dialogues[instance.dialogue].id, instance.turn): instance for instance in instances}
         missing = [place for place in places if place not in texts]
         if missing:
-            tokenizer = self.model.generator.tokenizer
+            tokenizer = self.model.writer.generator.tokenizer
             contexts = self._contexts(tokenizer, dialogues, [places[place] for place in missing])
             size = min(_MAX_BATCH, math.ceil(len(missing) / _BATCH_MULTIPLE) * _BATCH_MULTIPLE)
             starts = range(0, len(missing), size)
@@ -179,16 +135,3 @@ def response_utterance(text: str) -> Utterance:
     """A recommendation response as the recommender reads it: empty if it has no `<movie>` slot, as released."""
     text = text if MOVIE in text else ""
     return Utterance(Role.RECOMMENDER, text, text)
-
-
-def prompt_tokens(tokenizer: DialogueTokenizer, prompt: str, limit: int) -> list[int]:
-    """Token ids of a generator prompt; one that is longer than `limit` keeps its beginning and its last token."""
-    ids = tokenizer.encode([prompt])[0]
-    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
-
-
-def whole_sentences(text: str) -> str:
-    """The text up to its last complete sentence; all of it if it has none."""
-    text = " ".join(text.split())
-    end = max(text.rfind(mark) for mark in ".!?")
-    return text[: end + 1] if end > 0 else text

@@ -20,6 +20,9 @@ class TokenRules(NamedTuple):
     Attributes:
       temperature, top_p, min_p, repetition_penalty: float32 scalars, see `decoding.Decoding`.
       top_k, min_new: int32 scalars, likewise.
+      greedy: bool [B], rows that take the most probable token at any temperature.
+      slot: int32 scalar, the token that `fewest_slots` and `most_slots` count in the output.
+      fewest_slots, most_slots: int32 [B]; with fewer of it no end token is allowed, with so many it is forbidden.
       end_tokens: int32 [E], tokens that end a reply.
       prompt_start: int32 [B], column of each row's first prompt token.
       ngram_start: int32 [B], column from which n-grams count as used.
@@ -31,6 +34,10 @@ class TokenRules(NamedTuple):
     min_p: np.ndarray
     repetition_penalty: np.ndarray
     min_new: np.ndarray
+    greedy: np.ndarray
+    slot: np.ndarray
+    fewest_slots: np.ndarray
+    most_slots: np.ndarray
     end_tokens: np.ndarray
     prompt_start: np.ndarray
     ngram_start: np.ndarray
@@ -83,7 +90,7 @@ def restrict(
     new_tokens: jax.Array,
     no_repeat_ngram: int,
 ) -> jax.Array:
-    """Applies the repetition penalty; forbids repeated n-grams and end tokens that come too early.
+    """Applies the repetition penalty; forbids repeated n-grams, early end tokens and slots beyond the limit.
 
     Args:
       scores: float32 [B, V], of the token at `column`.
@@ -108,8 +115,11 @@ def restrict(
         repeated = completes_ngram(tokens, rules.ngram_start, column, no_repeat_ngram)
         bound = jnp.where(repeated, -jnp.inf, jnp.inf)
         scores = scores.at[jnp.arange(scores.shape[0])[:, None], tokens].min(bound)
-    bound = jnp.where(new_tokens < rules.min_new, -jnp.inf, jnp.inf)
-    return scores.at[:, rules.end_tokens].min(bound[:, None], mode="drop")
+    written = (columns < column) & (columns >= column - new_tokens[:, None])  # [B, S]
+    slots = jnp.sum(written & (tokens == rules.slot), axis=1)
+    early = (new_tokens < rules.min_new) | (slots < rules.fewest_slots)
+    scores = scores.at[:, rules.end_tokens].min(jnp.where(early, -jnp.inf, jnp.inf)[:, None], mode="drop")
+    return scores.at[:, rules.slot].min(jnp.where(slots >= rules.most_slots, -jnp.inf, jnp.inf), mode="drop")
 
 
 def _ordered_bits(scores: jax.Array) -> jax.Array:
@@ -200,7 +210,7 @@ def sample(scores: jax.Array, keys: jax.Array) -> jax.Array:
 
 
 def choose_token(scores: jax.Array, rules: TokenRules, keys: jax.Array, new_tokens: jax.Array) -> jax.Array:
-    """The next token of each row: the highest score at temperature 0, else a sample. [B, V] -> int32 [B].
+    """The next token of each row: the highest score if it is greedy or at temperature 0, else a sample; int32 [B].
 
     Args:
       scores: float32 [B, V], as `restrict` returns them.
@@ -211,6 +221,7 @@ def choose_token(scores: jax.Array, rules: TokenRules, keys: jax.Array, new_toke
     """
 
     def draw(scores):
-        return sample(truncate(scores, rules), jax.vmap(jax.random.fold_in)(keys, new_tokens))
+        drawn = sample(truncate(scores, rules), jax.vmap(jax.random.fold_in)(keys, new_tokens))
+        return jnp.where(rules.greedy, argmax(scores), drawn)
 
     return jax.lax.cond(rules.temperature > 0, draw, argmax, scores)

@@ -1,12 +1,42 @@
-"""What the two parts of a reply are written from: the recommendation response u^r and the emotional response u^e."""
+"""Writers of the two parts of a reply: the recommendation response u^r and the emotional response u^e.
+
+u^r is written after the dialogue and the plan of the reply, behind the conversation prefix, with `<movie>` slots for
+titles (ECR Eq. 1). u^e is written after a prompt that names the first film and facts about it (Eqs. 8-9). Both write
+several candidates of a text in one batch: the most probable one and samples. The stages `conversation` and `response`
+build these objects from what they trained.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from ecr_jax.features.batch_spec import Example
-from ecr_jax.features.plans import Plan
-from ecr_jax.knowledge.reviews import Triple
+from ecr_jax.features.plans import Plan, reply_prompt
+from ecr_jax.features.tokenizer import DialogueTokenizer, pad
+from ecr_jax.inference.chat_template import chat_ids
+from ecr_jax.inference.decoding import Decoding, Slots, generate, pad_left
+from ecr_jax.knowledge.reviews import Triple, response_prompt
+from ecr_jax.models.lm.language_model import Params, logits
+from ecr_jax.models.prompt import Prefix
+
+INSTRUCTION = (
+    "You recommend films. Go on after the first sentence with feeling, in one or two sentences, and state no facts "
+    "about the film but those given."
+)
+"""What a chat model is told before the prompt of an emotional response."""
+
+_ROWS = 8
+"""Texts of a batch where there are several: programs are compiled for one text and for so many."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -41,3 +71,227 @@ class EmotionalRequest:
     first_sentence: str
     heard: str = ""
     tone: str = ""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A trained language model with the settings that it decodes with.
+
+    Attributes:
+      module: the language model.
+      variables: {"params": ...} and, if an adapter is not merged, "lora".
+      tokenizer: its tokenizer.
+      decoding: how candidates are drawn.
+      max_prompt: number of columns that prompts are padded to.
+      seed: of the draws.
+    """
+
+    module: nn.Module
+    variables: Params
+    tokenizer: DialogueTokenizer
+    decoding: Decoding
+    max_prompt: int
+    seed: int = 0
+
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        candidates: int,
+        prefix: Prefix | None = None,
+        slots: Sequence[tuple[int, int]] | None = None,
+    ) -> list[list[str]]:
+        """Continuations of each prompt, up to its end token: the most probable one first, then samples.
+
+        A text depends on its own prompt and its number among the candidates alone. The program is compiled for each
+        number of prompts and of candidates.
+
+        Args:
+          prompts: token ids, at most `max_prompt` each.
+          candidates: continuations of each prompt, at least 1.
+          prefix: keys and values that every layer puts before the prompts, or None.
+          slots: fewest and most `<movie>` slots of the continuations of each prompt; None: any number.
+        """
+        tokens, mask = pad_left(prompts, self.max_prompt)
+        keys = jax.random.split(jax.random.key(self.seed), candidates)
+        numbers = np.tile(np.arange(candidates), len(prompts))
+        limits = None if slots is None else np.repeat(np.asarray(slots).reshape(-1, 2), candidates, axis=0)
+        generated = generate(
+            self.module,
+            self.variables,
+            tokens,
+            mask,
+            decoding=self.decoding,
+            end=self.tokenizer.end,
+            keys=keys[numbers],
+            prefix=None if prefix is None else (prefix.keys, prefix.values),
+            prefix_mask=None if prefix is None else prefix.mask,
+            copies=candidates,
+            greedy=numbers == 0,
+            slots=None if limits is None else Slots(self.tokenizer.movie, limits[:, 0], limits[:, 1]),
+        )
+        texts = [self.tokenizer.decode(row) for row in generated.tokens]
+        return [texts[start : start + candidates] for start in range(0, len(texts), candidates)]
+
+
+def batches(items: Sequence[_T]) -> Iterator[tuple[list[_T], int]]:
+    """The items in batches of two sizes, 1 and `_ROWS`; the last item fills up the last batch.
+
+    Yields:
+      The batch, and how many of it are no repetition.
+    """
+    size = 1 if len(items) == 1 else _ROWS
+    for start in range(0, len(items), size):
+        batch = list(items[start : start + size])
+        yield batch + batch[-1:] * (size - len(batch)), len(batch)
+
+
+@dataclass(frozen=True)
+class ReplyWriter:
+    """Writes recommendation responses u^r.
+
+    Attributes:
+      generator: the language model; it has room for the context, the plan and the opening of the reply.
+      prefix: the conversation prefix of a batch of contexts; None without one.
+      max_plan: most tokens of a plan.
+    """
+
+    generator: Generator
+    prefix: Callable[[Sequence[Example]], Prefix] | None
+    max_plan: int
+
+    def write(self, requests: Sequence[WriteRequest], candidates: int) -> list[list[str]]:
+        """Candidates of each response, the most probable one first, with open `<movie>` slots.
+
+        They have at least as many slots as the plan recommends films, unless they end at the longest length, and at
+        most as many as it has films.
+
+        Args:
+          requests: contexts and plans.
+          candidates: of each response.
+
+        Raises:
+          ValueError: a plan is too long for the prompt.
+        """
+        written: list[list[str]] = []
+        for batch, count in batches(requests):
+            tokenizer = self.generator.tokenizer
+            prompts = [
+                reply_prompt(tokenizer, request.arrays["tokens"].tolist(), request.plan, self.max_plan)
+                for request in batch
+            ]
+            prefix = None if self.prefix is None else self.prefix([request.arrays for request in batch])
+            slots = [(request.plan.recommended, len(request.plan.films)) for request in batch]
+            written += self.generator(prompts, candidates, prefix, slots)[:count]
+        return written
+
+
+@dataclass(frozen=True)
+class EmotionalWriter:
+    """Writes emotional responses u^e.
+
+    Attributes:
+      generator: the language model.
+      chat: whether prompts are put into its chat template.
+    """
+
+    generator: Generator
+    chat: bool
+
+    def write(self, requests: Sequence[EmotionalRequest], candidates: int) -> list[list[str]]:
+        """Candidates of each response in whole sentences, the most probable one first.
+
+        Args:
+          requests: films, facts, the sentence before and the feeling.
+          candidates: of each response.
+        """
+        generator, written = self.generator, []
+        for batch, count in batches(requests):
+            prompts = [emotional_prompt(generator.tokenizer, r, generator.max_prompt, self.chat) for r in batch]
+            written += generator(prompts, candidates)[:count]
+        return [[whole_sentences(text) for text in texts] for texts in written]
+
+
+def emotional_prompt(tokenizer: DialogueTokenizer, request: EmotionalRequest, limit: int, chat: bool) -> list[int]:
+    """The prompt that an emotional response is written after, in training and in inference.
+
+    Where it is longer than `limit`, the last entities are left out, then the last facts. If that is not enough, it
+    keeps its beginning and its last token.
+
+    Args:
+      tokenizer: of the writer.
+      request: what it is to be written from.
+      limit: most tokens.
+      chat: put it into the tokenizer's chat template.
+
+    Raises:
+      ValueError: `chat`, and the tokenizer has no template.
+    """
+    facts = len(request.entities) + len(request.triples)
+    ids: list[int] = []
+    for kept in range(facts, -1, -1):
+        triples = request.triples[:kept]
+        entities = request.entities[: kept - len(triples)]
+        text = response_prompt(
+            request.title, entities, triples, request.first_sentence, heard=request.heard, tone=request.tone
+        )
+        if chat:
+            messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text.strip()}]
+            ids = chat_ids(tokenizer.tokenizer, messages)
+        else:
+            ids = tokenizer.encode([text])[0]
+        if len(ids) <= limit:
+            return ids
+    return [*ids[: limit - 1], ids[-1]]
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to its last complete sentence; all of it if it has none."""
+    text = " ".join(text.split())
+    end = max(text.rfind(mark) for mark in ".!?")
+    return text[: end + 1] if end > 0 else text
+
+
+@dataclass(frozen=True)
+class Fluency:
+    """How probable texts are under a language model that was not trained on replies.
+
+    Attributes:
+      module: the language model.
+      params: its parameters, without an adapter.
+      tokenizer: its tokenizer.
+      max_tokens: longer texts are cut.
+    """
+
+    module: nn.Module
+    params: Params
+    tokenizer: DialogueTokenizer
+    max_tokens: int = 64
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Mean loss per token of each text after an end token, in nats: float32 [n]; an empty text has infinite loss.
+
+        Args:
+          texts: with titles filled in: `<movie>` means nothing to this model.
+        """
+        losses: list[float] = []
+        for batch, count in batches(self.tokenizer.encode(texts)):
+            rows = [[self.tokenizer.end, *ids][: self.max_tokens] for ids in batch]
+            tokens, mask = pad(rows, self.max_tokens)
+            losses += np.asarray(_token_losses(self.module, self.params, tokens, mask))[:count].tolist()
+        return np.asarray(losses, np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _token_losses(module: nn.Module, params: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean loss of the tokens after the first of each row [B]."""
+
+    def row_loss(row):
+        hidden, tokens, mask = row
+        scores = logits(params, hidden[:-1])  # [T - 1, V], of one row at a time
+        chosen = jnp.take_along_axis(scores, tokens[1:, None], axis=-1)[:, 0]
+        losses = jax.nn.logsumexp(scores, axis=-1) - chosen
+        count = jnp.sum(mask[1:])
+        return jnp.where(count > 0, jnp.sum(losses * mask[1:]) / jnp.maximum(count, 1), jnp.inf)
+
+    hidden = module.apply({"params": params}, tokens, mask).hidden
+    return jax.lax.map(row_loss, (hidden, tokens, mask))

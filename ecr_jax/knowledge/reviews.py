@@ -6,6 +6,7 @@ writes both in the same way for training on reviews and for generating a respons
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import zlib
 from collections import Counter
@@ -39,6 +40,7 @@ class Review:
       entities: names of the entities it mentions, without the film itself and without those in `triples`.
       triples: facts about the film that it states.
       split: `train`, or `valid` for selecting the generator.
+      emotion: one of the nine that it shows, or "" where it is not labelled.
     """
 
     film: str
@@ -47,6 +49,7 @@ class Review:
     entities: tuple[str, ...] = ()
     triples: tuple[Triple, ...] = ()
     split: Split = Split.TRAIN
+    emotion: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class ReviewStore:
             "entities": [list(r.entities) for r in self.reviews],
             "triples": [[{"relation": r, "name": n} for r, n in review.triples] for review in self.reviews],
             "split": [r.split.value for r in self.reviews],
+            "emotion": [r.emotion for r in self.reviews],
         }
         write_parquet(path, columns, _COLUMN_TYPES)
 
@@ -130,8 +134,9 @@ class ReviewStore:
                 tuple(entities),
                 tuple((triple["relation"], triple["name"]) for triple in triples),
                 Split(split),
+                emotion,
             )
-            for film, title, text, entities, triples, split in zip(
+            for film, title, text, entities, triples, split, emotion in zip(
                 *(columns[name] for name in _COLUMN_TYPES), strict=True
             )
         )
@@ -189,7 +194,8 @@ class ReviewStore:
           reviews: of the built-in corpus.
           graph: with the films.
           min_words, max_words: see `clean_review`.
-          valid_every: one review in this many is for validation, decided by its text.
+          valid_every: the reviews of one film in this many are for validation, decided by its URI, so that the films of
+            these reviews are unseen.
         """
         selected = []
         for review in reviews:
@@ -206,7 +212,7 @@ class ReviewStore:
                     triples[facts[mention.entity]] = None
                 else:
                     entities[canonical_name(mention.entity)] = None
-            for_validation = zlib.crc32(f"{review.film}\n{text}".encode()) % valid_every == 0
+            for_validation = zlib.crc32(review.film.encode()) % valid_every == 0
             split = Split.VALID if for_validation else Split.TRAIN
             selected.append(Review(review.film, review.title, text, tuple(entities), tuple(triples), split))
         return cls(selected)
@@ -276,8 +282,33 @@ def _sentences_within(sentences: Sequence[str], budget: int) -> int:
     return len(sentences)
 
 
+def pieces(review: Review, sentences: int) -> list[Review]:
+    """A review in pieces of so many sentences, the last one perhaps shorter; each with the names that its text holds.
+
+    A response is a sentence or two, and is to state the facts in its prompt and no others.
+    """
+    parts = re.split(r"(?<=[.!?])\s+", review.text)
+    texts = [" ".join(parts[start : start + sentences]) for start in range(0, len(parts), sentences)]
+    return [
+        dataclasses.replace(
+            review,
+            text=text,
+            entities=tuple(name for name in review.entities if name in text),
+            triples=tuple(triple for triple in review.triples if triple[1] in text),
+        )
+        for text in texts
+    ]
+
+
 def response_prompt(
-    title: str, entities: Sequence[str], triples: Sequence[Triple], first_sentence: str, end: str = "\n"
+    title: str,
+    entities: Sequence[str],
+    triples: Sequence[Triple],
+    first_sentence: str,
+    end: str = "\n",
+    *,
+    heard: str = "",
+    tone: str = "",
 ) -> str:
     """The prompt of the response generator, in training and in generation alike.
 
@@ -286,15 +317,20 @@ def response_prompt(
       entities: names.
       triples: facts about the film.
       first_sentence: the recommendation response u^r with the title filled in.
-      end: closes each of the four segments (DialoGPT: its end-of-text token).
+      end: closes each of the segments (DialoGPT: its end-of-text token).
+      heard: what the seeker feels; "" leaves the segment out.
+      tone: what the response is to show; "" leaves the segment out.
 
-    Reference: ECR Eq. 8; the order of the segments is that of its released code.
+    Reference: ECR Eq. 8; the order of the segments is that of its released code. The feelings are ours: the paper's
+    generator always writes like a review with the highest rating, whatever the seeker feels.
     """
     knowledge = ", ".join(f"{title}'s {relation} is {name}" for relation, name in triples)
     segments = (
         f"Movie Name: {title}",
         f"Related Entities: {', '.join(entities) or 'None'}",
         f"Related Knowledge from KG: {knowledge or 'None'}",
+        *((f"Seeker Feels: {heard}",) if heard else ()),
+        *((f"Tone: {tone}",) if tone else ()),
         f"First Sentence: {first_sentence}",
     )
     return "".join(segment + end for segment in segments)
@@ -316,4 +352,5 @@ _COLUMN_TYPES = {
     "entities": ["string"],
     "triples": [{"relation": "string", "name": "string"}],
     "split": "string",
+    "emotion": "string",
 }

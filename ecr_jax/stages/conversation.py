@@ -1,7 +1,8 @@
 """Stage `conversation`: the recommendation response u^r, a reply with `<movie>` slots (ECR Eq. 1).
 
-Data: recommender turns with their contexts. Trains the prompt encoder with its conversation prefix, initialised from
-`fusion`, the `<movie>` row of the vocabulary and, with `adapted`, a LoRA adapter of the language model. Fusion's
+Data: recommender turns with their contexts and plans (`features/plans.py`): a reply is learned after the dialogue and
+what it is to do. Trains the prompt encoder with its conversation prefix, initialised from `fusion`, and of the language
+model what `tune` says: a LoRA adapter with the `<movie>` row of the vocabulary, this row alone, or all of it. Fusion's
 projection to keys and values is for the layers of the recommender: `conversation.fusion_layers` says what is taken over
 where the conversation has more, and the training prints it. Loss: next-token cross-entropy over the masked reply.
 Selects by the lowest validation loss.
@@ -9,16 +10,18 @@ Selects by the lowest validation loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from ecr_jax.config.registry import StageSpec
-from ecr_jax.data.schema import Split
+from ecr_jax.data.schema import Role, Split
+from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.batch_spec import Batch, Example
 from ecr_jax.features.batches import Batches, bucket_shapes
 from ecr_jax.features.dialogues import Dialogue
+from ecr_jax.features.featurizer import ContextFeaturizer, TokenFeature
 from ecr_jax.features.instances import (
     ContextExamples,
     Instance,
@@ -26,24 +29,31 @@ from ecr_jax.features.instances import (
     conversation_instances,
     evenly_spaced,
 )
-from ecr_jax.features.tokenizer import DialogueTokenizer
+from ecr_jax.features.plans import Plan, plan_of_turn
+from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.inference.decoding import Decoding
-from ecr_jax.inference.responses import Generator, RecommendationModel, RecommendationResponder
-from ecr_jax.models.hyperparameters import LoraConfig
-from ecr_jax.models.lm import lora
+from ecr_jax.inference.responses import RecommendationModel, RecommendationResponder
+from ecr_jax.inference.writing import Fluency, Generator, ReplyWriter
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.models.prompt import Prefix, PromptEncoder
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.stages import emotion, tuning
 from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_sizes
 from ecr_jax.stages.transfer import transfer, with_key_value_layers
 from ecr_jax.training import sharding
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
 
-_OPENING_TOKENS = 32
-"""Columns of a prompt beside the context, for the tokens that open the reply."""
+MOST_FILMS = 4
+"""Films of a reply that is learned: a reply is to name few."""
+
+
+def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueTokenizer]:
+    """The stage's language model and its tokenizer."""
+    settings = experiment.config.conversation
+    return experiment.language_model(experiment.config.language_model, settings.layers, dtype=settings.dtype)
 
 
 def prompt_encoder(experiment: ExperimentContext, model: Pretrained) -> PromptEncoder:
@@ -73,40 +83,58 @@ def prefix(
     )
 
 
-def language_model_variables(
-    params: Params, frozen: Params, adapter: LoraConfig, *, for_inference: bool = False
-) -> Params:
-    """The variables of the language model: the frozen base, the trained rows of the added tokens, and the adapter.
+def featurizer(experiment: ExperimentContext, tokenizer: DialogueTokenizer) -> ContextFeaturizer:
+    """What the stage reads of a context: with the knowledge prefix what the recommender reads, without it the text."""
+    if experiment.config.conversation.prefix:
+        return experiment.featurizer(tokenizer)
+    settings = experiment.config.recommender
+    return ContextFeaturizer([TokenFeature(tokenizer, settings.max_tokens)], settings.max_entities)
 
-    Args:
-      params: the trained parameters of this stage.
-      frozen: with `language_model`, the base.
-      adapter: the adapter's hyperparameters.
-      for_inference: merge the adapter into the base where possible.
+
+def planned_instances(experiment: ExperimentContext, split: Split) -> list[tuple[Instance, Plan]]:
+    """The recommender's turns of a split, except a dialogue's first, with the plans that they carry out.
+
+    What the seeker feels is as the emotion stage labelled it. The tone of a turn is the corpus's own label; where the
+    corpus labels no turn of the recommender, it is what the same classifier finds in it. Left out are turns without a
+    plan (`plans.plan_of_turn`), and those with more than `MOST_FILMS` films, which are lists.
     """
-    rows = params["movie"]["rows"]
-    vocabulary = frozen["language_model"]["embed"]["embedding"].shape[0]
-    base = lora.with_rows(frozen["language_model"], jnp.arange(vocabulary - rows.shape[0], vocabulary), rows)
-    if "adapter" not in params:
-        return {"params": base}
-    return (lora.for_inference if for_inference else lora.variables)(base, params["adapter"], adapter)
+    corpus = experiment.corpus
+    conversations, dialogues = corpus.split(split), experiment.dialogues(split)
+    instances = conversation_instances(dialogues)
+    turns = [conversations[instance.dialogue].turns[instance.turn] for instance in instances]
+    labelled = any(turn.emotions for c in corpus.conversations for turn in c.turns if turn.role == Role.RECOMMENDER)
+    if labelled:
+        tones = [turn.emotions[0] if turn.emotions else "" for turn in turns]
+    else:
+        states = experiment.turn_states.mean([with_role(turn.role, turn.text) for turn in turns])
+        tones = emotion.clear_labels(experiment, states)
+    planned = []
+    for instance, tone in zip(instances, tones, strict=True):
+        last = dialogues[instance.dialogue].turns[instance.turn - 1]
+        heard = EMOTIONS[last.emotions[0][0]] if last.emotions else ""
+        plan = plan_of_turn(conversations[instance.dialogue], instance.turn, corpus.graph, heard, tone)
+        if plan is not None and len(plan.films) <= MOST_FILMS:
+            planned.append((instance, plan))
+    return planned
 
 
 def examples(
     experiment: ExperimentContext, tokenizer: DialogueTokenizer, split: Split, limit: int | None
 ) -> ReplyExamples:
     """The examples of a split, at most `limit` of them, evenly spread."""
-    dialogues = experiment.dialogues(split)
-    instances = conversation_instances(dialogues)
+    settings = experiment.config.conversation
+    planned = planned_instances(experiment, split)
     if limit is not None:
-        instances = evenly_spaced(instances, limit)
+        planned = evenly_spaced(planned, limit)
     return ReplyExamples(
-        dialogues,
-        instances,
-        experiment.featurizer(tokenizer),
+        experiment.dialogues(split),
+        [instance for instance, _ in planned],
+        featurizer(experiment, tokenizer),
         tokenizer,
-        max_reply=experiment.config.conversation.max_reply,
-        exclude_own=split == Split.TRAIN,
+        [plan for _, plan in planned],
+        max_plan=settings.max_plan,
+        max_reply=settings.max_reply,
+        exclude_own=split == Split.TRAIN and settings.prefix,
     )
 
 
@@ -116,78 +144,92 @@ def responder(experiment: ExperimentContext) -> RecommendationResponder:
     def contexts(
         tokenizer: DialogueTokenizer, dialogues: Sequence[Dialogue], instances: Sequence[Instance]
     ) -> Sequence[Example]:
-        return ContextExamples(dialogues, instances, experiment.featurizer(tokenizer))
+        return ContextExamples(dialogues, instances, featurizer(experiment, tokenizer))
 
-    return RecommendationResponder(lambda: load_model(experiment), contexts, experiment.folder("conversation"))
+    return RecommendationResponder(
+        lambda: RecommendationModel(writer(experiment)), contexts, experiment.folder("conversation")
+    )
 
 
-def load_model(experiment: ExperimentContext) -> RecommendationModel:
-    """The trained stage.
+def writer(experiment: ExperimentContext) -> ReplyWriter:
+    """The writer of recommendation responses, with the trained parameters.
 
     Raises:
       ValueError: the stage is not trained.
     """
     settings = experiment.config.conversation
     params = jax.tree.map(jnp.asarray, experiment.params("conversation"))
-    model, tokenizer = experiment.language_model(experiment.config.language_model, settings.layers)
-    encoder = prompt_encoder(experiment, model)
-    frozen = graph_arrays(experiment)
-    variables = language_model_variables(params, {"language_model": model.params}, settings.adapter, for_inference=True)
+    model, tokenizer = language_model(experiment)
+    variables = tuning.variables(params, {"language_model": model.params}, settings.adapter, for_inference=True)
     decoding = Decoding(
         max_new=settings.max_reply,
         min_new=min(settings.min_reply, settings.max_reply),
+        temperature=settings.sampling.temperature,
+        min_p=settings.sampling.min_p,
         no_repeat_ngram=settings.no_repeat_ngram,
     )
-    max_prompt = experiment.config.recommender.max_tokens + _OPENING_TOKENS
-    on_device = jax.device_put(frozen)
+    columns = experiment.config.recommender.max_tokens + settings.max_plan + len(tokenizer.opening())
+    generator = Generator(model.module, variables, tokenizer, decoding, columns, experiment.config.seed)
+    if not settings.prefix:
+        return ReplyWriter(generator, None, settings.max_plan)
+    encoder, frozen = prompt_encoder(experiment, model), jax.device_put(graph_arrays(experiment))
     compute_prefix = jax.jit(lambda frozen, batch: prefix(encoder, params, frozen, batch))
-    return RecommendationModel(
-        Generator(model.module, variables, tokenizer, decoding, max_prompt),
-        lambda contexts: compute_prefix(on_device, context_batch(experiment, contexts)),
+    return ReplyWriter(
+        generator, lambda contexts: compute_prefix(frozen, context_batch(experiment, contexts)), settings.max_plan
     )
+
+
+def fluency(experiment: ExperimentContext) -> Fluency:
+    """How probable texts are under the conversation's language model as it was before training."""
+    model, tokenizer = language_model(experiment)
+    return Fluency(model.module, model.params, tokenizer)
 
 
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains the recommendation response."""
-    config = experiment.config.conversation
-    model, tokenizer = experiment.language_model(experiment.config.language_model, config.layers)
-    encoder, size = prompt_encoder(experiment, model), config.train.batch_size
+    config, base = experiment.config.conversation, experiment.config.language_model
+    model, tokenizer = language_model(experiment)
+    size, key = config.train.batch_size, experiment.key(spec)
     needed = None if config.train.steps is None else config.train.steps * size
     training = examples(experiment, tokenizer, Split.TRAIN, needed)
     validation = examples(experiment, tokenizer, Split.VALID, config.valid_examples)
-    limit = experiment.config.recommender.max_tokens + config.max_reply
-    shapes = bucket_shapes([training, validation], {"T": (limit // 2, limit)})
-    training_batches = Batches(training, shapes, size, seed=config.train.seed)
-    frozen = {"language_model": model.params, **graph_arrays(experiment)}
+    longest = experiment.config.recommender.max_tokens + config.max_plan + config.max_reply
+    shapes = bucket_shapes([training, validation], {"T": (longest // 2, 3 * longest // 4, longest)})
+    batches = Batches(training, shapes, size, seed=config.train.seed)
+    params = tuning.initial(key, model, config.tune, config.adapter)
+    if config.tune != "model":
+        params["movie"] = {"rows": model.params["embed"]["embedding"][tokenizer.movie :].astype(jnp.float32)}
+    params = tuning.begun_with(params, config.begin_with, spec.name, base, config.adapter)
+    frozen: Params = {} if config.tune == "model" else {"language_model": model.params}
+    compute_prefix: Callable[..., Prefix] | None = None
+    if config.prefix:
+        encoder = prompt_encoder(experiment, model)
+        frozen |= graph_arrays(experiment)
+        params["encoder"] = _initial_encoder(experiment, encoder, key, frozen, batches[0])
+
+        def compute_prefix(params, frozen, batch, key):
+            return prefix(encoder, params, frozen, batch, key)
+
     module = model.module.clone(adapter_dropout=config.adapter.dropout)
 
     def loss(params, frozen, batch, key):
         prefix_key, adapter_key = (None, None) if key is None else jax.random.split(key)
-        prompt = prefix(encoder, params, frozen, batch, prefix_key)
-        variables = language_model_variables(params, frozen, config.adapter)
+        prompt = None if compute_prefix is None else compute_prefix(params, frozen, batch, prefix_key)
         return language_model_loss(
-            module, variables, batch, adapter_key, prefix=(prompt.keys, prompt.values), prefix_mask=prompt.mask
+            module,
+            tuning.variables(params, frozen, config.adapter),
+            batch,
+            adapter_key,
+            prefix=None if prompt is None else (prompt.keys, prompt.values),
+            prefix_mask=None if prompt is None else prompt.mask,
         )
 
-    key = experiment.key(spec)
-    init = jax.jit(encoder.init, static_argnums=3)
-    initial = init(key, frozen["graph"], training_batches[0], "conversation", frozen.get("entity_text"))["params"]
-    sizes, learned = encoder.sizes, experiment.params("fusion")["encoder"]
-    learned = with_key_value_layers(
-        learned, initial, 2 * sizes.kv_heads * sizes.head_dim, config.fusion_layers == "shared"
-    )
-    params = {
-        **transfer({"encoder": initial}, {"encoder": learned}, "fusion"),
-        "movie": {"rows": model.params["embed"]["embedding"][tokenizer.movie :]},
-    }
-    if config.adapted:
-        params["adapter"] = lora.init(key, model.params, config.adapter)
     fit(
         experiment.folder(spec),
         params=params,
         frozen=frozen,
         loss=loss,
-        batches=training_batches,
+        batches=batches,
         evaluate=mean_loss(loss, Batches.in_order(validation, shapes, size)),
         select="loss",
         mode="min",
@@ -196,3 +238,15 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         describe=training.names,
         record=experiment.record(spec),
     )
+
+
+def _initial_encoder(
+    experiment: ExperimentContext, encoder: PromptEncoder, key: jax.Array, frozen: Params, batch: Batch
+) -> Params:
+    """The prompt encoder as fusion learned it, as far as it fits."""
+    init = jax.jit(encoder.init, static_argnums=3)
+    initial = init(key, frozen["graph"], batch, "conversation", frozen.get("entity_text"))["params"]
+    sizes, learned = encoder.sizes, experiment.params("fusion")["encoder"]
+    shared = experiment.config.conversation.fusion_layers == "shared"
+    learned = with_key_value_layers(learned, initial, 2 * sizes.kv_heads * sizes.head_dim, shared)
+    return transfer({"encoder": initial}, {"encoder": learned}, "fusion")["encoder"]

@@ -60,6 +60,26 @@ def examples(experiment: ExperimentContext, utterances: Sequence[tuple[str, Labe
     return InMemoryExamples(classifier_spec(states.shape[1]), rows)
 
 
+CLEAR = 0.5
+"""The probability from which the label of a text that was not labelled by people is used as its tone."""
+
+
+def clear_labels(experiment: ExperimentContext, states: np.ndarray) -> list[str]:
+    """The emotion of each text, by the trained classifier; "" where none has a probability of `CLEAR`.
+
+    Args:
+      experiment: with this stage trained.
+      states: mean text-encoder states [n, D] of the texts.
+
+    Raises:
+      ValueError: the stage is not trained.
+    """
+    logits = classifier(experiment).apply({"params": experiment.params("emotion")}, jnp.asarray(states))
+    probabilities = np.asarray(jax.nn.softmax(logits))
+    best = probabilities.argmax(axis=1)
+    return [EMOTIONS[label] if row[label] >= CLEAR else "" for label, row in zip(best, probabilities, strict=True)]
+
+
 def measure(probabilities: np.ndarray, labels: Sequence[Labels]) -> dict[str, Any]:
     """Recall@2 (ground truth among the two most probable, ECR 4.1.1), macro-F1 and the confusion of the top label.
 

@@ -1,8 +1,8 @@
 """Stage `response`: the emotional response u^e, a continuation with feeling that is bound to facts (ECR Eqs. 8-9).
 
-Data: top-rated reviews of films with their entities and triples. Trains a LoRA adapter of a language model to write the
-review after the prompt [movie, entities, triples, first sentence]; everything else is frozen. Loss: next-token
-cross-entropy over the review only. Selects by the lowest validation loss.
+Data: top-rated reviews of films with their entities and triples. Trains a language model, by a LoRA adapter or as a
+whole, to write the review after the prompt [movie, entities, triples, feeling, first sentence]. Loss: next-token
+cross-entropy over the review. Selects by the lowest validation loss.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecr_jax.config.registry import StageSpec
+from ecr_jax.data.acts import ActName
 from ecr_jax.data.schema import MOVIE, Role, Split
+from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.batch_spec import Example
 from ecr_jax.features.batches import Batches, InMemoryExamples, bucket_shapes
 from ecr_jax.features.instances import REVIEW
-from ecr_jax.features.tokenizer import DialogueTokenizer
+from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.inference.decoding import Decoding
-from ecr_jax.inference.responses import EmotionalResponder, Generator, prompt_tokens
-from ecr_jax.knowledge.reviews import Review, response_prompt
-from ecr_jax.models.lm import lora
+from ecr_jax.inference.responses import EmotionalResponder
+from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, Generator, emotional_prompt
+from ecr_jax.knowledge.reviews import Review, pieces
 from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.stages import emotion, tuning
 from ecr_jax.training import sharding
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
@@ -38,7 +41,7 @@ def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueT
 
 
 def first_sentences(experiment: ExperimentContext) -> list[str]:
-    """Recommender utterances of the train split with one `<movie>`: templates of the prompt's first sentence.
+    """Recommendations of the train split with one `<movie>`: templates of the prompt's first sentence.
 
     ECR's released code also fills templates instead of the real u^r of Eq. 8; its template file is not published.
 
@@ -49,7 +52,7 @@ def first_sentences(experiment: ExperimentContext) -> list[str]:
         turn.masked()
         for conversation in experiment.corpus.split(Split.TRAIN)
         for turn in conversation.turns
-        if turn.role == Role.RECOMMENDER
+        if turn.role == Role.RECOMMENDER and (not turn.acts or any(act.name == ActName.RECOMMEND for act in turn.acts))
     }
     return sorted(
         text
@@ -61,39 +64,64 @@ def first_sentences(experiment: ExperimentContext) -> list[str]:
 def examples(
     experiment: ExperimentContext, tokenizer: DialogueTokenizer, reviews: Sequence[Review]
 ) -> InMemoryExamples:
-    """One example of `features.instances.REVIEW` for each review."""
+    """One example of `features.instances.REVIEW` for each review, or for each piece of `response.sentences`.
+
+    Its tone is the emotion that the review is labelled with; where no review has a label, what the classifier of the
+    stage `emotion` finds in it. A review answers nobody: in half of the prompts the seeker feels something that is
+    drawn at random, so that the writer has seen such prompts; how to answer a feeling is in the tone.
+    """
     config, templates = experiment.config.response, first_sentences(experiment)
+    if config.sentences is not None:
+        reviews = [piece for review in reviews for piece in pieces(review, config.sentences)]
+    tones = [review.emotion for review in reviews]
+    if not any(review.emotion for review in experiment.corpus.reviews.reviews) and reviews:
+        texts = [with_role(Role.SEEKER, review.text) for review in reviews]
+        tones = emotion.clear_labels(experiment, experiment.encode_turns(texts, label="encode reviews").mean(texts))
     arrays: list[Example] = []
-    for index, review in enumerate(reviews):
+    for index, (review, tone) in enumerate(zip(reviews, tones, strict=True)):
         rng = np.random.default_rng((experiment.config.seed, index))
         first = templates[rng.integers(len(templates))].replace(MOVIE, review.title) if templates else review.title
-        text = response_prompt(
-            review.title, review.entities[: config.entities], review.triples[: config.triples], first
+        heard = EMOTIONS[rng.integers(len(EMOTIONS))] if rng.random() < 0.5 else ""
+        request = EmotionalRequest(
+            review.title, review.entities[: config.entities], review.triples[: config.triples], first, heard, tone
         )
-        prompt_ids = prompt_tokens(tokenizer, text, config.max_prompt)
+        prompt_ids = emotional_prompt(tokenizer, request, config.max_prompt, config.chat)
         # A review that is cut has no end token: the model does not learn to stop in the middle.
         review_ids = [*tokenizer.encode([review.text])[0], tokenizer.end][: config.max_review]
-        loss_mask = np.arange(len(prompt_ids) + len(review_ids)) >= len(prompt_ids)
-        arrays.append({"tokens": np.asarray(prompt_ids + review_ids, np.int32), "loss_mask": loss_mask})
+        learned = np.arange(len(prompt_ids) + len(review_ids)) >= (0 if config.learn_prompt else len(prompt_ids))
+        arrays.append({"tokens": np.asarray(prompt_ids + review_ids, np.int32), "loss_mask": learned})
     return InMemoryExamples(REVIEW, arrays)
 
 
-def responder(experiment: ExperimentContext) -> EmotionalResponder:
-    """The generator of emotional responses with the trained adapter.
+def writer(experiment: ExperimentContext) -> EmotionalWriter:
+    """The writer of emotional responses, with the trained parameters.
 
     Raises:
       ValueError: the stage is not trained.
     """
     settings = experiment.config.response
-    adapter = jax.tree.map(jnp.asarray, experiment.params("response"))["adapter"]
+    params = jax.tree.map(jnp.asarray, experiment.params("response"))
     model, tokenizer = language_model(experiment)
     decoding = Decoding(
         max_new=settings.max_review,
         min_new=min(settings.min_reply, settings.max_review),
+        temperature=settings.sampling.temperature,
+        min_p=settings.sampling.min_p,
         no_repeat_ngram=settings.no_repeat_ngram,
+        count_prompt_ngrams=settings.count_prompt_ngrams,
     )
-    variables = lora.for_inference(model.params, adapter, settings.adapter)
-    return EmotionalResponder(Generator(model.module, variables, tokenizer, decoding, settings.max_prompt))
+    variables = tuning.variables(params, {"language_model": model.params}, settings.adapter, for_inference=True)
+    generator = Generator(model.module, variables, tokenizer, decoding, settings.max_prompt, experiment.config.seed)
+    return EmotionalWriter(generator, settings.chat)
+
+
+def responder(experiment: ExperimentContext) -> EmotionalResponder:
+    """The writer of the most probable emotional responses.
+
+    Raises:
+      ValueError: the stage is not trained.
+    """
+    return EmotionalResponder(writer(experiment))
 
 
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
@@ -111,15 +139,15 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     validation = examples(experiment, tokenizer, reviews.of_split(Split.VALID)[: config.valid_examples])
     limit, size = config.max_prompt + config.max_review, config.train.batch_size
     shapes = bucket_shapes([training, validation], {"T": (limit // 2, 3 * limit // 4, limit)})
+    params = tuning.initial(experiment.key(spec), model, config.tune, config.adapter)
 
     def loss(params, frozen, batch, key):
-        variables = lora.variables(frozen["language_model"], params["adapter"], config.adapter)
-        return language_model_loss(module, variables, batch, key)
+        return language_model_loss(module, tuning.variables(params, frozen, config.adapter), batch, key)
 
     fit(
         experiment.folder(spec),
-        params={"adapter": lora.init(experiment.key(spec), model.params, config.adapter)},
-        frozen={"language_model": model.params},
+        params=tuning.begun_with(params, config.begin_with, spec.name, config.language_model, config.adapter),
+        frozen={} if config.tune == "model" else {"language_model": model.params},
         loss=loss,
         batches=Batches(training, shapes, size, seed=config.train.seed),
         evaluate=mean_loss(loss, Batches.in_order(validation, shapes, size)),

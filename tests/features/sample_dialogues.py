@@ -48,7 +48,7 @@ EVIDENCE_LIMITS = EvidenceLimits(rated_items=2, nearest_items=3)
 
 
 def make_tokenizer() -> DialogueTokenizer:
-    return DialogueTokenizer.of(tiny.tokenizer("User: System: a b c d e f g h".split()))
+    return DialogueTokenizer.of(tiny.tokenizer("User: System: plan: recommend films: | a b c d e f g h".split()))
 
 
 def make_states() -> TextStates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ecr_jax.data.acts import Act, ActName
 from ecr_jax.data.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.batch_spec import Field
@@ -26,6 +27,7 @@ from ecr_jax.features.instances import (
     recommendation_instances,
 )
 from ecr_jax.features.item_odds import ItemOdds
+from ecr_jax.features.plans import Plan
 from ecr_jax.losses.ranking import INPUTS
 from tests.features.sample_dialogues import (
     DIALOGUE,
@@ -143,26 +145,32 @@ def test_own_dialogue_is_left_out_of_the_counts(featurizer):
     assert first["cooccurring_items"][at].tolist() == [5, N, N]
 
 
+def replies(tokenizer, featurizer, max_reply):
+    """Examples of all replies of DIALOGUES, whose plan is to recommend a film."""
+    instances = conversation_instances(DIALOGUES)
+    plans = [Plan((Act(ActName.RECOMMEND),), (2,), 1)] * len(instances)
+    return ReplyExamples(DIALOGUES, instances, featurizer, tokenizer, plans, max_plan=9, max_reply=max_reply)
+
+
 def test_reply_examples(tokenizer, featurizer):
-    rows = ReplyExamples(DIALOGUES, conversation_instances(DIALOGUES), featurizer, tokenizer, max_reply=9)
+    rows = replies(tokenizer, featurizer, 9)
     example = rows[0]
     text = tokenizer.tokenizer.decode(example["tokens"]).split()
-    assert text == "User: a b <end> System: <movie> d e <end>".split()
+    assert text == "User: a b <end> plan: recommend | films: <movie> <end> System: <movie> d e <end>".split()
     learned = np.asarray(text)[example["loss_mask"]].tolist()
     assert learned == "<movie> d e <end>".split()  # neither the context nor the role word
     assert set(example) == {field.name for field in rows.spec.fields}
 
 
 def test_long_reply_is_cut_without_an_end(tokenizer, featurizer):
-    rows = ReplyExamples(DIALOGUES, conversation_instances(DIALOGUES), featurizer, tokenizer, max_reply=4)
+    rows = replies(tokenizer, featurizer, 4)
     text = tokenizer.tokenizer.decode(rows[0]["tokens"]).split()
-    assert text == "User: a b <end> System: <movie> d e".split()
+    assert text[-4:] == "System: <movie> d e".split()
 
 
 def test_lengths_are_known_without_building_examples(tokenizer, featurizer, monkeypatch):
-    replies = ReplyExamples(DIALOGUES, conversation_instances(DIALOGUES), featurizer, tokenizer, max_reply=4)
     fusion = fusion_instances(DIALOGUES)
-    kinds = [replies, examples(featurizer, True, fusion), examples(featurizer, False)]
+    kinds = [replies(tokenizer, featurizer, 4), examples(featurizer, True, fusion), examples(featurizer, False)]
     kinds.append(TargetExamples(DIALOGUES, fusion, featurizer, entities=N, reply=lambda d, turn: d.turns[turn]))
     built = [[rows.spec.lengths(rows[index], "this example") for index in range(len(rows))] for rows in kinds]
     monkeypatch.setattr(ContextFeaturizer, "arrays", None)  # building an example would fail

@@ -10,12 +10,7 @@ from ecr_jax.data.schema import Role, Split
 from ecr_jax.features.dialogues import Dialogue, Utterance
 from ecr_jax.features.instances import Instance
 from ecr_jax.files import read_jsonl_rows
-from ecr_jax.inference.responses import (
-    RecommendationResponder,
-    prompt_tokens,
-    response_utterance,
-    whole_sentences,
-)
+from ecr_jax.inference.responses import RecommendationResponder, response_utterance
 
 
 def responder(folder, batches):
@@ -25,7 +20,7 @@ def responder(folder, batches):
         batches.append(list(contexts))
         return [f"say {context}" for context in contexts]
 
-    generate.generator = types.SimpleNamespace(tokenizer=None)
+    generate.writer = types.SimpleNamespace(generator=types.SimpleNamespace(tokenizer=None))
     contexts = lambda tokenizer, dialogues, instances: [instance.turn for instance in instances]  # noqa: E731
     return RecommendationResponder(lambda: generate, contexts, folder)
 
@@ -64,24 +59,3 @@ def test_nothing_is_loaded_for_stored_responses(tmp_path):
 def test_a_response_without_a_slot_is_an_empty_turn():
     assert response_utterance("try <movie> .") == Utterance(Role.RECOMMENDER, "try <movie> .", "try <movie> .")
     assert response_utterance("hello") == Utterance(Role.RECOMMENDER, "", "")
-
-
-def test_prompt_tokens():
-    tokenizer = types.SimpleNamespace(encode=lambda texts: [[ord(letter) for letter in text] for text in texts])
-    assert prompt_tokens(tokenizer, "abc", 3) == [97, 98, 99]
-    assert prompt_tokens(tokenizer, "abcde", 3) == [97, 98, 101]
-
-
-@pytest.mark.parametrize(
-    ("text", "sentences"),
-    [
-        ("One. Two! Thr", "One. Two!"),
-        ("One?", "One?"),
-        ("no end at all", "no end at all"),
-        (" a  b.\n c", "a b."),
-        ("", ""),
-        ("... and", "..."),
-    ],
-)
-def test_whole_sentences(text, sentences):
-    assert whole_sentences(text) == sentences
