@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecr_jax.inference.decoding import Decoding, advance, generate, pad_left, prefill, stream
+from ecr_jax.inference.decoding import Decoding, Slots, advance, generate, pad_left, prefill, stream
 from ecr_jax.models.lm import convert, gpt2
-from ecr_jax.models.lm.language_model import logits
+from ecr_jax.models.lm.language_model import logits, unstack
 from tests import tiny
 from tests.inference.repeats import completes
 from tests.models.published import Published
@@ -331,3 +331,58 @@ def test_pad_left():
     assert mask.tolist() == [[True] * 3, [False, False, True], [False] * 3]
     with pytest.raises(ValueError, match="prompt 1 has 4 tokens and there is room for 3"):
         pad_left([[1], [1, 2, 3, 4]], 3)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_copies_read_their_prompt_once_and_write_as_if_alone(stacked):
+    (module, variables, tokens, mask), prefix = arguments()
+    variables = variables if stacked else {"params": unstack(variables["params"])}
+    settings = dict(decoding=Decoding(max_new=NEW, temperature=1.0), end=NEVER)
+    drawn = keys(*range(6))
+    together = generate(module, variables, tokens, mask, keys=drawn, copies=2, **settings, **prefix).tokens
+    rows = np.repeat(np.arange(3), 2)
+    (_, _, *inputs), repeated = arguments(rows)
+    apart = generate(module, variables, *inputs, keys=drawn, **settings, **repeated).tokens
+    assert together.tolist() == apart.tolist()
+    assert together[0].tolist() != together[1].tolist()
+
+
+def test_greedy_rows_beside_samples():
+    rows, temperature = [0, 0, 1], 1.5
+    (module, variables, tokens, mask), prefix = arguments(rows)
+    settings = Decoding(max_new=NEW, temperature=temperature)
+    greedy = np.array([True, False, True])
+    mixed = generate(
+        module, variables, tokens, mask, decoding=settings, end=NEVER, keys=keys(1, 2, 3), greedy=greedy, **prefix
+    ).tokens.tolist()
+    assert [mixed[0], mixed[2]] == generated((0, 1))
+    assert mixed[1] == generated((0,), temperature=temperature, keys=keys(2))[0]
+
+
+def test_slots_are_counted_in_the_output_alone():
+    """Token 5 is in the prompt of row 0 and likely everywhere: it comes at most as often as allowed, and no row ends
+    before it came as often as it must."""
+    (module, variables, tokens, mask), prefix = arguments()
+    head = variables["params"]["head"] if "head" in variables["params"] else variables["params"]["embed"]["embedding"]
+    assert head.shape[0] == VOCAB
+    settings = dict(decoding=Decoding(max_new=NEW, temperature=3.0), keys=keys(1, 2, 3), **prefix)
+    free = generate(module, variables, tokens, mask, end=NEVER, **settings).tokens
+    slot = int(np.bincount(free.ravel()).argmax())  # a token that is written often
+    most = np.array([0, 1, 2])
+    limited = generate(
+        module, variables, tokens, mask, end=NEVER, slots=Slots(slot, np.zeros(3, int), most), **settings
+    ).tokens
+    assert ((limited == slot).sum(axis=1) <= most).all() and (free == slot).sum() > most.sum()
+    fewest = np.array([2, 1, 1])
+    ends = [token for token in range(VOCAB) if token != slot]  # every other token would end a row
+    ended = generate(module, variables, tokens, mask, end=ends, slots=Slots(slot, fewest, fewest), **settings).tokens
+    assert all(row[:count].tolist() == [slot] * count for row, count in zip(ended, fewest, strict=True))
+
+
+def test_limits_of_another_number_of_rows_are_refused():
+    (module, variables, tokens, mask), _ = arguments()
+    settings = dict(decoding=Decoding(max_new=NEW), end=NEVER)
+    with pytest.raises(ValueError, match=r"greedy has the shape \(3,\), and there are 6 rows"):
+        generate(module, variables, tokens, mask, copies=2, greedy=np.ones(3, bool), **settings)
+    with pytest.raises(ValueError, match=r"most has the shape \(2,\), and there are 3 rows"):
+        generate(module, variables, tokens, mask, slots=Slots(1, np.zeros(3), np.ones(2)), **settings)
