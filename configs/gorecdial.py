@@ -74,7 +74,7 @@ config = Config(
         train=TrainConfig(
             steps=60,
             batch_size=8,
-            optim=OptimConfig(learning_rate=3e-3, warmup=0.1, groups=presets.slow_prompt(0.01)),
+            optim=OptimConfig(learning_rate=1e-3, warmup=0.1),
         ),
         valid_examples=32,
         max_reply=48,

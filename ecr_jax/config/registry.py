@@ -182,8 +182,7 @@ _BUILT_IN = (
         "the recommendation response: a reply with <movie> slots",
         "ecr_jax.stages.conversation:train",
         reads=("corpus", "encoder", "seed", "language_model", "recommender.prompt", *_RECOMMENDER_INPUT),
-        needs=("emotion",),
-        needs_if={"conversation.prefix": "fusion"},
+        needs_if={"conversation.classify_emotions": "emotion", "conversation.prefix": "fusion"},
         paper="ECR Eq. 1",
     ),
     StageSpec(
@@ -200,7 +199,7 @@ _BUILT_IN = (
         "the emotional response: a continuation with feeling, bound to facts",
         "ecr_jax.stages.response:train",
         reads=("corpus", "encoder", "seed"),
-        needs=("emotion",),
+        needs_if={"response.classify_emotions": "emotion"},
         paper="ECR Eqs. 8-9",
     ),
     _baseline("autorec", "AutoRec over the context's entities", EmbeddingBaselineConfig(),

@@ -386,6 +386,8 @@ class ConversationConfig:
       layers: how many of the language model's lowest layers are used, None for all.
       dtype: of the language model's parameters and of the computation; what is trained beside them is float32.
       prefix: read the knowledge prefix; without it the reply is written after the dialogue and the plan alone.
+      classify_emotions: what the seeker feels, and the tone of a reply, are what the classifier of the stage `emotion`
+        finds where the corpus does not label them; without it, plans leave them out there.
       fusion_layers: what is taken over of fusion's projection to keys and values, where fusion is trained with another
         number of layers (`recommender.layers`). "none": the projection begins anew, and only the words and entities
         before it are taken over; "shared": the lowest layers, which both have, are taken over.
@@ -404,6 +406,7 @@ class ConversationConfig:
     layers: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     prefix: bool = True
+    classify_emotions: bool = True
     fusion_layers: Literal["none", "shared"] = "none"
     tune: Literal["adapter", "model", "nothing"] = "adapter"
     adapter: LoraConfig = LoraConfig()
@@ -434,6 +437,8 @@ class ResponseConfig:
       tune: what is trained: a LoRA "adapter" (the paper's Llama-2) or the whole "model" (its DialoGPT).
       adapter: the adapter's settings.
       begin_with: name of a trained adapter that training begins with (`pretrained.starting_adapters`), or None.
+      classify_emotions: where reviews have no labels, their tone is what the classifier of the stage `emotion` finds;
+        without it, prompts leave it out.
       chat: put the prompt into the chat template of the language model, which must have one.
       dtype: of the frozen parameters and of the computation; the adapter is float32.
       quantize: the frozen kernels in 8 or 4 bits, for models that do not fit otherwise; None leaves them in `dtype`.
@@ -456,6 +461,7 @@ class ResponseConfig:
     tune: Literal["adapter", "model"] = "adapter"
     adapter: LoraConfig = LoraConfig()
     begin_with: str | None = None
+    classify_emotions: bool = True
     chat: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantize: QuantizationFormat | None = None

@@ -18,6 +18,9 @@ from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.knowledge.attributes import attribute_of, attribute_values, spoken_name
 from ecr_jax.knowledge.graph import KnowledgeGraph
 
+MOST_VALUES = 3
+"""Values of a fact that a reply is given and need not name."""
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -134,7 +137,8 @@ def plan_of_turn(
     Its films are those it names. If it names none that were named before, and answers, explains or states a fact about
     the latest film before it, that film is the first one. Films are recommended from the first new one on. Facts are
     the mentions of the turn that a relation of the graph joins to one of its films, years it states, and of the
-    attributes that it answers about the values that it names; an answer that names none says that it is not known.
+    attributes that it answers about the values that it names. An answer that names none denies one ("No, it is not by
+    him"), or says that none is known.
 
     Args:
       conversation: linked.
@@ -184,7 +188,8 @@ def _facts(turn: Turn, acts: Iterable[Act], films: Sequence[int], graph: Knowled
     for attribute in asked if films else ():
         if not any(about == attribute for _, about in stated):
             values = attribute_values(graph, films[-1], attribute)
-            stated[len(films) - 1, attribute] = {value: None for value in values if value.lower() in prose.lower()}
+            named = [value for value in values if value.lower() in prose.lower()]
+            stated[len(films) - 1, attribute] = dict.fromkeys(named or values[:MOST_VALUES])
     return [Fact(number, attribute, tuple(values)) for (number, attribute), values in stated.items()]
 
 

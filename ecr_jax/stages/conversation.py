@@ -20,7 +20,7 @@ from ecr_jax.data.schema import Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.batch_spec import Batch, Example
 from ecr_jax.features.batches import Batches, bucket_shapes
-from ecr_jax.features.dialogues import Dialogue
+from ecr_jax.features.dialogues import Dialogue, dialogues_of
 from ecr_jax.features.featurizer import ContextFeaturizer, TokenFeature
 from ecr_jax.features.instances import (
     ContextExamples,
@@ -91,27 +91,34 @@ def featurizer(experiment: ExperimentContext, tokenizer: DialogueTokenizer) -> C
     return ContextFeaturizer([TokenFeature(tokenizer, settings.max_tokens)], settings.max_entities)
 
 
+def dialogues_of_split(experiment: ExperimentContext, split: Split) -> list[Dialogue]:
+    """The dialogues of a split in ids; without emotions where the stage does not read those of the stage `emotion`."""
+    settings, graph = experiment.config.conversation, experiment.corpus.graph
+    if settings.prefix or settings.classify_emotions:
+        return experiment.dialogues(split)
+    return dialogues_of(experiment.corpus.split(split), graph.ids, graph.items, {})
+
+
 def planned_instances(experiment: ExperimentContext, split: Split) -> list[tuple[Instance, Plan]]:
     """The recommender's turns of a split, except a dialogue's first, with the plans that they carry out.
 
-    What the seeker feels is as the emotion stage labelled it. The tone of a turn is the corpus's own label; where the
-    corpus labels no turn of the recommender, it is what the same classifier finds in it. Left out are turns without a
-    plan (`plans.plan_of_turn`), and those with more than `MOST_FILMS` films, which are lists.
+    What the seeker feels and the tone of a turn are as the corpus labels them. Where it has no labels of such turns,
+    they are what the stage `emotion` finds (`conversation.classify_emotions`). Left out are turns without a plan
+    (`plans.plan_of_turn`), and those with more than `MOST_FILMS` films, which are lists.
     """
-    corpus = experiment.corpus
-    conversations, dialogues = corpus.split(split), experiment.dialogues(split)
-    instances = conversation_instances(dialogues)
+    corpus, dialogues = experiment.corpus, dialogues_of_split(experiment, split)
+    conversations, instances = corpus.split(split), conversation_instances(dialogues)
     turns = [conversations[instance.dialogue].turns[instance.turn] for instance in instances]
+    tones = [turn.emotions[0] if turn.emotions else "" for turn in turns]
     labelled = any(turn.emotions for c in corpus.conversations for turn in c.turns if turn.role == Role.RECOMMENDER)
-    if labelled:
-        tones = [turn.emotions[0] if turn.emotions else "" for turn in turns]
-    else:
+    if turns and experiment.config.conversation.classify_emotions and not labelled:
         states = experiment.turn_states.mean([with_role(turn.role, turn.text) for turn in turns])
         tones = emotion.clear_labels(experiment, states)
     planned = []
     for instance, tone in zip(instances, tones, strict=True):
-        last = dialogues[instance.dialogue].turns[instance.turn - 1]
-        heard = EMOTIONS[last.emotions[0][0]] if last.emotions else ""
+        said = conversations[instance.dialogue].turns[instance.turn - 1]
+        found = dialogues[instance.dialogue].turns[instance.turn - 1].emotions
+        heard = next(iter(said.emotions), EMOTIONS[found[0][0]] if found else "") if said.role == Role.SEEKER else ""
         plan = plan_of_turn(conversations[instance.dialogue], instance.turn, corpus.graph, heard, tone)
         if plan is not None and len(plan.films) <= MOST_FILMS:
             planned.append((instance, plan))
@@ -127,7 +134,7 @@ def examples(
     if limit is not None:
         planned = evenly_spaced(planned, limit)
     return ReplyExamples(
-        experiment.dialogues(split),
+        dialogues_of_split(experiment, split),
         [instance for instance, _ in planned],
         featurizer(experiment, tokenizer),
         tokenizer,

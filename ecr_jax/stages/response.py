@@ -74,7 +74,8 @@ def examples(
     if config.sentences is not None:
         reviews = [piece for review in reviews for piece in pieces(review, config.sentences)]
     tones = [review.emotion for review in reviews]
-    if not any(review.emotion for review in experiment.corpus.reviews.reviews) and reviews:
+    labelled = any(review.emotion for review in experiment.corpus.reviews.reviews)
+    if reviews and config.classify_emotions and not labelled:
         texts = [with_role(Role.SEEKER, review.text) for review in reviews]
         tones = emotion.clear_labels(experiment, experiment.encode_turns(texts, label="encode reviews").mean(texts))
     arrays: list[Example] = []
