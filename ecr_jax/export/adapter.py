@@ -22,9 +22,7 @@ def write(source: Source, folder: Path) -> None:
     """
     model = generator.generator(source)
     if model.adapter is None:
-        raise ValueError(
-            f"the stage {source.stage!r} trained no adapter (conversation.adapted); export it with --to hf"
-        )
+        raise ValueError(f"the stage {source.stage!r} trained no adapter ({source.stage}.tune); export it with --to hf")
     if model.adapter.tokens is not None and "head" in model.base.params:
         raise ValueError(f"{model.name} has a head of its own, which PEFT does not train for one token; use --to hf")
     own = _needs_own_base(model)

@@ -74,7 +74,9 @@ def generator(source: Source) -> Generator:
         base, tokenizer = experiment.language_model(name, None, dtype=settings.dtype)
     else:
         name = experiment.config.language_model
-        base, tokenizer = experiment.language_model(name, settings.layers)
+        base, tokenizer = experiment.language_model(name, settings.layers, dtype=settings.dtype)
+    if "language_model" in params:  # tuned as a whole
+        base = base._replace(params=params["language_model"])
     tokens = None
     if "movie" in params:
         rows, vocabulary = params["movie"]["rows"], base.config.vocab_size

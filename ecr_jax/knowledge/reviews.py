@@ -214,7 +214,9 @@ class ReviewStore:
                     entities[canonical_name(mention.entity)] = None
             for_validation = zlib.crc32(review.film.encode()) % valid_every == 0
             split = Split.VALID if for_validation else Split.TRAIN
-            selected.append(Review(review.film, review.title, text, tuple(entities), tuple(triples), split))
+            selected.append(
+                Review(review.film, review.title, text, tuple(entities), tuple(triples), split, review.emotion)
+            )
         return cls(selected)
 
 

@@ -1,0 +1,62 @@
+"""The adapters that the package ships as "films": SmolLM2 tuned on the built-in corpus alone, which is CC0.
+
+Other configs begin with them (`conversation.begin_with`, `response.begin_with`). They are trained without a knowledge
+prefix, since that belongs to a graph, and with the feelings that the corpus labels, so that neither the text encoder
+nor another stage is needed.
+
+Paper:    ECR (RecSys 2024), Eqs. 1, 8 and 9.
+Commands: ecr prepare --config writer
+          ecr train conversation --config writer
+          ecr train response --config writer
+          python -m ecr_jax.runs.starting_adapter runs/writer ecr_jax/pretrained/adapters/films
+Hardware: one accelerator; on two CPU cores add --conversation.dtype float32 --response.dtype float32.
+Time and score: docs/results/writer.md.
+"""
+
+import dataclasses
+
+from ecr_jax.config import (
+    Config,
+    ConversationConfig,
+    CorpusConfig,
+    EmotionConfig,
+    FusionConfig,
+    OptimConfig,
+    RecommendationConfig,
+    ResponseConfig,
+    TrainConfig,
+    presets,
+)
+
+UNUSED = TrainConfig(steps=1)
+"""Of the stages that this config does not train."""
+
+config = Config(
+    name="writer",
+    corpus=CorpusConfig(name="films", dialogues=4000, film_reviews=4000),
+    recommender=dataclasses.replace(presets.improved(576), max_tokens=64),
+    emotion=EmotionConfig(train=UNUSED),
+    fusion=FusionConfig(train=UNUSED),
+    recommendation=RecommendationConfig(train=UNUSED),
+    conversation=ConversationConfig(
+        train=TrainConfig(
+            steps=2500, batch_size=32, eval_every=250, optim=OptimConfig(learning_rate=1e-3, warmup=0.05)
+        ),
+        dtype="bfloat16",
+        prefix=False,
+        classify_emotions=False,
+        adapter=presets.films_adapter(),
+        max_reply=48,
+        valid_examples=512,
+    ),
+    response=ResponseConfig(
+        train=TrainConfig(
+            steps=1500, batch_size=32, eval_every=150, optim=OptimConfig(learning_rate=1e-3, warmup=0.05)
+        ),
+        dtype="bfloat16",
+        classify_emotions=False,
+        adapter=presets.films_adapter(),
+        max_review=64,
+        valid_examples=256,
+    ),
+)
