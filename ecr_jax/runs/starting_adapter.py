@@ -1,4 +1,4 @@
-"""Turns a trained run into adapters that other runs begin with: `python -m ecr_jax.runs.starting_adapter RUN FOLDER`."""
+"""Makes adapters that other runs begin with, of a trained run: `python -m ecr_jax.runs.starting_adapter RUN FOLDER`."""
 
 from __future__ import annotations
 
