@@ -33,7 +33,7 @@ UNUSED = TrainConfig(steps=1)
 
 config = Config(
     name="writer",
-    corpus=CorpusConfig(name="films", dialogues=4000, film_reviews=4000),
+    corpus=CorpusConfig(name="films", dialogues=3000, film_reviews=3000),
     recommender=dataclasses.replace(presets.improved(576), max_tokens=64),
     emotion=EmotionConfig(train=UNUSED),
     fusion=FusionConfig(train=UNUSED),

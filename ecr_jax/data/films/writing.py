@@ -119,8 +119,10 @@ class Writer:
             self.text += " " if self.text[-1] in ".,!?:;…。" else ". "
         start = len(self.text)
         self._write(choose(self.rng, phrase), slots, start)
-        if self.style.lower and self.text.endswith(".") and not self.text.endswith("..") and self.rng.random() < 0.6:
-            self.text = self.text[:-1] if len(self.text) > start + 1 else self.text
+        stopped = self.text.endswith(".") and not self.text.endswith("..") and len(self.text) > start + 1
+        if self.style.lower and stopped and self.rng.random() < 0.6:
+            # The full stop of a name ("Robert Downey Jr.") belongs to its mention.
+            self.text = self.text[: max(len(self.text) - 1, max((m.end for m in self.mentions), default=0))]
 
     def turn(self, role: Role) -> Turn:
         """The turn that was written, with its first two emotions; it is neutral only where it shows nothing else."""
