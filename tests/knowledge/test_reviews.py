@@ -107,13 +107,32 @@ def test_linked_reviews(graph):
     )
 
     def review(**change):
-        fields = {"film": HEAT, "title": "Heat (1995)", "text": text, "rating": 10, "votes": 3, "mentions": mentions}
+        fields = {"film": HEAT, "title": "Heat (1995)", "text": text, "rating": 10, "votes": 3, "mentions": mentions,
+                  "emotion": "happy"}  # fmt: skip
         return SimpleNamespace(**(fields | change))
 
     store = ReviewStore.from_films([review(), review(rating=7), review(votes=0, film=OTHER)], graph)
     assert len(store) == 1
     assert store.reviews[0].entities == ("Los Angeles", "Tom")  # a Tom who is not Tom Noonan
     assert store.reviews[0].triples == (("starring", "Al Pacino"),)
+    assert store.reviews[0].emotion == "happy"
+
+
+def test_pieces_hold_the_facts_that_they_state():
+    facts = (("director", "Ann Lee"), ("starring", "Bo Ray"))
+    whole = Review(
+        "f", "Film (2000)", "Ann Lee made it! I cried. Bo Ray is in it. So is Cy Fox? Yes.", ("Cy Fox",), facts
+    )
+    first, second, third = reviews.pieces(whole, 2)
+    assert (first.text, first.triples, first.entities) == ("Ann Lee made it! I cried.", facts[:1], ())
+    assert (second.text, second.triples) == ("Bo Ray is in it. So is Cy Fox?", facts[1:])
+    assert second.entities == ("Cy Fox",) and third.text == "Yes." and not third.triples
+
+
+def test_feelings_stand_in_the_prompt_where_they_are_known():
+    prompt = reviews.response_prompt("Heat (1995)", [], [], "See it!", "|", heard="negative", tone="happy")
+    assert prompt.endswith("|Seeker Feels: negative|Tone: happy|First Sentence: See it!|")
+    assert "Feels" not in reviews.response_prompt("Heat (1995)", [], [], "See it!")
 
 
 def words(n, start=0):
