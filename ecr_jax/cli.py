@@ -147,7 +147,9 @@ class Train:
     def __call__(self, console: Console) -> None:
         from ecr_jax.losses import objective
         from ecr_jax.stages import train
+        from ecr_jax.training import processes
 
+        processes.join()
         objective.check(self.settings.recommendation.loss)  # not after hours of training
         train(self.settings, self.stage, force=self.force)
 

@@ -6,6 +6,7 @@ the same whatever happened before it; grain counts the batches, reads ahead in a
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,6 +96,7 @@ class Batches:
                 raise ValueError(f"bucket {dict(shape)} has no length for the axes {sorted(axes - shape.keys())}")
         self.examples, self.spec, self.shapes, self.batch_size = examples, examples.spec, tuple(shapes), batch_size
         self.seed, self.shuffle = seed, shuffle
+        self.rows = slice(0, batch_size)
         self.buckets = _buckets(examples.lengths(), self.shapes, len(examples))
         counts = np.bincount(self.buckets, minlength=len(self.shapes))
         self.per_epoch = int(np.sum(-(-counts // batch_size)))
@@ -109,15 +111,29 @@ class Batches:
         """Each example once, in the examples' own order, bucket by bucket: for evaluation."""
         return cls(examples, shapes, batch_size, shuffle=False, epochs=1)
 
+    def of_rows(self, rows: slice) -> Batches:
+        """The same batches, but of each only these rows: what one of several processes reads."""
+        part = copy.copy(self)
+        part.rows = rows
+        return part
+
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, index: int) -> Batch:
         """The batch at a place in the run, counted over all epochs."""
+        bucket, numbers = self._planned(index)
+        numbers = numbers[self.rows]
+        examples = [self.examples[int(number)] for number in numbers]
+        return pad_batch(self.spec, examples, numbers, self.shapes[bucket], self.rows.stop - self.rows.start)
+
+    def example_numbers(self, index: int) -> list[int]:
+        """The examples of the whole batch at a place in the run, whichever rows are read."""
+        return self._planned(index)[1].tolist()
+
+    def _planned(self, index: int) -> tuple[int, np.ndarray]:
         epoch, position = divmod(int(index), self.per_epoch)
-        bucket, rows = self._plan(epoch)[position]
-        examples = [self.examples[int(row)] for row in rows]
-        return pad_batch(self.spec, examples, rows, self.shapes[bucket], self.batch_size)
+        return self._plan(epoch)[position]
 
     def __iter__(self) -> Iterator[Batch]:
         """A grain DatasetIterator: `next`, `get_state`, `set_state`; Orbax saves it as it is."""

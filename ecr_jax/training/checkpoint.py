@@ -19,7 +19,7 @@ import safetensors.numpy
 from orbax.checkpoint import v1 as ocp
 
 from ecr_jax import files
-from ecr_jax.training import sharding
+from ecr_jax.training import processes, sharding
 from ecr_jax.training.sharding import Tree
 
 _PARTIAL = ".partial"
@@ -51,9 +51,16 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
         self._directory.mkdir(parents=True, exist_ok=True)
+        self.damaged: list[str] = []
+        if processes.is_first():
+            self._remove_what_is_not_whole()
+        processes.wait_for_all("checkpoints are checked")
+        steps = self._steps()
+        self.latest = steps[-1] if steps else None
+
+    def _remove_what_is_not_whole(self) -> None:
         for leftover in self._directory.glob(f"*{_PARTIAL}*"):
             shutil.rmtree(leftover)
-        self.damaged: list[str] = []
         steps = self._steps()
         while steps and (fault := _fault(self._path(steps[-1]))) is not None:
             self.damaged.append(f"the checkpoint {self._path(steps.pop())} is damaged and passed over: {fault}")
@@ -63,7 +70,6 @@ class Checkpoints:
             )
         for step in self._steps()[len(steps) :]:
             shutil.rmtree(self._path(step))
-        self.latest = steps[-1] if steps else None
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
@@ -83,14 +89,17 @@ class Checkpoints:
             return
         self.wait()
         temporary = self._directory / f"{step}{_PARTIAL}"
+        saved = {"data": iterator.get_state(), "extra": extra}
         written = ocp.save_checkpointables_async(
-            str(temporary), {"state": state, "data": iterator}, custom_metadata=extra, overwrite=True
+            str(temporary), {"state": state}, custom_metadata=saved, overwrite=True
         )
         self._pending = self._writer.submit(self._finish, written, temporary, step)
         self.latest = step
 
     def _finish(self, written: ocp.AsyncResponse[None], temporary: Path, step: int) -> None:
         written.result()
+        if not processes.is_first():
+            return
         files.write_json(temporary / _CHECKSUMS, _checksums(temporary))
         temporary.rename(self._path(step))
         for old in self._steps()[: -self._keep]:
@@ -146,8 +155,10 @@ class Checkpoints:
         abstract = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, placement
         )
-        restored = ocp.load_checkpointables(str(path), {"state": abstract, "data": iterator})
-        return restored["state"], cast(dict[str, Any], metadata.custom_metadata)
+        restored = ocp.load_checkpointables(str(path), {"state": abstract})
+        kept = cast(dict[str, Any], metadata.custom_metadata)
+        iterator.set_state(kept["data"])
+        return restored["state"], kept["extra"]
 
     def close(self) -> None:
         """Waits for the last save."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import jax
-import numpy as np
 import rich
 import rich.console
 import rich.progress
@@ -26,7 +26,7 @@ from ecr_jax import files
 from ecr_jax.config.records import differences
 from ecr_jax.errors import ConfigError
 from ecr_jax.features.batches import Batches
-from ecr_jax.training import checkpoint, optim, sharding
+from ecr_jax.training import checkpoint, optim, processes, sharding
 from ecr_jax.training.options import TrainConfig
 from ecr_jax.training.sharding import Tree
 from ecr_jax.training.step import Loss, init_state, make_step, state_shardings
@@ -95,17 +95,19 @@ def fit(
       ConfigError: sizes that do not divide, or a strategy that splits nothing here.
       ValueError: the directory holds a run with another configuration; an unknown metric; too few batches.
       FloatingPointError: a loss or gradient that is not finite; names the step and the examples.
-      Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
+      Interrupted: Ctrl-C or SIGTERM, after a checkpoint. An evaluation is broken off, and made when the run resumes.
     """
     if mode not in ("max", "min"):
         raise ValueError(f"mode={mode!r}: must be 'max' or 'min'")
     directory = Path(directory)
-    console = rich.get_console()
+    first = processes.is_first()
+    console = rich.get_console() if first else rich.console.Console(quiet=True)
     best_file = directory / "params.safetensors"
     steps = config.total_steps(batches.per_epoch)
     settings = {"train": dataclasses.asdict(config), "select": select, "mode": mode} | dict(record or {})
     _write_or_check_config(directory, settings)
-    files.remove_partial(directory)
+    if first:
+        files.remove_partial(directory)
     if (directory / "summary.json").exists():
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
         console.print(f"{directory} is complete ({summary['steps']} steps); nothing to do")
@@ -133,7 +135,8 @@ def fit(
         schedule=optim.learning_rate(config.optim, steps),
         accumulation=config.accumulation,
     )
-    iterator = iter(batches)
+    rows = sharding.split_rows(mesh)
+    iterator = iter(batches.of_rows(processes.rows(rows, config.batch_size)))
     progress = _Progress()
     with checkpoint.Checkpoints(directory / "checkpoints", config.keep) as checkpoints:
         for sentence in checkpoints.damaged:
@@ -150,34 +153,42 @@ def fit(
             console.print(f"resuming from step {done} of {steps} in {directory}")
         frozen = jax.device_put(frozen, frozen_placement)
 
-        with _Log(directory, done) as log, _StopSignals() as signals, _progress_bar(console) as bar:
+        with _Log(directory, done, progress.evaluated) as log, _StopSignals() as signals, _progress_bar(console) as bar:
             task = bar.add_task(directory.name, total=steps, completed=done, note="compiling")
             reader = _MetricsReader(log, describe, lambda note: bar.update(task, note=note))
             last_checkpoint = interval_start = time.monotonic()
 
-            while done < steps and not _out_of_patience(progress, config):
-                batch = next(iterator)
-                state, metrics = step(state, frozen, batch, key)
-                done += 1
-                progress.examples += int(batch["example_mask"].sum())
-                reader.add(done, batch, metrics)
-                bar.update(task, completed=done)
+            def evaluation_due() -> bool:
+                return 0 < done != progress.evaluated and (done % eval_every == 0 or done == steps)
 
-                evaluation_due = done % eval_every == 0 or done == steps
+            while evaluation_due() or (done < steps and not _out_of_patience(progress, config)):
+                if not evaluation_due():  # it is due at once where a stop left it to the next process
+                    batch = processes.to_devices(next(iterator), rows, config.batch_size)
+                    state, metrics = step(state, frozen, batch, key)
+                    numbers = batches.example_numbers(done)
+                    done += 1
+                    progress.examples += len(numbers)
+                    reader.add(done, numbers, metrics)
+                    bar.update(task, completed=done)
+
                 time_due = time.monotonic() - last_checkpoint >= config.checkpoint_seconds
+                stop, time_due = processes.agree(done, signals.stop_requested, time_due)
                 steps_due = config.checkpoint_every is not None and done % config.checkpoint_every == 0
-                if not (evaluation_due or time_due or steps_due or signals.stop_requested):
+                if not (evaluation_due() or time_due or steps_due or stop):
                     continue
                 reader.read_all()  # nothing that is not finite may reach a checkpoint
                 progress.train_seconds += time.monotonic() - interval_start
                 interval_start = time.monotonic()
-                if evaluation_due:
+                scores = None
+                if evaluation_due() and not stop:
                     bar.update(task, note="evaluating")
-                    with jax.set_mesh(mesh):
+                    with jax.set_mesh(mesh), signals.breaking_off():
                         scores = {name: float(value) for name, value in evaluate(state["params"], frozen).items()}
+                if scores is not None:
                     is_best = progress.update_best(done, scores, select, mode)
-                    if is_best:
-                        checkpoint.write_params(best_file, state["params"], {"step": done, "metrics": scores})
+                    best = processes.fetch(state["params"]) if is_best else None
+                    if best is not None and first:
+                        checkpoint.write_params(best_file, best, {"step": done, "metrics": scores})
                     log.write(done, "valid", scores)
                     best_mark = "  best" if is_best else ""
                     console.print(f"step {done}/{steps}  {reader.note}  {select} {scores[select]:.4f}{best_mark}")
@@ -186,7 +197,8 @@ def fit(
                     interval_start = time.monotonic()
                 checkpoints.save(done, state, iterator, dataclasses.asdict(progress))
                 last_checkpoint = time.monotonic()
-                if signals.stop_requested and done < steps:
+                stop, _ = processes.agree(done, stop or signals.stop_requested, False)
+                if stop and (evaluation_due() or done < steps):
                     console.print(f"stopped at step {done} of {steps}; the same command resumes from there")
                     raise Interrupted(130)
 
@@ -207,7 +219,9 @@ def fit(
         "devices": [device.device_kind for device in mesh.devices.flat],
         "trained_parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }
-    files.write_json(directory / "summary.json", summary)
+    if first:
+        files.write_json(directory / "summary.json", summary)
+    processes.wait_for_all(f"{directory.name} is trained")
     return FitResult(checkpoint.read_params(best_file), progress.best["metrics"], summary)
 
 
@@ -217,12 +231,14 @@ class _Progress:
 
     Attributes:
       best: {"step", "value", "metrics"} of the best evaluation so far.
+      evaluated: the step of the last evaluation.
       stale: evaluations since the best one.
       train_seconds, evaluate_seconds: time spent, over all processes that worked on the run.
       examples: training examples seen, padding rows not counted.
     """
 
     best: dict[str, Any] | None = None
+    evaluated: int = 0
     stale: int = 0
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
@@ -239,6 +255,7 @@ class _Progress:
             is_best = True
         else:
             is_best = value > self.best["value"] if mode == "max" else value < self.best["value"]
+        self.evaluated = step
         self.stale = 0 if is_best else self.stale + 1
         if is_best:
             self.best = {"step": step, "value": value, "metrics": metrics}
@@ -250,7 +267,8 @@ def _write_or_check_config(directory: Path, config: dict[str, Any]) -> None:
     path = directory / "config.json"
     config = json.loads(json.dumps(config))
     if not path.exists():
-        files.write_json(path, config)
+        if processes.is_first():
+            files.write_json(path, config)
         return
     if changed := differences(json.loads(path.read_text(encoding="utf-8")), config):
         # The stage's record and that of `fit` both have its `train`.
@@ -269,6 +287,9 @@ def _default_mesh(config: TrainConfig) -> Mesh:
         devices = "is 1 device" if available == 1 else f"are {available} devices"
         raise ConfigError(config.sharding, "model", f"there {devices}")
     data = max(ways for ways in range(1, available // model + 1) if rows % ways == 0)
+    if processes.are_several() and data * model < available:
+        remedy = f"several processes need all {available} devices: make batch_size / accumulation a multiple of "
+        raise ConfigError(config, "batch_size", remedy + str(available // model))
     return sharding.make_mesh(model, jax.devices()[: data * model])
 
 
@@ -334,9 +355,9 @@ class _MetricsReader:
         self.recent: collections.deque[tuple[float, int]] = collections.deque(maxlen=20)  # (time, examples) of steps
         self.note = ""
 
-    def add(self, step: int, batch: Mapping[str, np.ndarray], metrics: Tree) -> None:
+    def add(self, step: int, examples: list[int], metrics: Tree) -> None:
         """Queues the metrics of a step, and reads those that are more than `STEPS_AHEAD` steps old."""
-        self.pending.append((step, batch["example"][batch["example_mask"]].tolist(), metrics))
+        self.pending.append((step, examples, metrics))
         while len(self.pending) > STEPS_AHEAD:
             self._read_next()
 
@@ -365,19 +386,27 @@ class _MetricsReader:
 
 
 class _Log:
-    """metrics.jsonl and TensorBoard; rows that an earlier process wrote after the restored step are removed."""
+    """metrics.jsonl and TensorBoard; rows that an earlier process wrote after the restored state are removed."""
 
-    def __init__(self, directory: Path, step: int):
+    def __init__(self, directory: Path, step: int, evaluated: int):
+        """Opens the files; `step` and `evaluated` are the last step and the last evaluation whose rows stay."""
+        self.writes = processes.is_first()
+        if not self.writes:
+            return
         path = directory / "metrics.jsonl"
         if path.exists():
             # A killed process may have written only half of its last line.
             complete_lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-            files.write_jsonl(path, [row for row in map(json.loads, complete_lines) if row["step"] <= step])
+            last = {"train": step, "valid": evaluated}
+            rows = [row for row in map(json.loads, complete_lines) if row["step"] <= last[row["split"]]]
+            files.write_jsonl(path, rows)
         self.file = path.open("a", encoding="utf-8")
         self.board = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """Appends the metrics of a step."""
+        if not self.writes:
+            return
         self.file.write(json.dumps({"step": step, "split": split, **metrics}) + "\n")
         self.file.flush()
         for name, value in metrics.items():
@@ -387,8 +416,13 @@ class _Log:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.file.close()
-        self.board.close()
+        if self.writes:
+            self.file.close()
+            self.board.close()
+
+
+class _BrokenOff(BaseException):
+    """Raised by a signal in what `_StopSignals.breaking_off` encloses; no handler of errors may take it for one."""
 
 
 class _StopSignals:
@@ -396,12 +430,29 @@ class _StopSignals:
 
     def __init__(self) -> None:
         self.stop_requested = False
+        self._may_break_off = False
         self.previous_handlers: dict[int, Any] = {}
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True
         self._restore()
         rich.get_console().print("stopping after this step and saving (press again to stop at once)")
+        if self._may_break_off and not processes.are_several():
+            raise _BrokenOff
+
+    @contextlib.contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """A signal ends the block at once: an evaluation may take longer than the time until the machine is gone.
+
+        Not where there are several processes: the others would wait for this one.
+        """
+        self._may_break_off = True
+        try:
+            yield
+        except _BrokenOff:
+            pass
+        finally:
+            self._may_break_off = False
 
     def _restore(self) -> None:
         for number, handler in self.previous_handlers.items():

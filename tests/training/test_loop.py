@@ -3,6 +3,7 @@ not finite are reported."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -203,6 +204,110 @@ def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path, number, capsys):
     result = toy.run(tmp_path)
     assert rows(tmp_path) == rows(whole[0])
     same(result.params, whole[1].params)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_breaks_an_evaluation_off_and_the_next_process_makes_it(whole, tmp_path, number, capsys):
+    """An evaluation may take longer than a machine gives a process to end: it is not waited for."""
+    ended = []
+
+    def slow(params, frozen):
+        if not ended and int(rows(tmp_path)[-1]["step"]) == 20:
+            signal.raise_signal(number)
+            ended.append("not broken off")
+        return toy.evaluate(params)
+
+    with pytest.raises(Interrupted):
+        toy.run(tmp_path, evaluate=slow)
+    assert not ended and "stopped at step 20 of 30" in capsys.readouterr().out
+    assert [row["step"] for row in rows(tmp_path, "valid")] == [10]
+    assert (tmp_path / "checkpoints" / "20").is_dir()
+    result = toy.run(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
+    same(result.params, whole[1].params)
+    assert result.summary["best"] == whole[1].summary["best"]
+
+
+def test_a_signal_in_the_last_evaluation(whole, tmp_path):
+    def stopping(params, frozen):
+        if len(rows(tmp_path)) == 30:
+            signal.raise_signal(signal.SIGTERM)
+        return toy.evaluate(params)
+
+    with pytest.raises(Interrupted):
+        toy.run(tmp_path, evaluate=stopping)
+    assert not (tmp_path / "summary.json").exists()
+    with pytest.raises(Stop):  # killed after the evaluation that was due, before the next checkpoint
+        toy.run(tmp_path, evaluate=failing_after(toy.evaluate))
+    result = toy.run(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
+    same(result.params, whole[1].params)
+
+
+def failing_after(evaluate):
+    """An evaluation whose result can not be used: the process dies right after it."""
+
+    class Dying(dict):
+        def items(self):
+            raise Stop
+
+    return lambda params, frozen: Dying(evaluate(params))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_losses_are_the_same(whole, tmp_path, capsys):
+    with pytest.raises(Stop):
+        toy.run(tmp_path, batches=dying(23))
+    *_, before, newest = sorted((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    (newest / "state" / "_METADATA").write_bytes(b"{}")
+    leftover = tmp_path / ".params.safetensors.abcd1234.partial"
+    leftover.mkdir()
+    result = toy.run(tmp_path)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"checkpoints/{newest.name} is damaged and passed over: state/_METADATA is not as written" in printed
+    assert f"resuming from step {before.name} of 30" in printed
+    assert rows(tmp_path) == rows(whole[0]) and not leftover.exists()
+    same(result.params, whole[1].params)
+
+
+@pytest.mark.slow
+def test_eight_devices_then_four_then_two_then_one_and_another_mesh(whole, tmp_path):
+    """Each process has fewer devices than the one before it, and the last ones split them differently."""
+    rules = (("first/kernel", ("width", "hidden")), ("first/bias|last", ("hidden",)), *sharding.REPLICATED)
+    places = [(8, 1, "fsdp"), (4, 1, "data"), (2, 1, "fsdp"), (1, 1, "data"), (8, 2, "fsdp_tensor"), (8, 4, "tensor")]
+    for number, (devices, model, strategy) in enumerate(places):
+        config = dataclasses.replace(toy.CONFIG, sharding=ShardingConfig(strategy, model))
+        mesh = sharding.make_mesh(model, jax.devices()[:devices])
+        last = number == len(places) - 1
+        with contextlib.nullcontext() if last else pytest.raises(Stop):
+            batches = toy.make_batches() if last else dying(5 * number + 4)
+            result = toy.run(tmp_path, mesh=mesh, config=config, rules=rules, batches=batches)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result.params, whole[1].params)
+    for row, expected in zip(rows(tmp_path), rows(whole[0]), strict=True):
+        np.testing.assert_allclose(row["loss"], expected["loss"], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(tmp_path):
+    """Checkpoints at every step, so that many kills come while one is written; the seed names the moments."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TOY_CHECKPOINT_EVERY": "1"}
+    command = [sys.executable, str(TOY)]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True, timeout=600)
+    directory, moments, deaths, partial = tmp_path / "killed", np.random.default_rng(5), 0, 0
+    for _ in range(20):
+        process = subprocess.Popen([*command, str(directory)], env=environment, stdout=subprocess.DEVNULL)
+        steps = len(rows(directory)) if (directory / "metrics.jsonl").exists() else 0
+        while process.poll() is None and steps == (
+            len((directory / "metrics.jsonl").read_text().splitlines()) if (directory / "metrics.jsonl").exists() else 0
+        ):
+            time.sleep(0.001)
+        time.sleep(float(moments.uniform(0, 0.3)))
+        process.send_signal(signal.SIGKILL)
+        deaths += process.wait(timeout=60) == -signal.SIGKILL
+        partial += any((directory / "checkpoints").glob("*.partial*"))
+    assert deaths >= 1 and partial >= 1
+    subprocess.run([*command, str(directory)], check=True, env=environment, capture_output=True, timeout=600)
+    assert (directory / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+    same(read_params(directory / "params.safetensors"), read_params(tmp_path / "whole" / "params.safetensors"))
 
 
 def poisoned(at):

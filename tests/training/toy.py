@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from ecr_jax.features.batch_spec import BatchSpec, Field
 from ecr_jax.features.batches import Batches, InMemoryExamples
-from ecr_jax.training import sharding
+from ecr_jax.training import processes, sharding
 from ecr_jax.training.loop import fit
 from ecr_jax.training.options import OptimConfig, TrainConfig
 
@@ -83,4 +85,7 @@ def run(directory, **changes):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1])
+    processes.join()
+    every = int(os.environ.get("TOY_CHECKPOINT_EVERY", CONFIG.checkpoint_every))
+    config = dataclasses.replace(CONFIG, checkpoint_every=every)
+    run(sys.argv[1], config=config, **({"mesh": None} if processes.are_several() else {}))
