@@ -202,14 +202,15 @@ class ReviewStore:
             text = clean_review(review.text, review.votes, min_words, max_words) if review.rating == 10 else None
             if text is None:
                 continue
-            facts = film_facts(review.film, graph)
+            relations = film_relations(review.film, graph)
             entities: dict[str, None] = {}
             triples: dict[Triple, None] = {}
             for mention in review.mentions:
                 if mention.entity is None or mention.entity == review.film or mention.name not in text:
                     continue
-                if mention.entity in facts:
-                    triples[facts[mention.entity]] = None
+                if mention.entity in relations:
+                    said = relation_said(relations[mention.entity], review.text, mention.start)
+                    triples[said, graph.names[graph.id(mention.entity)]] = None
                 else:
                     entities[canonical_name(mention.entity)] = None
             for_validation = zlib.crc32(review.film.encode()) % valid_every == 0
@@ -220,28 +221,66 @@ class ReviewStore:
         return cls(selected)
 
 
-def film_facts(film: str, graph: KnowledgeGraph) -> dict[str, Triple]:
-    """The film's neighbours under `REVIEW_RELATIONS`: URI -> its triple.
+def film_relations(film: str, graph: KnowledgeGraph) -> dict[str, tuple[str, ...]]:
+    """The film's neighbours under `REVIEW_RELATIONS`: URI -> the relations that connect it, in that order.
 
-    Neighbours are distinguished by URI, so that "Tom" is not Tom Hanks. Where two relations connect the same two
-    entities, the one that is first in `REVIEW_RELATIONS` counts. The order is: the neighbour of each relation with the
-    highest degree, then the second of each relation, and so on.
+    Neighbours are distinguished by URI, so that "Tom" is not Tom Hanks.
 
     Raises:
       KeyError: the graph has no such film.
     """
     entity = graph.id(film)
-    relation_of: dict[int, str] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for relation in REVIEW_RELATIONS:
         for head, _, tail in graph.triples_of(entity, [relation]).tolist():
-            if head == entity != tail:
-                relation_of.setdefault(tail, relation)
+            uri = graph.uris[tail]
+            if head == entity != tail and relation not in found.get(uri, ()):
+                found[uri] = (*found.get(uri, ()), relation)
+    return found
+
+
+def relation_said(relations: Sequence[str], text: str, start: int) -> str:
+    """Which of several relations of one person to a film a review speaks of.
+
+    Args:
+      relations: at least one.
+      text: the review.
+      start: where it names the person.
+
+    Returns:
+      The first that a word of the sentence stands for ("directed"), or the first of all.
+    """
+    begin = max(text.rfind(mark, 0, start) for mark in ".!?") + 1
+    end = re.compile(r"[.!?](?=\s|$)").search(text, start)
+    sentence = text[begin : len(text) if end is None else end.start()]
+    return next((r for r in relations if r in _CUES and re.search(_CUES[r], sentence, re.IGNORECASE)), relations[0])
+
+
+_CUES = {
+    "starring": r"\b(star|play|act(or|ress|ing)\b|cast\b|perform|role\b)",
+    "writer": r"\b(wr[io]t|script|screenplay|dialogue|story)",
+    "director": r"\bdirect",
+    "musicComposer": r"\b(music|score|compos|soundtrack)",
+}
+"""Words of a sentence that stand for a relation of a person to a film."""
+
+
+def film_facts(film: str, graph: KnowledgeGraph) -> dict[str, Triple]:
+    """The film's neighbours under `REVIEW_RELATIONS`: URI -> its triple.
+
+    Where several relations connect the same two entities, the one that is first in `REVIEW_RELATIONS` counts. The order
+    is: the neighbour of each relation with the highest degree, then the second of each relation, and so on.
+
+    Raises:
+      KeyError: the graph has no such film.
+    """
+    relation_of = {uri: relations[0] for uri, relations in film_relations(film, graph).items()}
     ranked = []
     for order, relation in enumerate(REVIEW_RELATIONS):
-        tails = [tail for tail, name in relation_of.items() if name == relation]
+        tails = [graph.ids[uri] for uri, name in relation_of.items() if name == relation]
         tails.sort(key=lambda tail: (-graph.degrees[tail], tail))
         ranked += [(rank, order, tail) for rank, tail in enumerate(tails)]
-    return {graph.uris[tail]: (relation_of[tail], graph.names[tail]) for _, _, tail in sorted(ranked)}
+    return {graph.uris[tail]: (relation_of[graph.uris[tail]], graph.names[tail]) for _, _, tail in sorted(ranked)}
 
 
 def clean_review(text: str, votes: int, min_words: int = MIN_WORDS, max_words: int = MAX_WORDS) -> str | None:

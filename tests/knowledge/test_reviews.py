@@ -118,6 +118,21 @@ def test_linked_reviews(graph):
     assert store.reviews[0].emotion == "happy"
 
 
+@pytest.mark.parametrize(
+    ("text", "relation"),
+    [
+        ("Ann Lee directed it.", "director"),
+        ("I liked the plays. Ann Lee, who wrote it, is good. It is well directed.", "writer"),
+        ("The direction by Ann Lee is clever.", "director"),
+        ("Ann Lee is great.", "starring"),
+    ],
+)
+def test_the_relation_that_a_sentence_speaks_of(text, relation):
+    relations = ("starring", "writer", "director")
+    assert reviews.relation_said(relations, text, text.index("Ann Lee")) == relation
+    assert reviews.relation_said(("starring",), text, text.index("Ann Lee")) == "starring"
+
+
 def test_pieces_hold_the_facts_that_they_state():
     facts = (("director", "Ann Lee"), ("starring", "Bo Ray"))
     whole = Review(
