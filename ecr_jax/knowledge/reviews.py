@@ -206,7 +206,11 @@ class ReviewStore:
             entities: dict[str, None] = {}
             triples: dict[Triple, None] = {}
             for mention in review.mentions:
-                if mention.entity is None or mention.entity == review.film or mention.name not in text:
+                if (
+                    mention.entity is None
+                    or mention.entity == review.film
+                    or review.text[mention.start : mention.end] not in text
+                ):
                     continue
                 if mention.entity in relations:
                     said = relation_said(relations[mention.entity], review.text, mention.start)
@@ -250,9 +254,12 @@ def relation_said(relations: Sequence[str], text: str, start: int) -> str:
     Returns:
       The first that a word of the sentence stands for ("directed"), or the first of all.
     """
-    begin = max(text.rfind(mark, 0, start) for mark in ".!?") + 1
-    end = re.compile(r"[.!?](?=\s|$)").search(text, start)
-    sentence = text[begin : len(text) if end is None else end.start()]
+    at = 0
+    sentence = ""
+    for sentence in sentences_of(text):
+        at = text.index(sentence, at) + len(sentence)
+        if at > start:
+            break
     return next((r for r in relations if r in _CUES and re.search(_CUES[r], sentence, re.IGNORECASE)), relations[0])
 
 
@@ -323,19 +330,24 @@ def _sentences_within(sentences: Sequence[str], budget: int) -> int:
     return len(sentences)
 
 
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text; the points of initials and of short titles end none ("Samuel L. Jackson")."""
+    return re.split(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Jr|Sr|Dr|Mr|Ms|St)\.)(?<!\bMrs\.)\s+", text)
+
+
 def pieces(review: Review, sentences: int) -> list[Review]:
     """A review in pieces of so many sentences, the last one perhaps shorter; each with the names that its text holds.
 
     A response is a sentence or two, and is to state the facts in its prompt and no others.
     """
-    parts = re.split(r"(?<=[.!?])\s+", review.text)
+    parts = sentences_of(review.text)
     texts = [" ".join(parts[start : start + sentences]) for start in range(0, len(parts), sentences)]
     return [
         dataclasses.replace(
             review,
             text=text,
-            entities=tuple(name for name in review.entities if name in text),
-            triples=tuple(triple for triple in review.triples if triple[1] in text),
+            entities=tuple(name for name in review.entities if name.lower() in text.lower()),
+            triples=tuple(triple for triple in review.triples if triple[1].lower() in text.lower()),
         )
         for text in texts
     ]

@@ -133,6 +133,13 @@ def test_the_relation_that_a_sentence_speaks_of(text, relation):
     assert reviews.relation_said(("starring",), text, text.index("Ann Lee")) == "starring"
 
 
+def test_initials_end_no_sentence():
+    text = "I like Samuel L. Jackson! Robert Downey Jr. too. Mrs. Lee wrote it. It is from the US. Yes?"
+    assert reviews.sentences_of(text) == [
+        "I like Samuel L. Jackson!", "Robert Downey Jr. too.", "Mrs. Lee wrote it.", "It is from the US.", "Yes?",
+    ]  # fmt: skip
+
+
 def test_pieces_hold_the_facts_that_they_state():
     facts = (("director", "Ann Lee"), ("starring", "Bo Ray"))
     whole = Review(
