@@ -11,10 +11,11 @@ from rich.console import Console
 
 from ecr_jax.config import records, registry
 from ecr_jax.data.prepare import prepare
+from ecr_jax.features.acts import acts_spec
 from ecr_jax.files import write_json
 from ecr_jax.models.lm import lora
 from ecr_jax.runs.context import open_experiment
-from ecr_jax.stages import conversation, recommender, response, train
+from ecr_jax.stages import acts, conversation, recommender, response, train
 from ecr_jax.training.checkpoint import write_params
 from tests import gguf_files, tiny
 
@@ -69,7 +70,9 @@ def parameter_shapes(experiment):
     def adapter_of(base, config):
         return jax.eval_shape(lambda key: lora.init(key, base.params, config), key)
 
+    states = acts_spec(experiment.encoder.width).zeros(1)["state"]
     return {
+        "acts": jax.eval_shape(lambda key: acts.classifier(experiment).init(key, states), key)["params"],
         "fusion": shapes_of("fusion"),
         "conversation": {
             "encoder": jax.eval_shape(
