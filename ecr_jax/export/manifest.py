@@ -36,8 +36,9 @@ _METRICS = {
 }
 _LIMITS = {
     "recommendation": "It ranks from the arrays of a context. Linking, emotions and text states come from ecr_jax.",
-    "conversation": "The run puts a knowledge prompt before the language model, computed for each dialogue. This "
+    "prefix": "The run puts a knowledge prompt before the language model, computed for each dialogue. This "
     "export holds the language model alone: without the prompt its replies are not those of the run.",
+    "conversation": "It writes what a plan in its prompt says. The plan comes from ecr_jax.",
     "response": "Only the facts in its prompt are known to be true. Read replies before you show them to anyone.",
 }
 _BASELINES = ("ecr", "popularity", "copy-last", "co-occurrence")
@@ -53,6 +54,13 @@ def licences(source: Source) -> dict[str, str]:
     unknown = "not known to ecr_jax: see where it comes from"
     found = {f"model {Path(name).name}": known.get(name, unknown) for name in sorted(models)}
     return found | {f"corpus {config.corpus.label}": _DATA_LICENCES.get(config.corpus.name, unknown)}
+
+
+def limits(source: Source) -> str:
+    """What a reader must know that the export of a stage leaves out."""
+    if source.stage == "conversation" and source.experiment.config.conversation.prefix:
+        return _LIMITS["prefix"]
+    return _LIMITS[source.stage]
 
 
 def measures(source: Source) -> list[ReportRow]:
@@ -86,7 +94,7 @@ def write(source: Source, target: Target, check: Check, folder: Path) -> None:
         "run": source.experiment.config.name,
         "verified": target.not_verified or True,
         "check": dataclasses.asdict(check),
-        "limits": _LIMITS[source.stage],
+        "limits": limits(source),
         "licences": licences(source),
         "measures": [row.to_json() for row in measures(source)],
         "selection": selection(source),
