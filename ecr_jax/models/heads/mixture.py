@@ -109,7 +109,7 @@ class Mixture(nn.Module):
         zero = jnp.zeros(entity_mask.shape, log_popularity.dtype)
         parts = {
             "nearest": scatter_by_entity(*nearest, candidates),
-            "popular": jnp.broadcast_to(jax.nn.softmax(log_popularity), (len(columns), candidates)),
+            "popular": jnp.broadcast_to(jax.nn.softmax(log_popularity), (columns.shape[0], candidates)),
         }
         for name, (ids, strengths) in associated.items():
             plain, felt = mention_weights(name, zero, entity_mask)
