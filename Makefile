@@ -72,7 +72,9 @@ docs: install ## build the documentation into build/docs; a warning is an error
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/docs $(ARGS)
 	@echo "build/docs/index.html"
 
-lock: install ## renew requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
+# Not after `install`, which a dependency that the lock does not name yet stops.
+lock: ## renew requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
+	@test -x $(BIN)/uv || $(MAKE) install
 	@$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements.lock $(ARGS) pyproject.toml
 

@@ -112,11 +112,11 @@ def mentions_of(conversations: Iterable[Conversation], role: Role = Role.SEEKER)
 
 
 def mentions_in_turn(conversation: str, turns: Sequence[Turn], index: int) -> list[MentionInContext]:
-    """The mentions of turn `index` of a dialogue."""
+    """The mentions of turn `index` of a dialogue. Turns without a text, whose films alone are known, are not read."""
     own = turns[index]
     seeker = own.role == Role.SEEKER
     before = turns[index - 1] if index and seeker and turns[index - 1].text else None
-    answer = turns[index + 1] if index + 1 < len(turns) and not seeker else None
+    answer = turns[index + 1] if index + 1 < len(turns) and not seeker and turns[index + 1].text else None
     return [MentionInContext(conversation, index, k, own, before, answer) for k in range(len(own.mentions))]
 
 

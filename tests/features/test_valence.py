@@ -142,3 +142,10 @@ def test_a_mention_alone_has_no_states(tokenizer):
         [MentionInContext("d", 0, 0, alone)], states_of(tokenizer, [alone]), tokenizer, limit=64
     )
     assert example["states"].shape == (0, 3) and int(example["fold"]) == -1
+
+
+def test_a_turn_whose_films_alone_are_known_is_no_answer():
+    films = Turn(Role.UNKNOWN, "", (Mention(0, 0, "Thief (1981)", True, "<Thief>", Feedback.LIKE),))
+    offered = turn(Role.RECOMMENDER, "seen Thief (1981) ?", Thief=Feedback.LIKE)
+    (mention,) = mentions_of([Conversation("d", Split.TRAIN, (offered, films))], Role.RECOMMENDER)
+    assert mention.answer is None
