@@ -101,8 +101,10 @@ def instances(experiment: ExperimentContext, split: Split) -> list[ActInstance]:
 def examples(experiment: ExperimentContext, split: Split) -> InMemoryExamples:
     """One example for each labelled turn of a split."""
     found = instances(experiment, split)
-    texts = sorted({text for instance in found for text in read_texts(instance.turns)})
-    states = experiment.encode_turns(texts, label=f"encode {split.value} acts") if texts else None
+    states, known = experiment.turn_states, experiment.turn_states.index
+    texts = sorted({text for instance in found for text in read_texts(instance.turns)} - known.keys())
+    if texts:  # of the dialogues that were prepared beside the corpus
+        states = states.with_fallback(experiment.encode_turns(texts, label=f"encode {split.value} acts"))
     rows = [
         {
             "state": features(instance.turns, states),
@@ -111,7 +113,6 @@ def examples(experiment: ExperimentContext, split: Split) -> InMemoryExamples:
             "known": np.asarray([is_complete(instance.acts), bool(instance.reply)], np.float32),
         }
         for instance in found
-        if states is not None
     ]
     return InMemoryExamples(acts_spec(experiment.encoder.width), rows)
 
