@@ -16,6 +16,7 @@ import numpy as np
 
 from ecr_jax.data.schema import Conversation, Feedback, Role, Split
 from ecr_jax.emotion.labels import EMOTIONS
+from ecr_jax.features.plans import Plan
 from ecr_jax.features.tokenizer import with_role
 from ecr_jax.knowledge.cooccurrence import EmotionLabelledMention
 
@@ -39,6 +40,7 @@ class Utterance:
       emotions: the seeker's emotions in this turn (empty for other roles).
       valences: (entity, valence) of what the seeker names in this turn, where it is known; a valence lies between -1
         (disliked) and 1 (liked), see `features.valence.valence_of`.
+      plan: what the turn was planned to do, where it is a reply of our own; its entities are those of the plan.
     """
 
     role: Role
@@ -48,6 +50,7 @@ class Utterance:
     films: tuple[tuple[int, Feedback], ...] = ()
     emotions: Emotions = ()
     valences: tuple[tuple[int, float], ...] = ()
+    plan: Plan | None = None
 
     @property
     def text_with_role(self) -> str:

@@ -194,7 +194,7 @@ def _compute(
         size = 1 if path is None else max(1, _TOKENS_PER_BATCH // bucket)
         batches += [(bucket, size, order[i : min(i + size, end)]) for i in range(start, end, size)]
         start = end
-    for bucket, size, chosen in track(batches, description=label, disable=len(batches) < 8):
+    for bucket, size, chosen in track(batches, description=label, disable=path is None or len(batches) < 8):
         rows = [ids[i] for i in chosen] + [[0]] * (size - len(chosen))
         tokens, mask = pad(rows, bucket)
         hidden = np.asarray(_hidden(encoder.module, encoder.params, tokens, mask))

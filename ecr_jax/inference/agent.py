@@ -1,17 +1,20 @@
-"""A trained run as a conversation agent: it perceives a dialogue, recommends, and replies with u^r and u^e.
+"""A trained run as a conversation agent: perceive → remember → rank → plan → write → check → choose.
 
-`Agent` is loaded once. `Agent.replies` takes dialogues through a few steps, each of which adds one part to the
-`Exchange` of every dialogue: context, recommendation response, ranking, items, titles, knowledge, emotional response.
+`Agent` is loaded once. `Agent.replies` takes dialogues through these steps, many at once; each adds one part to the
+`Exchange` of every dialogue. A reply says the best written candidate that passes the checks, or a plain sentence made
+from the plan where none does, and keeps what explains it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterable, Sequence
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,26 +22,51 @@ import numpy as np
 from scipy.special import softmax
 
 from ecr_jax.config import read_run, registry
+from ecr_jax.data.acts import Act
 from ecr_jax.data.prepare import link_turn
-from ecr_jax.data.schema import MOVIE, Role, Turn
+from ecr_jax.data.schema import MOVIE, Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batch_spec import Example
 from ecr_jax.features.dialogues import Context, Utterance
+from ecr_jax.features.instances import evenly_spaced
+from ecr_jax.features.plans import Plan, films_named
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.features.valence import valence_of
-from ecr_jax.inference.responses import EmotionalResponder, RecommendationResponder, response_utterance
-from ecr_jax.inference.writing import EmotionalRequest
+from ecr_jax.files import write_json
+from ecr_jax.inference.candidates import Candidate, Checker, Draft, best, filled, first_sentences
+from ecr_jax.inference.memory import Memory, TurnReading, remember
+from ecr_jax.inference.phrases import clean_text
+from ecr_jax.inference.plain import plain_addition, plain_reply
+from ecr_jax.inference.planning import Decision, decide
+from ecr_jax.inference.relevance import stated_entities
+from ecr_jax.inference.responses import RecommendationResponder, response_utterance
+from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, WriteRequest
+from ecr_jax.knowledge.attributes import RELATIONS, attribute_values, with_genres
 from ecr_jax.knowledge.graph import KnowledgeGraph
-from ecr_jax.knowledge.linking import EntityLinker
+from ecr_jax.knowledge.linking import EntityLinker, Link
 from ecr_jax.knowledge.reviews import Knowledge
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.runs.context import ExperimentContext, open_experiment
-from ecr_jax.stages import conversation, emotion, recommender, response, valence
+from ecr_jax.stages import acts, conversation, emotion, recommender, response, valence
 from ecr_jax.training.evaluation import Ranker
 
 Dialogues = Sequence[Sequence[Utterance]]
 """Dialogues so far, as `Agent.perceive` returns them."""
+
+CANDIDATES = 4
+"""Candidates of each part of a reply."""
+_FLUENT_SHARE = 0.95
+_HUMAN_TURNS = 48
+"""The fluency bound is the loss that so many of this number of human turns meet."""
+
+
+class Writes(Protocol):
+    """Who writes recommendation responses: the trained `ReplyWriter`, or any other, such as a remote model."""
+
+    def write(self, requests: Sequence[WriteRequest], candidates: int) -> list[list[str]]:
+        """Candidates of each response, the most probable one first, with open `<movie>` slots."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,10 +74,12 @@ class Reply:
     """A reply and what explains it.
 
     Attributes:
-      recommendation: u^r, the recommendation response with titles filled in.
-      emotional: u^e, the emotional response; empty if no film is recommended.
-      items: recommended entity ids, best first.
-      ranked: (entity id, probability) of the best items that were not mentioned before, the recommended ones first.
+      recommendation: u^r, the part that carries out the plan.
+      emotional: u^e, the emotional response about the first recommended film; empty if none is recommended.
+      decision: the plan and what belongs to it.
+      memory: what the dialogue so far has come to.
+      writer: who said u^r: the "model", or "plain" sentences where no candidate passed.
+      candidates: of u^r and of u^e, with the reasons for which they were refused.
       emotions: (emotion, probability) of the seeker's last turn.
       entities: linked entity ids of the context, latest last.
       related: (entity id, weight) of the strongest global entities, strongest first.
@@ -58,55 +88,96 @@ class Reply:
 
     recommendation: str
     emotional: str
-    items: tuple[int, ...]
-    ranked: tuple[tuple[int, float], ...]
-    emotions: tuple[tuple[str, float], ...]
-    entities: tuple[int, ...]
-    related: tuple[tuple[int, float], ...]
-    facts: tuple[str, ...]
+    decision: Decision
+    memory: Memory
+    writer: str
+    candidates: tuple[Candidate, ...] = ()
+    emotions: tuple[tuple[str, float], ...] = ()
+    entities: tuple[int, ...] = ()
+    related: tuple[tuple[int, float], ...] = ()
+    facts: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The whole reply: u^r, then u^e."""
         return f"{self.recommendation} {self.emotional}".strip()
 
+    @property
+    def plan(self) -> Plan:
+        """What the reply does."""
+        return self.decision.plan
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """Recommended entity ids, best first."""
+        return self.plan.films[len(self.plan.films) - self.plan.recommended :]
+
+    @property
+    def ranked(self) -> tuple[tuple[int, float], ...]:
+        """(entity id, probability) of the best films that may be recommended, in the order of recommendation."""
+        return self.decision.ranked
+
 
 @dataclass(frozen=True)
 class Exchange:
-    """A dialogue on its way to a reply. Each step of `Agent.replies` adds the part that it is named after.
+    """A dialogue on its way to a reply. Each step of `Agent.replies` adds the parts that it is named after.
 
     Attributes:
       context: what is known before the reply.
       arrays: the context as arrays (`ContextFeaturizer.arrays`).
-      response: u^r with open `<movie>` slots.
+      memory: what it has come to.
+      acts: probabilities of the reply's acts.
       probabilities: float32 [I], of each item to be recommended, in the order of the graph's items.
-      ranked: the best items that were not mentioned before, best first.
-      items: those of them that the reply recommends.
-      recommendation: u^r with titles filled in.
+      decision: the plan.
+      recommendation: u^r.
+      writer: who said it.
+      candidates: of u^r and u^e.
       knowledge: the facts in the prompt of u^e; None if no film is recommended.
       emotional: u^e.
     """
 
     context: Context
     arrays: Example
-    response: str = ""
+    memory: Memory = field(default_factory=Memory)
+    acts: Mapping[Act, float] = field(default_factory=dict)
     probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    ranked: tuple[int, ...] = ()
-    items: tuple[int, ...] = ()
+    decision: Decision = Decision(Plan(()))
     recommendation: str = ""
+    writer: str = ""
+    candidates: tuple[Candidate, ...] = ()
     knowledge: Knowledge | None = None
     emotional: str = ""
+
+    @property
+    def seed(self) -> int:
+        """A number that follows from what was said, for the choice of plain words."""
+        return zlib.crc32("\n".join(turn.text for turn in self.context.turns).encode())
+
+    @property
+    def spoken_of(self) -> frozenset[int]:
+        """The entities that the seeker named."""
+        return frozenset(e for turn in self.context.turns if turn.role == Role.SEEKER for e in turn.entities)
 
 
 class Agent:
     """A trained run; each model is loaded when it is first needed."""
 
-    def __init__(self, experiment: ExperimentContext):
-        self.config, self.experiment = experiment.config, experiment
+    def __init__(self, experiment: ExperimentContext, reply_writer: Writes | None = None):
+        """Loads nothing yet.
+
+        Args:
+          experiment: with the trained stages.
+          reply_writer: writes u^r; None for the stage `conversation`.
+        """
+        self.config, self.experiment, self._reply_writer = experiment.config, experiment, reply_writer
 
     @classmethod
-    def open(cls, run: Path | str) -> Agent:
+    def open(cls, run: Path | str, reply_writer: Writes | None = None) -> Agent:
         """Opens a run's folder.
+
+        Args:
+          run: the folder.
+          reply_writer: as of the class.
 
         Raises:
           ValueError: it is not the folder of a run, or a stage is missing there.
@@ -126,11 +197,22 @@ class Agent:
         require(stage for stage in registry.stages() if not stage.optional)
         config = read_run(run, trained)
         require(registry.required_stages(config))
-        return cls(open_experiment(config))
+        return cls(open_experiment(config), reply_writer)
+
+    # ------------------------------------------------------------------------------------------------------- models
 
     def params(self, stage: str) -> Params:
         """The parameters that a stage trained, on the device."""
         return jax.tree.map(jnp.asarray, self.experiment.params(stage))
+
+    def has(self, stage: str) -> bool:
+        """Whether the run has a trained stage."""
+        return (self.experiment.folder(stage) / "params.safetensors").is_file()
+
+    @cached_property
+    def graph(self) -> KnowledgeGraph:
+        """What replies know: the corpus's graph and the genres of its film table, with the same entity ids."""
+        return with_genres(self.experiment.corpus.graph, self.experiment.corpus.genres)
 
     @cached_property
     def tokenizer(self) -> DialogueTokenizer:
@@ -146,45 +228,100 @@ class Agent:
 
     @cached_property
     def recommendation_responder(self) -> RecommendationResponder:
-        """The generator of u^r."""
+        """The generator of u^r in place of corpus turns."""
         return conversation.responder(self.experiment)
 
     @cached_property
-    def emotional_responder(self) -> EmotionalResponder:
-        """The generator of u^e."""
-        return response.responder(self.experiment)
+    def reply_writer(self) -> Writes:
+        """The writer of u^r."""
+        return self._reply_writer or conversation.writer(self.experiment)
+
+    @cached_property
+    def emotional_writer(self) -> EmotionalWriter:
+        """The writer of u^e."""
+        return response.writer(self.experiment)
+
+    @cached_property
+    def checker(self) -> Checker:
+        """The checks of what was written."""
+        fluency = conversation.fluency(self.experiment)
+        return Checker(self.graph, self._linker, self.emotion_probabilities, fluency, self._fluency_bound(fluency))
+
+    def _fluency_bound(self, fluency: Callable[[Sequence[str]], np.ndarray]) -> float:
+        """The loss that most human turns of the validation split meet; measured once, and kept with the stage."""
+        path = self.experiment.folder("conversation") / "fluency.json"
+        if not path.is_file():
+            turns = [
+                t.text for c in self.experiment.corpus.split(Split.VALID) for t in c.turns if t.role == Role.RECOMMENDER
+            ]
+            losses = fluency(evenly_spaced([text for text in turns if len(text.split()) > 3], _HUMAN_TURNS))
+            bound = float(np.quantile(losses, _FLUENT_SHARE)) if len(losses) else float("inf")
+            write_json(
+                path,
+                {"bound": bound, "median": float(np.median(losses)) if len(losses) else None, "turns": len(losses)},
+            )
+        return json.loads(path.read_text(encoding="utf-8"))["bound"]
 
     @cached_property
     def _linker(self) -> EntityLinker:
         return self.experiment.corpus.linker
 
     @cached_property
-    def _emotion_probabilities(self) -> Callable[[np.ndarray], jax.Array]:
+    def _classify_emotions(self) -> Callable[[np.ndarray], jax.Array]:
         model, params = emotion.classifier(self.experiment), self.params("emotion")
         return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
 
     @cached_property
-    def _label_valence(self) -> valence.Labeller | None:
-        return valence.labeller(self.experiment) if self.config.recommender.valence else None
+    def _label_acts(self) -> acts.ActLabeller:
+        return acts.labeller(self.experiment)
 
-    def perceive(self, turns: Sequence[Turn]) -> list[Utterance]:
-        """Links the entities of a dialogue's turns and labels the seeker's turns with emotions and valences."""
-        graph = self.experiment.corpus.graph
+    @cached_property
+    def _label_valence(self) -> valence.Labeller | None:
+        return valence.labeller(self.experiment) if self.has("valence") else None
+
+    def emotion_probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """The probabilities of the nine emotions of each text: float32 [n, 9]."""
+        spoken = [with_role(Role.SEEKER, text) for text in texts]
+        states = self._encode(spoken)
+        return np.concatenate([np.asarray(self._classify_emotions(states.mean([text]))) for text in spoken])
+
+    def _encode(self, texts: list[str]) -> TextStates:
+        return self.experiment.encode_turns(texts, label="encode", cached=False)
+
+    # ------------------------------------------------------------------------------------------------------ perceive
+
+    def perceive(self, turns: Sequence[Turn], plans: Mapping[int, Plan] | None = None) -> list[Utterance]:
+        """Links the entities of a dialogue's turns and labels the seeker's turns with emotions.
+
+        Args:
+          turns: the dialogue. Control characters of new text are removed, and overlong text is cut.
+          plans: index of a turn -> the plan that it carried out, where it is a reply of our own. Such a turn puts its
+            films and facts into the dialogue, and nothing else that its words may name.
+        """
+        plans, graph = plans or {}, self.graph
+        turns = [turn if turn.mentions else dataclasses.replace(turn, text=clean_text(turn.text)) for turn in turns]
+        felt = iter(self._emotions([turn.text for turn in turns if turn.role == Role.SEEKER]))
         mentioned: list[int] = []
-        utterances, linked_turns = [], []
-        for turn in turns:
+        utterances: list[Utterance] = []
+        linked_turns: list[Turn] = []
+        for index, turn in enumerate(turns):
+            plan = plans.get(index)
             mentions = link_turn(turn, graph, self._linker, mentioned, films_are_targets=False)
+            if plan is None:
+                entities = tuple(graph.ids[m.entity] for m in mentions if m.entity is not None)
+            else:
+                mentions = tuple(m for m in mentions if m.entity is not None and graph.ids[m.entity] in plan.films)
+                entities = stated_entities(plan, graph)
             linked = Turn(turn.role, turn.text, mentions)
             linked_turns.append(linked)
-            entities = tuple(graph.ids[m.entity] for m in mentions if m.entity is not None)
             mentioned += entities
-            emotions = self._emotions(turn.text) if turn.role == Role.SEEKER else ()
+            emotions = next(felt) if turn.role == Role.SEEKER else ()
             valences = self._valences(linked_turns) if turn.role == Role.SEEKER else ()
-            utterances.append(Utterance(turn.role, turn.text, linked.masked(), entities, (), emotions, valences))
+            utterances.append(Utterance(turn.role, turn.text, linked.masked(), entities, (), emotions, valences, plan))
         return utterances
 
     def _valences(self, turns: Sequence[Turn]) -> tuple[tuple[int, float], ...]:
-        """How the last turn feels about each entity it names; nothing where the recommender does not read it."""
+        """How the last turn feels about each entity it names; nothing where the run has no stage `valence`."""
         if self._label_valence is None:
             return ()
         ids, last, prior = self.experiment.corpus.graph.ids, turns[-1], self.experiment.valence.prior
@@ -195,13 +332,20 @@ class Agent:
             if mention.entity is not None
         )
 
-    def _emotions(self, text: str) -> tuple[tuple[int, float], ...]:
-        text = with_role(Role.SEEKER, text)
-        probabilities = self._emotion_probabilities(self._encode([text]).mean([text]))
-        return tuple(select(np.asarray(probabilities)[0], self.config.emotion.beta))
+    def _emotions(self, texts: Sequence[str]) -> list[tuple[tuple[int, float], ...]]:
+        rows = self.emotion_probabilities(texts) if texts else []
+        return [tuple(select(row, self.config.emotion.beta)) for row in rows]
 
-    def _encode(self, texts: list[str]) -> TextStates:
-        return self.experiment.encode_turns(texts, label="encode", cached=False)
+    def _links(self, turns: Sequence[Utterance]) -> list[tuple[Link, ...]]:
+        """The linked entities of each seeker turn with their places, and nothing of the others."""
+        known: list[int] = []
+        links = []
+        for turn in turns:
+            links.append(tuple(self._linker.link(turn.text, known)) if turn.role == Role.SEEKER else ())
+            known += turn.entities
+        return links
+
+    # --------------------------------------------------------------------------------------------------------- reply
 
     def begin(self, dialogues: Dialogues, states: TextStates) -> list[Exchange]:
         """An exchange of each dialogue so far, with its context and arrays.
@@ -221,35 +365,59 @@ class Agent:
 
         Args:
           dialogues: the perceived dialogues so far.
-          items: fewest films that a reply recommends; with 0 it recommends as many as its text has slots for. Films
-            that were mentioned before are not recommended.
+          items: fewest films that a reply recommends, at most 3; with 0 the plan decides. Films that were named before
+            are not recommended.
           states: text encoder states of the turns, if they are known already.
           top: number of items and of global entities that explain a reply.
         """
-        graph = self.experiment.corpus.graph
+        graph = self.graph
         states = states or self._encode([turn.text_with_role for turns in dialogues for turn in turns])
         exchanges = self.begin(dialogues, states)
-        exchanges = self.write_recommendation_responses(exchanges)
+        exchanges = self.remember(exchanges, states)
         exchanges = self.rank(exchanges, states)
-        exchanges = [choose_items(exchange, graph.items, items, top) for exchange in exchanges]
-        exchanges = [fill_titles(exchange, graph) for exchange in exchanges]
+        exchanges = [
+            dataclasses.replace(
+                e,
+                decision=decide(e.memory, graph.items, e.probabilities, e.acts, graph, at_least=items, top=top),
+            )
+            for e in exchanges
+        ]
+        exchanges = self.write(exchanges)
         exchanges = [self.add_knowledge(exchange) for exchange in exchanges]
-        exchanges = self.write_emotional_responses(exchanges)
-        return [reply_of(exchange, graph.items, top) for exchange in exchanges]
+        exchanges = self.write_emotional(exchanges)
+        return [reply_of(exchange, top) for exchange in exchanges]
 
-    def write_recommendation_responses(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
-        """Step: u^r with open `<movie>` slots."""
-        responses = self.recommendation_responder.generate([exchange.arrays for exchange in exchanges])
-        return [dataclasses.replace(e, response=text) for e, text in zip(exchanges, responses, strict=True)]
+    def remember(self, exchanges: Sequence[Exchange], states: TextStates) -> list[Exchange]:
+        """Step: what each seeker turn does, the memory of the dialogues, and which acts the replies may perform."""
+        graph, done = self.graph, []
+        places = [
+            (row, index)
+            for row, exchange in enumerate(exchanges)
+            for index, turn in enumerate(exchange.context.turns)
+            if turn.role == Role.SEEKER
+        ]
+        heads = [exchanges[row].context.turns[: index + 1] for row, index in places]
+        labelled = dict(zip(places, self._label_acts(heads, states), strict=True))
+        for row, exchange in enumerate(exchanges):
+            turns = exchange.context.turns
+            readings = [
+                TurnReading(links, labelled[row, index].seeker if (row, index) in labelled else {})
+                for index, links in enumerate(self._links(turns))
+            ]
+            last = labelled.get((row, len(turns) - 1))
+            likely = {} if last is None else last.reply
+            done.append(dataclasses.replace(exchange, memory=remember(turns, readings, graph), acts=likely))
+        return done
 
     def rank(self, exchanges: Sequence[Exchange], states: TextStates) -> list[Exchange]:
-        """Step: the items' probabilities; with `recommendation.use_resp` the recommender also reads u^r."""
+        """Step: the items' probabilities; with `recommendation.use_resp` the recommender also reads a first u^r."""
         arrays = [exchange.arrays for exchange in exchanges]
         if self.config.recommendation.use_resp:
-            responses = [response_utterance(exchange.response) for exchange in exchanges]
+            responses = [response_utterance(text) for text in self.recommendation_responder.generate(arrays)]
             response_states = self._encode([turn.text_with_role for turn in responses])
-            states = states.with_fallback(response_states)
-            featurizer = self.experiment.featurizer(self.tokenizer, states, evidence=True)
+            featurizer = self.experiment.featurizer(
+                self.tokenizer, states.with_fallback(response_states), evidence=True
+            )
             arrays = [
                 featurizer.arrays(dataclasses.replace(exchange.context, reply=turn))
                 for exchange, turn in zip(exchanges, responses, strict=True)
@@ -263,68 +431,87 @@ class Agent:
         ((_, scores),) = rank([recommender.context_batch(self.experiment, contexts)])
         return softmax(scores, axis=1)
 
+    def write(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Step: u^r, the best candidate or a plain reply."""
+        graph = self.graph
+        requests = [WriteRequest(e.arrays, e.decision.plan, tuple(e.context.turns)) for e in exchanges]
+        drafts = []
+        for exchange, texts in zip(exchanges, self.reply_writer.write(requests, CANDIDATES), strict=True):
+            plan = exchange.decision.plan
+            named = (films_named(plan, text.count(MOVIE)) or () for text in texts)
+            titled = [filled(text, [graph.title(f) for f in films]) for text, films in zip(texts, named, strict=True)]
+            drafts.append(Draft(exchange.decision, titled, exchange.spoken_of))
+        done = []
+        for exchange, candidates in zip(exchanges, self.checker(drafts), strict=True):
+            chosen = best(candidates)
+            plain = plain_reply(exchange.decision, graph, exchange.seed) if chosen is None else ""
+            done.append(
+                dataclasses.replace(
+                    exchange,
+                    recommendation=plain if chosen is None else chosen.text,
+                    writer="plain" if chosen is None else "model",
+                    candidates=tuple(candidates),
+                )
+            )
+        return done
+
     def add_knowledge(self, exchange: Exchange) -> Exchange:
-        """Step: the facts about the first recommended film that u^e may use."""
-        if not exchange.items:
+        """Step: the facts about the first recommended film that u^e may use: what the graph says, the planned first."""
+        plan = exchange.decision.plan
+        if not plan.recommended:
             return exchange
-        graph, settings = self.experiment.corpus.graph, self.config.response
-        known = self.experiment.corpus.reviews.knowledge(graph.uris[exchange.items[0]], graph)
-        knowledge = Knowledge(known.entities[: settings.entities], known.triples[: settings.triples])
+        graph, settings = self.graph, self.config.response
+        film = plan.films[len(plan.films) - plan.recommended]
+        known = self.experiment.corpus.reviews.knowledge(graph.uris[film], graph)
+        planned = {value for fact in plan.facts if plan.films[fact.film] == film for value in fact.values}
+        true = {value for attribute in RELATIONS for value in attribute_values(graph, film, attribute)}
+        triples = sorted(known.triples, key=lambda triple: triple[1] not in planned)
+        entities = [name for name in known.entities if name in true]
+        knowledge = Knowledge(tuple(entities[: settings.entities]), tuple(triples[: settings.triples]))
         return dataclasses.replace(exchange, knowledge=knowledge)
 
-    def write_emotional_responses(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
-        """Step: u^e where a film is recommended."""
-        graph = self.experiment.corpus.graph
-        requests = [
-            EmotionalRequest(
-                graph.title(exchange.items[0]),
-                exchange.knowledge.entities,
-                exchange.knowledge.triples,
-                exchange.recommendation,
+    def write_emotional(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Step: u^e where a film is recommended; where no candidate passes, the planned facts if u^r has none."""
+        graph = self.graph
+        rows = [row for row, exchange in enumerate(exchanges) if exchange.knowledge is not None]
+        if not rows:
+            return list(exchanges)
+        requests = []
+        for exchange in (exchanges[row] for row in rows):
+            plan, knowledge = exchange.decision.plan, exchange.knowledge or Knowledge((), ())
+            title = graph.title(plan.films[len(plan.films) - plan.recommended])
+            requests.append(
+                EmotionalRequest(
+                    title, knowledge.entities, knowledge.triples, exchange.recommendation, plan.heard, plan.tone
+                )
             )
-            for exchange in exchanges
-            if exchange.knowledge is not None
+        drafts = [
+            Draft(
+                exchanges[row].decision, [first_sentences(t) for t in texts], exchanges[row].spoken_of, emotional=True
+            )
+            for row, texts in zip(rows, self.emotional_writer.write(requests, CANDIDATES), strict=True)
         ]
-        responses = iter(self.emotional_responder(requests) if requests else ())
-        return [
-            exchange if exchange.knowledge is None else dataclasses.replace(exchange, emotional=next(responses))
-            for exchange in exchanges
-        ]
+        done = list(exchanges)
+        for row, candidates in zip(rows, self.checker(drafts), strict=True):
+            exchange, chosen = exchanges[row], best(candidates)
+            facts = exchange.decision.plan.facts
+            stated = any(value in exchange.recommendation for fact in facts for value in fact.values)
+            plain = "" if stated else plain_addition(exchange.decision)
+            done[row] = dataclasses.replace(
+                exchange,
+                emotional=plain if chosen is None else chosen.text,
+                candidates=(*exchange.candidates, *candidates),
+            )
+        return done
 
 
-def choose_items(exchange: Exchange, candidates: np.ndarray, least: int, top: int) -> Exchange:
-    """Step: the best items that were not mentioned before, and those of them that the reply recommends.
-
-    Args:
-      exchange: with `response` and `probabilities`.
-      candidates: int [I], the item of each probability.
-      least: fewest items to recommend; more if the response has more slots.
-      top: fewest items to rank.
-    """
-    wanted = max(least, exchange.response.count(MOVIE))
-    mentioned = [entity for turn in exchange.context.turns for entity in turn.entities]
-    new = np.flatnonzero(~np.isin(candidates, mentioned))
-    order = new[np.argsort(-exchange.probabilities[new], kind="stable")]
-    ranked = tuple(candidates[order[: max(top, wanted)]].tolist())
-    return dataclasses.replace(exchange, ranked=ranked, items=ranked[:wanted])
-
-
-def fill_titles(exchange: Exchange, graph: KnowledgeGraph) -> Exchange:
-    """Step: titles in the slots of the response, which is cut off at the first slot that has no item."""
-    pieces = exchange.response.split(MOVIE)[: len(exchange.items) + 1]
-    recommendation = fill(MOVIE.join(pieces), [graph.title(item) for item in exchange.items])
-    return dataclasses.replace(exchange, recommendation=recommendation)
-
-
-def reply_of(exchange: Exchange, candidates: np.ndarray, top: int) -> Reply:
+def reply_of(exchange: Exchange, top: int) -> Reply:
     """The reply of a finished exchange, with what explains it.
 
     Args:
       exchange: after all steps.
-      candidates: int [I], the item of each probability.
       top: most global entities to list.
     """
-    probabilities = dict(zip(candidates.tolist(), exchange.probabilities.tolist(), strict=True))
     related: dict[int, float] = {}
     neighbours, weights = exchange.arrays["neighbours"], exchange.arrays["neighbour_weights"]
     for entity, weight in zip(neighbours.ravel().tolist(), weights.ravel().tolist(), strict=True):
@@ -335,28 +522,12 @@ def reply_of(exchange: Exchange, candidates: np.ndarray, top: int) -> Reply:
     return Reply(
         recommendation=exchange.recommendation,
         emotional=exchange.emotional,
-        items=exchange.items,
-        ranked=tuple((item, probabilities[item]) for item in exchange.ranked),
+        decision=exchange.decision,
+        memory=exchange.memory,
+        writer=exchange.writer,
+        candidates=exchange.candidates,
         emotions=() if last is None else tuple((EMOTIONS[label], p) for label, p in last.emotions),
         entities=exchange.context.entities,
         related=tuple(sorted(related.items(), key=lambda pair: (-pair[1], pair[0]))[:top]),
         facts=(*(f"{relation}: {name}" for relation, name in knowledge.triples), *knowledge.entities),
     )
-
-
-def fill(template: str, titles: Sequence[str]) -> str:
-    """Puts titles into the `<movie>` slots of a text, in order; titles without a slot get a sentence of their own.
-
-    Raises:
-      ValueError: there are fewer titles than slots.
-    """
-    if template.count(MOVIE) > len(titles):
-        raise ValueError(f"{template.count(MOVIE)} slots in {template!r}, but {len(titles)} titles")
-    pieces = template.split(MOVIE)
-    text = pieces[0]
-    for title, piece in zip(titles, pieces[1:], strict=False):
-        text = f"{text.rstrip()} {title}{piece}"
-    more = titles[len(pieces) - 1 :]
-    if more:
-        text = f"{text} You could also watch {', '.join(more[:-1])}{' or ' if more[1:] else ''}{more[-1]}."
-    return re.sub(r" ([.,!?])", r"\1", " ".join(text.split()))

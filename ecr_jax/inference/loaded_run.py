@@ -139,8 +139,6 @@ class LoadedRun:
             [turn.text_with_role for turns in dialogues for turn in turns], label="encode", cached=False
         )
         exchanges = agent.begin(filled, states)
-        if agent.config.recommendation.use_resp:
-            exchanges = agent.write_recommendation_responses(exchanges)
         exchanges = agent.rank(exchanges, states)[: len(dialogues)]
         result = []
         for turns, exchange in zip(dialogues, exchanges, strict=True):

@@ -23,7 +23,7 @@ from ecr_jax.features.instances import Instance
 from ecr_jax.features.plans import Plan
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.files import read_jsonl_rows, write_jsonl
-from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, ReplyWriter, WriteRequest
+from ecr_jax.inference.writing import ReplyWriter, WriteRequest
 
 ONE_FILM = Plan((Act(ActName.RECOMMEND),), films=(0,), recommended=1)
 """The plan of a response that is written before the film is chosen; which film stands in a plan is not read."""
@@ -34,17 +34,6 @@ Place = tuple[str, int]
 _MAX_BATCH = 32
 _BATCH_MULTIPLE = 8
 _BATCHES_PER_SAVE = 20
-
-
-@dataclass(frozen=True)
-class EmotionalResponder:
-    """Writes the most probable emotional responses u^e."""
-
-    writer: EmotionalWriter
-
-    def __call__(self, requests: Sequence[EmotionalRequest]) -> list[str]:
-        """The most probable emotional response to each request, in whole sentences."""
-        return [texts[0] for texts in self.writer.write(requests, 1)]
 
 
 @dataclass(frozen=True)

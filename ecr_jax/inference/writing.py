@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecr_jax.features.batch_spec import Example
+from ecr_jax.features.dialogues import Utterance
 from ecr_jax.features.plans import Plan, reply_prompt
 from ecr_jax.features.tokenizer import DialogueTokenizer, pad
 from ecr_jax.inference.chat_template import chat_ids
@@ -46,10 +47,12 @@ class WriteRequest:
     Attributes:
       arrays: the context's arrays (`ContextFeaturizer.arrays`).
       plan: what the reply is to do.
+      turns: the dialogue, for writers that read it as text.
     """
 
     arrays: Example
     plan: Plan
+    turns: tuple[Utterance, ...] = ()
 
 
 @dataclass(frozen=True)

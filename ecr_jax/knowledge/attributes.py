@@ -6,7 +6,10 @@ place that knows which relation is which attribute, and how the names of genres,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+
+import numpy as np
 
 from ecr_jax.data.acts import Attribute
 from ecr_jax.knowledge.graph import KnowledgeGraph
@@ -30,6 +33,20 @@ _KINDS = {
     Attribute.LANGUAGE: ("language",),
 }
 _NEVER = ("film", "work")
+
+
+def with_genres(graph: KnowledgeGraph, genres: np.ndarray) -> KnowledgeGraph:
+    """The graph with more genres of films, in its own relation "genre"; without that relation, the same graph.
+
+    Args:
+      graph: the graph.
+      genres: int [G, 2] pairs (film, genre) of entity ids, as a corpus's film table gives them.
+    """
+    if "genre" not in graph.relations or not len(genres):
+        return graph
+    relation = np.full(len(genres), graph.relations.index("genre"))
+    triples = np.concatenate([graph.triples, np.stack([genres[:, 0], relation, genres[:, 1]], axis=1)])
+    return dataclasses.replace(graph, triples=np.unique(triples, axis=0).astype(np.int32))
 
 
 def attribute_entities(graph: KnowledgeGraph, film: int, attribute: Attribute) -> tuple[int, ...]:

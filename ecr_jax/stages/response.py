@@ -22,7 +22,6 @@ from ecr_jax.features.batches import Batches, InMemoryExamples, bucket_shapes
 from ecr_jax.features.instances import REVIEW
 from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.inference.decoding import Decoding
-from ecr_jax.inference.responses import EmotionalResponder
 from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, Generator, emotional_prompt
 from ecr_jax.knowledge.reviews import Review, pieces
 from ecr_jax.models.lm.sharding_rules import language_model_rules
@@ -114,15 +113,6 @@ def writer(experiment: ExperimentContext) -> EmotionalWriter:
     variables = tuning.variables(params, {"language_model": model.params}, settings.adapter, for_inference=True)
     generator = Generator(model.module, variables, tokenizer, decoding, settings.max_prompt, experiment.config.seed)
     return EmotionalWriter(generator, settings.chat)
-
-
-def responder(experiment: ExperimentContext) -> EmotionalResponder:
-    """The writer of the most probable emotional responses.
-
-    Raises:
-      ValueError: the stage is not trained.
-    """
-    return EmotionalResponder(writer(experiment))
 
 
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ecr_jax.data.acts import Attribute
 from ecr_jax.knowledge import graph as graphs
-from ecr_jax.knowledge.attributes import attribute_entities, attribute_of, attribute_values
+from ecr_jax.knowledge.attributes import attribute_entities, attribute_of, attribute_values, with_genres
 
 
 def dbpedia(name):
@@ -67,3 +68,16 @@ def test_the_film_table_names_companies_otherwise():
     graph = graphs.build([("imdb:tt1", "company", "company:A24"), ("imdb:tt1", "genre", "genre:Sci-Fi")], ["imdb:tt1"])
     assert attribute_values(graph, graph.ids["imdb:tt1"], Attribute.COMPANY) == ("A24",)
     assert attribute_values(graph, graph.ids["imdb:tt1"], Attribute.GENRE) == ("sci-fi",)
+
+
+def test_genres_of_a_film_table(graph):
+    """A genre that a film has already stays one; a graph without the relation is left as it is."""
+    other, blue, fargo = (graph.ids[uri] for uri in (OTHER, BLUE, FARGO))
+    crime = graph.ids[dbpedia("Crime_film")]
+    more = with_genres(graph, np.asarray([[other, crime], [fargo, crime]]))
+    assert (
+        attribute_values(more, other, Attribute.GENRE) == attribute_values(more, fargo, Attribute.GENRE) == ("crime",)
+    )
+    assert len(more.triples) == len(graph.triples) + 1 and attribute_values(more, blue, Attribute.GENRE) == ()
+    bare = graphs.build([("imdb:tt1", "company", "company:A24")], ["imdb:tt1"])
+    assert with_genres(bare, np.asarray([[0, 1]])) is bare

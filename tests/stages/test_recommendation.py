@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from ecr_jax.models.lm.convert import flatten
 from ecr_jax.runs.caches import BoundedCache
 from ecr_jax.runs.context import ExperimentContext, InMemoryEmotionLabels, open_experiment
 from ecr_jax.stages import fusion, recommendation, recommender, train
+from ecr_jax.stages.acts import ActProbabilities
 from ecr_jax.training.checkpoint import read_params
 
 pytestmark = pytest.mark.slow
@@ -236,7 +238,9 @@ def test_trained_and_ranked_with_responses(replying, tmp_path, monkeypatch):
         return calls[-1][1]
 
     monkeypatch.setattr(agent, "item_probabilities", item_probabilities)
-    monkeypatch.setitem(vars(agent), "emotional_responder", lambda prompts: ["good ."] * len(prompts))
+    writer = types.SimpleNamespace(write=lambda requests, candidates: [["good ."] * candidates] * len(requests))
+    monkeypatch.setitem(vars(agent), "emotional_writer", writer)
+    monkeypatch.setitem(vars(agent), "_label_acts", lambda dialogues, _: [ActProbabilities({}, {})] * len(dialogues))
     (reply,) = agent.replies([turns], items=1)
     ((context, ranked),) = calls
     assert context["tokens"].tolist() == arrays["tokens"].tolist()

@@ -17,12 +17,14 @@ from rich.console import Console
 
 from ecr_jax import config as configs
 from ecr_jax.config import TrainConfig, registry
+from ecr_jax.data.acts import Act, ActName
 from ecr_jax.data.schema import Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation.predictions import read as read_predictions
 from ecr_jax.evaluation.protocol import mention_instances
 from ecr_jax.evaluation.run import evaluate
 from ecr_jax.features.instances import recommendation_instances
+from ecr_jax.features.plans import Plan
 from ecr_jax.files import read_jsonl_rows
 from ecr_jax.inference import chat
 from ecr_jax.inference.agent import Agent
@@ -200,11 +202,34 @@ def test_replies(run, agent):
     for reply in replies:
         assert len(reply.items) >= 2 and not set(reply.items[:2]) & set(reply.entities)
         assert all(graph.title(item) in reply.recommendation for item in reply.items)
+        assert reply.writer in ("model", "plain") and reply.candidates
         assert "<movie>" not in reply.text and "<end>" not in reply.text
-        probabilities = [p for _, p in reply.ranked]
         assert reply.ranked and not {item for item, _ in reply.ranked} & set(reply.entities)
-        assert all(0 <= p <= 1 for p in probabilities) and probabilities == sorted(probabilities, reverse=True)
+        assert all(0 <= p <= 1 for _, p in reply.ranked)
         assert {name for name, _ in reply.emotions} <= set(EMOTIONS) and reply.emotions
+
+
+def test_only_the_plan_of_our_own_turn_counts(agent):
+    """Prose of ours that names an entity puts nothing into the dialogue."""
+    graph = agent.experiment.corpus.graph
+    thief, ronin = (graph.id(tiny.uri(name)) for name in ("Thief_(film)", "Ronin_(film)"))
+    turns = [
+        Turn(Role.SEEKER, "hello"),
+        Turn(Role.RECOMMENDER, "Thief (1981), or Ronin (1998)? Robert De Niro is good"),
+    ]
+    plan = Plan((Act(ActName.RECOMMEND),), (thief,), 1)
+    _, ours = agent.perceive(turns, {1: plan})
+    _, theirs = agent.perceive(turns)
+    assert ours.entities == (thief,) and ours.plan == plan and ours.masked.startswith("<movie>, or Ronin (1998)?")
+    assert ronin in theirs.entities and theirs.plan is None
+
+
+@pytest.mark.parametrize("text", ["", "😀😀", "\x00\x1b[31m\ud800", "x" * 50_000, "¿Qué película me recomiendas?"])
+def test_any_input_is_replied_to(agent, text):
+    chat_ = chat.Chat(agent)
+    first, second = chat_.say(text), chat_.say("hello i liked Ronin (1998) a lot")
+    assert first.text and second.text and [turn.role for turn in chat_.turns] == [Role.SEEKER, Role.RECOMMENDER] * 2
+    assert chat_.plans == {1: first.plan, 3: second.plan}
 
 
 def test_a_reply_does_not_depend_on_the_other_dialogues(agent):

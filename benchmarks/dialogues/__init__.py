@@ -1,0 +1,1 @@
+"""Scripted dialogues that a run must hold: `python -m benchmarks.dialogues RUN`."""

@@ -1,0 +1,116 @@
+"""Candidates of a reply: titles filled in, faults found, and the best one chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ecr_jax.data.schema import MOVIE
+from ecr_jax.emotion.labels import EMOTIONS
+from ecr_jax.inference.checks import Fault, find_faults, fluency_faults, tone_faults
+from ecr_jax.inference.planning import Decision
+from ecr_jax.knowledge.graph import KnowledgeGraph
+from ecr_jax.knowledge.linking import EntityLinker
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A written text with what was found wrong with it.
+
+    Attributes:
+      text: titles filled in.
+      faults: empty where it may be said.
+      loss: mean loss per token under the frozen base model; NaN where it was not needed.
+    """
+
+    text: str
+    faults: tuple[Fault, ...] = ()
+    loss: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The candidates of one text of one reply.
+
+    Attributes:
+      decision: what the reply is to do.
+      texts: the candidates, titles filled in.
+      context: entities that the seeker named.
+      emotional: whether it is the emotional response.
+    """
+
+    decision: Decision
+    texts: Sequence[str]
+    context: frozenset[int] = frozenset()
+    emotional: bool = False
+
+
+@dataclass(frozen=True)
+class Checker:
+    """Checks the candidates of many drafts together.
+
+    Attributes:
+      graph, linker: what is true, and what finds names.
+      emotions: texts -> probabilities of the nine emotions [n, 9].
+      fluency: texts -> mean loss per token under the frozen base model [n]; None leaves this check out.
+      bound: the highest loss of a fluent text.
+    """
+
+    graph: KnowledgeGraph
+    linker: EntityLinker
+    emotions: Callable[[Sequence[str]], np.ndarray]
+    fluency: Callable[[Sequence[str]], np.ndarray] | None = None
+    bound: float = float("inf")
+
+    def __call__(self, drafts: Sequence[Draft]) -> list[list[Candidate]]:
+        """The candidates of each draft with their faults; models are asked only about texts without other faults."""
+        found = [
+            [
+                Candidate(
+                    text,
+                    find_faults(text, d.decision, self.graph, self.linker, context=d.context, emotional=d.emotional),
+                )
+                for text in dict.fromkeys(d.texts)
+            ]
+            for d in drafts
+        ]
+        sound = [(row, place) for row, of_draft in enumerate(found) for place, c in enumerate(of_draft) if not c.faults]
+        texts = [found[row][place].text for row, place in sound]
+        if not texts:
+            return found
+        losses = np.full(len(texts), np.nan) if self.fluency is None else self.fluency(texts)
+        for (row, place), loss, felt in zip(sound, losses.tolist(), self.emotions(texts), strict=True):
+            candidate = found[row][place]
+            faults = () if self.fluency is None else fluency_faults(loss, self.bound)
+            of_emotion: Mapping[str, float] = dict(zip(EMOTIONS, felt.tolist(), strict=True))
+            faults += tone_faults(drafts[row].decision.plan.tone, of_emotion)
+            found[row][place] = replace(candidate, faults=faults, loss=loss)
+        return found
+
+
+def best(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The most fluent candidate without faults, the first where fluency is not known; None if all have faults."""
+    sound = [candidate for candidate in candidates if not candidate.faults]
+    return min(sound, key=lambda candidate: candidate.loss if candidate.loss == candidate.loss else 0.0, default=None)
+
+
+def filled(template: str, titles: Sequence[str]) -> str:
+    """Puts titles into the `<movie>` slots of a text, in order; a slot without a title stays open.
+
+    A title without a slot is not added: a candidate that leaves a film out is faulty.
+    """
+    pieces = template.split(MOVIE)
+    text = pieces[0]
+    for number, piece in enumerate(pieces[1:]):
+        title = titles[number] if number < len(titles) else MOVIE
+        text = f"{text.rstrip()} {title}{piece}"
+    return re.sub(r" ([.,!?;:])", r"\1", " ".join(text.split()))
+
+
+def first_sentences(text: str, most: int = 2) -> str:
+    """The first sentences of a text."""
+    ends = [m.end() for m in re.finditer(r"(?<!\b[A-Z])[.!?]+[\"'”’)]*(?=\s|$)", text)]
+    return text[: ends[most - 1]].strip() if len(ends) >= most else text.strip()

@@ -1,0 +1,84 @@
+"""From candidates to what is said: slots, checks in one batch, the best one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ecr_jax.data.acts import Act, ActName
+from ecr_jax.emotion.labels import EMOTIONS
+from ecr_jax.features.plans import Plan
+from ecr_jax.inference.candidates import Candidate, Checker, Draft, best, filled, first_sentences
+from ecr_jax.inference.checks import Fault
+from ecr_jax.inference.phrases import clean_text
+from ecr_jax.inference.planning import Decision
+from tests.inference.small_films import GRAPH, LINKER, film
+
+
+@pytest.mark.parametrize(
+    ("template", "titles", "text"),
+    [
+        ("I like <movie> and <movie>.", ["A (1990)", "B"], "I like A (1990) and B."),
+        ("Try <movie> , it is fun !", ["A"], "Try A, it is fun!"),
+        ("No film here.", ["A"], "No film here."),  # what is left out is a fault, not added
+        ("Try <movie> or <movie>.", ["A"], "Try A or <movie>."),
+        ("  <movie>   \n is good ", ["A"], "A is good"),
+        ("", [], ""),
+    ],
+)
+def test_filled(template, titles, text):
+    assert filled(template, titles) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("One. Two! Three?", "One. Two!"),
+        ("By J. Smith. Two.", "By J. Smith. Two."),
+        ("One", "One"),
+        ("One... Two. Three", "One... Two."),
+    ],
+)
+def test_first_sentences(text, first):
+    assert first_sentences(text) == first
+
+
+def test_models_are_asked_about_sound_texts_alone_and_the_most_fluent_is_best():
+    asked = []
+
+    def fluency(texts):
+        asked.append(list(texts))
+        return np.asarray([9.0 if "really" in text else len(text) / 100 for text in texts])
+
+    def emotions(texts):
+        return np.eye(len(EMOTIONS))[[EMOTIONS.index("negative" if "sad" in t else "happy") for t in texts]]
+
+    plan = Plan((Act(ActName.RECOMMEND),), (film("Heat"),), 1, tone="happy")
+    texts = ["How about Heat (1995), my friend?", "How about Heat (1995)?", "How about Alien (1979)?",
+             "Heat (1995) is sad.", "Really, really, how about Heat (1995)?", "How about Heat (1995)?"]  # fmt: skip
+    checker = Checker(GRAPH, LINKER, emotions, fluency, bound=5.0)
+    (candidates,) = checker([Draft(Decision(plan), texts)])
+    assert [len(c.faults) > 0 for c in candidates] == [False, False, True, True, True]  # one text of two that are equal
+    assert asked == [[c.text for c in candidates if not any(f.kind in ("film", "missing") for f in c.faults)]]
+    assert best(candidates).text == "How about Heat (1995)?"
+    assert best([c for c in candidates if c.faults]) is None
+    assert checker([Draft(Decision(plan), [])]) == [[]] and checker([]) == []
+
+
+def test_without_fluency_the_first_sound_one_is_best():
+    bad = Candidate("x", (Fault("form", "y"),))
+    assert best([bad, Candidate("a"), Candidate("b")]).text == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("a\x00b\x1b[31m\n c", "a b [31m c"),
+        ("\ud800x", "x"),
+        ("  ", ""),
+        ("😀 Amélie", "😀 Amélie"),
+        ("x" * 100_000, "x" * 2000),
+    ],
+)
+def test_clean_text(text, clean):
+    assert clean_text(text) == clean

@@ -1,0 +1,220 @@
+"""What a dialogue comes to: wishes, films liked, seen and refused, questions, and what is taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecr_jax.data.acts import Act, ActName
+from ecr_jax.data.schema import Role
+from ecr_jax.features.dialogues import Utterance
+from ecr_jax.features.plans import Plan
+from ecr_jax.inference.memory import TurnReading, remember
+from ecr_jax.inference.wishes import polarity, year_spans
+from tests.inference.small_films import FILMS, GRAPH, LINKER, Talk, entity, film, names
+
+
+def wishes(*texts):
+    """Wishes after seeker turns, as text: "+Comedy", "-Horror", "+1990-1999"."""
+    talk = Talk()
+    for text in texts:
+        talk.say(text)
+    return sorted(
+        ("+" if w.wanted else "-") + (f"{w.years[0]}-{w.years[1]}" if w.years else GRAPH.names[w.entity])
+        for w in talk.memory.wishes
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["no horror please"], ["-Horror"]),
+        (["I love comedies but no horror"], ["+Comedy", "-Horror"]),
+        (["nothing with Tom Cruise or Al Pacino"], ["-Al Pacino", "-Tom Cruise"]),
+        (["I can't stand horror, romance or dramas"], ["-Drama", "-Horror", "-Romance"]),
+        (["a comedy with Tom Hanks"], ["+Comedy", "+Tom Hanks"]),
+        (["something from the nineties"], ["+1990-1999"]),
+        (["a thriller before 1980"], ["+1880-1979", "+Thriller"]),
+        (["a comedy please", "from the 80s"], ["+1980-1989", "+Comedy"]),  # kept over turns
+        (["a comedy please", "a thriller instead"], ["+Thriller"]),
+        (["I want a comedy. Actually, make it a horror movie"], ["+Horror"]),
+        (["no horror", "horror is fine after all"], []),  # withdrawn
+        (["no horror", "I'd like a horror movie now"], ["+Horror"]),  # the last word counts
+        (["from the eighties", "any year is fine"], []),
+        (["a comedy with Tom Hanks", "whatever"], []),
+        (["no horror", "whatever"], ["-Horror"]),  # an aversion stays
+        (["a French film"], ["+France"]),
+        (["something in French"], ["+French"]),
+        (["I wouldn't mind a western or a comedy"], ["+Comedy"]),
+        (["I haven't seen many comedies"], []),
+        (["I want something funny"], ["+Comedy"]),
+        (["nothing scary please, a really romantic film"], ["+Romance"]),
+        (["no i want something really sad"], ["+Drama"]),
+        (["It was a bit boring"], []),
+        (["I hate crime"], ["-Crime"]),
+        (["what else has Tom Hanks done over the years?"], ["+Tom Hanks"]),
+    ],
+)
+def test_wishes(texts, expected):
+    assert wishes(*texts) == expected
+
+
+_FIRST_DIRECTOR = {title.split(" (")[0]: facts.get("director") for title, facts in FILMS.items()}
+
+
+def test_wishes_that_refer_to_what_was_said():
+    talk = Talk()
+    talk.say("I loved Heat (1995)")
+    (first,) = talk.recommended
+    talk.say("another one by the same director")
+    (wish,) = talk.memory.wishes
+    assert [GRAPH.names[wish.entity]] == _FIRST_DIRECTOR[first]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "sign"),
+    [
+        ("I don't like Horror at all", "Horror", -1),
+        ("I hated Heat, but Alien was great", "Heat", -1),
+        ("I hated Heat, but Alien was great", "Alien", 1),
+        ("Heat was boring", "Heat", -1),
+        ("I can't get enough of Horror", "Horror", 1),
+        ("Heat", "Heat", 0),
+    ],
+)
+def test_polarity(text, name, sign):
+    assert polarity(text, text.index(name)) == sign
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("early 90s", (1990, 1994)),
+        ("the 2010s", (2010, 2019)),
+        ("between 1980 and 1985", (1980, 1985)),
+        ("after 2000", (2001, 2100)),
+        ("since 2000", (2000, 2100)),
+        ("from 1994", (1994, 1994)),
+        ("older", (1880, 1994)),  # than Heat
+    ],
+)
+def test_years(text, span):
+    assert [years for _, years in year_spans(text, GRAPH, film("Heat"))] == [span]
+
+
+def test_films_liked_disliked_and_a_changed_mind():
+    talk = Talk()
+    talk.say("I loved Heat (1995) and Alien (1979), but Big (1988) was boring")
+    assert names(talk.memory.liked) == ["Heat", "Alien"] and names(talk.memory.disliked) == ["Big"]
+    talk.say("Actually Heat (1995) was terrible")
+    assert names(talk.memory.liked) == ["Alien"] and set(names(talk.memory.disliked)) == {"Big", "Heat"}
+
+
+def test_seen_and_refused_films_are_those_of_the_last_reply():
+    talk = Talk()
+    talk.say("recommend me a comedy")
+    (first,) = talk.recommended
+    talk.say("I've seen it, it was great")
+    (second,) = talk.recommended
+    assert names(talk.memory.seen) == [first] and names(talk.memory.liked) == [first]
+    talk.say("not that one")
+    assert names(talk.memory.refused) == [second] and second not in names(talk.memory.liked)
+
+
+def test_have_you_seen_is_no_seen():
+    talk = Talk()
+    talk.say("recommend me a comedy")
+    talk.say("I haven't seen it. Have you seen it?")
+    assert talk.memory.seen == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "title", "entity_name"),
+    [
+        ("Who directed it?", "director", "Heat", None),
+        ("who's in it", "cast", "Heat", None),
+        ("Who directed Alien (1979)?", "director", "Alien", None),
+        ("Is Tom Cruise in it?", "cast", "Heat", "Tom Cruise"),
+        ("Did Tom Cruise direct it?", "director", "Heat", "Tom Cruise"),
+        ("Is it a comedy?", "genre", "Heat", "Comedy"),
+        ("is it a French film?", "country", "Heat", "France"),
+        ("Is it in French?", "language", "Heat", "French"),
+        ("what year did it come out?", "year", "Heat", None),
+        ("what genre is it", "genre", "Heat", None),
+        ("which country is it from?", "country", "Heat", None),
+        ("what's it about?", "plot", "Heat", None),
+        ("how long is it?", "runtime", "Heat", None),
+    ],
+)
+def test_questions(text, attribute, title, entity_name):
+    talk = Talk()
+    talk.say("I like Heat (1995)")
+    talk.turns, talk.readings = talk.turns[:1], talk.readings[:1]  # the film under discussion is Heat
+    talk.say(text)
+    (question,) = talk.memory.questions
+    assert (question.attribute, GRAPH.names[question.film]) == (attribute, title)
+    assert (None if question.entity is None else GRAPH.names[question.entity]) == entity_name
+    assert talk.memory.wishes == ()  # a question is no wish
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Do you know any movies directed by Ridley Scott?",
+        "what kind of movies do you like?",
+        "Can you recommend something with Tom Hanks?",
+        "what should I watch?",
+    ],
+)
+def test_requests_are_no_questions_about_a_film(text):
+    talk = Talk()
+    talk.say("I like Heat (1995)")
+    talk.say(text)
+    assert talk.memory.questions == ()
+
+
+def test_the_second_one():
+    talk = Talk()
+    talk.say("recommend me two comedies")
+    second = talk.recommended[1]
+    talk.say("who directed the second one?")
+    assert GRAPH.names[talk.memory.questions[0].film] == second
+
+
+def test_a_question_is_asked_again_of_another_film():
+    talk = Talk()
+    talk.say("Who directed Heat (1995)?")
+    talk.say("and Alien (1979)?")
+    (question,) = talk.memory.questions
+    assert (question.attribute, question.film) == ("director", film("Alien"))
+    talk.say("what about the year?")
+    (question,) = talk.memory.questions
+    assert (question.attribute, question.film) == ("year", film("Alien"))
+
+
+def test_what_prose_names_is_not_said():
+    """Of a reply of our own only the plan counts, whatever its text names."""
+    plan = Plan((Act(ActName.RECOMMEND),), (film("Alien"),), 1)
+    turns = [Utterance(Role.RECOMMENDER, "Alien (1979), or Heat (1995)?", "", (film("Alien"),), plan=plan)]
+    memory = remember(turns, [TurnReading(tuple(LINKER.link(turns[0].text)))], GRAPH)
+    assert names(memory.named) == ["Alien"] and memory.discussed == film("Alien")
+
+
+def test_turns_of_a_human_recommender_recommend_what_they_name():
+    turns = [Utterance(Role.RECOMMENDER, "How about Alien (1979)?", "", (film("Alien"), entity("Ridley Scott")))]
+    memory = remember(turns, [TurnReading()], GRAPH)
+    assert names(memory.recommended) == ["Alien"] and memory.person == entity("Ridley Scott")
+
+
+@pytest.mark.parametrize("text", ["", "asdf qwer zxcv", "Bonjour, je voudrais regarder quelque chose", "😀😀", "1234"])
+def test_what_is_not_understood(text):
+    talk = Talk()
+    talk.say(text)
+    assert not talk.memory.intelligible
+
+
+def test_trouble_that_is_not_about_films():
+    talk = Talk()
+    talk.say("I feel terrible today", "negative")
+    assert talk.memory.troubled
+    talk.say("Heat (1995) was terrible", "negative")
+    assert not talk.memory.troubled
