@@ -191,8 +191,8 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
 def _acts(text: str, rest: str, reading: TurnReading, asks: bool) -> frozenset[ActName]:
     """The acts that the words say, and those that the classifier finds probable.
 
-    A question needs an attribute, and "why" needs words that ask. A turn that names something is not taken for a farewell
-    or an acceptance unless it says so.
+    A question needs an attribute, and "why" needs words that ask. A turn that names something is not taken for a
+    farewell or an acceptance unless it says so.
     """
     said = explicit_acts(rest) | {act for act in explicit_acts(text) if act in _OF_THE_WHOLE_TEXT}
     likely = {act.name for act, probability in reading.acts.items() if probability >= _PROBABLE} - {ActName.QUESTION}
