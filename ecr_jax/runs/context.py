@@ -360,12 +360,14 @@ class ExperimentContext:
         return self._cached(key, lambda: Cooccurrence.load(path))
 
     @property
+    def prompt_spec(self) -> BatchSpec:
+        """The arrays of a context as the knowledge prompt reads them."""
+        return prompt_spec(len(self.corpus.graph), self.encoder.width, self._limits)
+
+    @property
     def context_spec(self) -> BatchSpec:
-        """The arrays of a context as the recommender reads them."""
-        entities = len(self.corpus.graph)
-        return recommender_spec(
-            prompt_spec(entities, self.encoder.width, self._limits), entities, self._evidence_limits
-        )
+        """The arrays of a context as the recommender reads them: those of the prompt and of its scoring heads."""
+        return recommender_spec(self.prompt_spec, len(self.corpus.graph), self._evidence_limits)
 
     @property
     def _evidence_limits(self) -> EvidenceLimits:

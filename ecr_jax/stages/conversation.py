@@ -182,7 +182,9 @@ def writer(experiment: ExperimentContext) -> ReplyWriter:
     encoder, frozen = prompt_encoder(experiment, model), jax.device_put(graph_arrays(experiment))
     compute_prefix = jax.jit(lambda frozen, batch: prefix(encoder, params, frozen, batch))
     return ReplyWriter(
-        generator, lambda contexts: compute_prefix(frozen, context_batch(experiment, contexts)), settings.max_plan
+        generator,
+        lambda contexts: compute_prefix(frozen, context_batch(experiment, contexts, prompt_only=True)),
+        settings.max_plan,
     )
 
 

@@ -216,11 +216,20 @@ def recommender_shapes(experiment: ExperimentContext, *sets: Examples) -> tuple[
     return bucket_shapes(sets, {"T": (limit // 2, limit)})
 
 
-def context_batch(experiment: ExperimentContext, contexts: Sequence[Example]) -> batch_spec.Batch:
-    """One batch of contexts (the arrays of `ContextFeaturizer.arrays`), padded to the longest shape."""
+def context_batch(
+    experiment: ExperimentContext, contexts: Sequence[Example], *, prompt_only: bool = False
+) -> batch_spec.Batch:
+    """One batch of contexts (the arrays of `ContextFeaturizer.arrays`), padded to the longest shape.
+
+    Args:
+      experiment: the experiment.
+      contexts: with the arrays of `experiment.context_spec`, or at least those of `experiment.prompt_spec`.
+      prompt_only: only what the knowledge prompt reads.
+    """
     settings = experiment.config.recommender
     shape = {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
-    return pad_batch(experiment.context_spec, contexts, range(len(contexts)), shape, len(contexts))
+    spec = experiment.prompt_spec if prompt_only else experiment.context_spec
+    return pad_batch(spec, contexts, range(len(contexts)), shape, len(contexts))
 
 
 def with_cached_contexts(
