@@ -262,7 +262,7 @@ class Fluency:
       module: the language model.
       params: its parameters, without an adapter.
       tokenizer: its tokenizer.
-      max_tokens: longer texts are cut.
+      max_tokens: longer texts are cut; batches of texts of half this length are half as wide.
     """
 
     module: nn.Module
@@ -279,7 +279,8 @@ class Fluency:
         losses: list[float] = []
         for batch, count in batches(self.tokenizer.encode(texts)):
             rows = [[self.tokenizer.end, *ids][: self.max_tokens] for ids in batch]
-            tokens, mask = pad(rows, self.max_tokens)
+            half = self.max_tokens // 2
+            tokens, mask = pad(rows, half if max(map(len, rows)) <= half else self.max_tokens)
             losses += np.asarray(_token_losses(self.module, self.params, tokens, mask))[:count].tolist()
         return np.asarray(losses, np.float32)
 
