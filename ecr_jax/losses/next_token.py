@@ -104,7 +104,8 @@ def _scored_backward(residuals: tuple, incoming: tuple) -> tuple:
     if isinstance(incoming[0], jax.custom_derivatives.SymbolicZero):  # only the number of hits is used
         return None, None, None, None
     factor = jnp.asarray(incoming[0])
-    return factor.astype(to_states.dtype) * to_states, None if to_table is None else factor * to_table, None, None
+    change = None if to_table is None else factor.astype(to_table.dtype) * to_table
+    return factor.astype(to_states.dtype) * to_states, change, None, None
 
 
 _scored.defvjp(_scored_forward, _scored_backward, symbolic_zeros=True)
