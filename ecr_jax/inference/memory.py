@@ -18,6 +18,7 @@ from ecr_jax.inference.questions import Question, read_questions
 from ecr_jax.inference.wishes import (
     Wish,
     about_the_same,
+    named_country,
     overall_polarity,
     polarity,
     read_wishes,
@@ -149,26 +150,32 @@ def _after_recommender(memory: Memory, turn: Utterance, graph: KnowledgeGraph) -
 
 def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: KnowledgeGraph) -> Memory:
     text = turn.text.replace("’", "'")
+    reading = replace(reading, links=_countries_not_films(text, reading.links, graph))
     questions, asked = read_questions(text, reading.links, graph, memory.discussed, memory.latest, memory.questions)
     rest = _blank(text, asked)
     links = [link for link in reading.links if not any(start <= link.start < end for start, end in asked)]
-    acts = _acts(text, rest, reading, bool(questions))
+    titles = [(link.start, link.end) for link in reading.links if graph.kinds[link.entity] == "film"]
+    spoken, spoken_rest = _blank(text, titles, "#"), _blank(rest, titles, "#")  # a title's own words do nothing
+    acts = _acts(spoken, spoken_rest, reading, bool(questions))
     heard = EMOTIONS[turn.emotions[0][0]] if turn.emotions else ""
     negative = bool(turn.emotions) and turn.emotions[0][0] == _NEGATIVE
     valences = dict(turn.valences)
     feelings = {link.entity: _feeling(link, rest, valences.get(link.entity, 0.0), negative) for link in links}
 
-    named = _films(turn.entities, graph)
+    meant = {link.entity for link in reading.links}
+    named = tuple(film for film in _films(turn.entities, graph) if film in meant or not _is_country(film, graph))
     spoken_of = [link.entity for link in links if graph.kinds[link.entity] == "film"]
     felt = [film for film in named if film in spoken_of or not any(link.entity == film for link in reading.links)]
     memory = _with_films(memory, rest, acts, felt, feelings, overall_polarity(rest))
     taken_back = withdrawn(rest, links, graph, memory.wishes)
     wishes = tuple(wish for wish in memory.wishes if wish not in taken_back)
     wishes = _merged(wishes, referred_wishes(text, graph, memory.discussed, memory.person), graph)
+    wished = False
     for part in _corrected_parts(rest):
         only = _blank(rest, [(0, part.start()), (part.end(), len(rest))])
         within = [link for link in links if part.start() <= link.start < part.end()]
         new = read_wishes(only, within, graph, memory.discussed, {e: f for e, f in feelings.items() if f})
+        wished |= bool(new)
         new = [wish for wish in new if not any(about_the_same(graph, wish, other) for other in taken_back)]
         wishes = _merged(wishes, new, graph)
     people = [link.entity for link in reading.links if graph.kinds[link.entity] == "person"]
@@ -180,12 +187,30 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
         person=people[-1] if people else memory.person,
         acts=acts,
         questions=questions,
-        wanted=wanted_films(rest),
+        wanted=wanted_films(spoken_rest),
         heard=heard,
-        troubled=negative and not reading.links and not acts & {ActName.REJECT, ActName.SEEN},
+        troubled=negative and not reading.links and not wished and not acts & {ActName.REJECT, ActName.SEEN},
         intelligible=understood(text) or bool(reading.links or acts),
         text=turn.text,
     )
+
+
+_FROM = re.compile(r"\b(?:from|in) (?:the )?$", re.IGNORECASE)
+
+
+def _is_country(film: int, graph: KnowledgeGraph) -> bool:
+    return named_country(graph, graph.names[film]) is not None
+
+
+def _countries_not_films(text: str, links: Sequence[Link], graph: KnowledgeGraph) -> tuple[Link, ...]:
+    """The links, with the country in place of the film of its name where the words are "from Australia"."""
+    found = []
+    for link in links:
+        country = named_country(graph, text[link.start : link.end])
+        if graph.kinds[link.entity] == "film" and country is not None and _FROM.search(text[: link.start]):
+            link = replace(link, entity=country)
+        found.append(link)
+    return tuple(found)
 
 
 def _acts(text: str, rest: str, reading: TurnReading, asks: bool) -> frozenset[ActName]:
@@ -297,7 +322,8 @@ def _without(films: Iterable[int], others: Iterable[int]) -> tuple[int, ...]:
     return tuple(film for film in films if film not in others)
 
 
-def _blank(text: str, spans: Sequence[tuple[int, int]]) -> str:
+def _blank(text: str, spans: Sequence[tuple[int, int]], mark: str = " ") -> str:
+    """The text with a mark in place of each character of the spans, those that are blank already left so."""
     for start, end in spans:
-        text = text[:start] + " " * (end - start) + text[end:]
+        text = text[:start] + (mark * (end - start) if text[start:end].strip() else text[start:end]) + text[end:]
     return text

@@ -41,9 +41,12 @@ class Wish:
     firm: bool = True
 
 
-_SEPARATOR = re.compile(r"[.!?;\n]+|,|\bbut\b|\balthough\b|\bthough\b|\bhowever\b|\bbecause\b", re.IGNORECASE)
+_SEPARATOR = re.compile(
+    r"[.!?;\n]+|,|(?<!anything )(?<!nothing )(?<!everything )(?<!all )\bbut\b|\balthough\b|\bthough\b|\bhowever\b|\bbecause\b",
+    re.IGNORECASE,
+)
 _HARMLESS = re.compile(
-    r"\b(?:(?:don't|dont|do not|wouldn't|would not) mind|can't get enough of|never (?:get )?tired of|not bad|why not|no problem"
+    r"\b(?:(?:don't|dont|do not|wouldn't|would not) mind|can't get enough of|never (?:get )?tired of|not bad|why not|nothing but|no problem"
     r"|not only|(?:haven't|havent|have not|never|not) (?:\w+ )?(?:seen|watched|see|saw)|don't know|not sure|no worries)\b",
     re.IGNORECASE,
 )
@@ -172,7 +175,9 @@ def _signs(text: str) -> list[tuple[int, int]]:
 def _cue(part: str) -> int:
     if _ANSWER.fullmatch(part):
         return 0
-    cleaned = _HARMLESS.sub(" good " if re.search("mind|enough of|tired of|not bad|why not", part) else " ", part)
+    cleaned = _HARMLESS.sub(
+        " good " if re.search("mind|enough of|tired of|not bad|why not|nothing but", part) else " ", part
+    )
     if _NEGATIVE.search(cleaned):
         return -1
     return 1 if _LIKING.search(cleaned) or _ASKING.search(cleaned) else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ecr_jax.data.acts import Act, ActName
@@ -51,6 +53,8 @@ def wishes(*texts):
         (["no i want something really sad"], ["+Drama"]),
         (["It was a bit boring"], []),
         (["I hate crime"], ["-Crime"]),
+        (["Anything but Tom Cruise movies. I like comedies."], ["+Comedy", "-Tom Cruise"]),
+        (["I watch nothing but horror"], ["+Horror"]),
         (["what else has Tom Hanks done over the years?"], ["+Tom Hanks"]),
     ],
 )
@@ -218,3 +222,13 @@ def test_trouble_that_is_not_about_films():
     assert talk.memory.troubled
     talk.say("Heat (1995) was terrible", "negative")
     assert not talk.memory.troubled
+    talk.say("I hate crime", "negative")
+    assert not talk.memory.troubled
+
+
+def test_the_words_of_a_title_do_nothing():
+    link = LINKER.link("Heat (1995)")[0]
+    text = "I like Thanks, Bye (1995)."
+    turn = Utterance(Role.SEEKER, text, text, (link.entity,))
+    reading = TurnReading((dataclasses.replace(link, start=7, end=25),))
+    assert remember([turn], [reading], GRAPH).acts == frozenset()
