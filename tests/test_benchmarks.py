@@ -102,12 +102,12 @@ def test_micro_batches_count_the_graph_each_time(case, graph):
     assert recommendation.Training(twice, graph).flops == 2 * recommendation.Training(case, graph).flops
 
 
-@pytest.mark.parametrize("name", ["linking", "lm", "quantized", "recommendation", "rgcn", "tables"])
+@pytest.mark.parametrize("name", ["linking", "lm", "quantized", "recommendation", "rgcn", "tables", "writers"])
 def test_every_benchmark_starts(name, monkeypatch, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as stopped:
-        tyro.cli(module.main) if name == "tables" else module.main()
+        tyro.cli(module.main) if name in ("tables", "writers") else module.main()
     assert not stopped.value.code and ("--csv" if name == "tables" else "--json") in capsys.readouterr().out
 
 

@@ -45,6 +45,7 @@ from ecr_jax.stages.transfer import transfer, with_key_value_layers
 from ecr_jax.training import sharding
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
+from ecr_jax.training.step import Loss
 
 MOST_FILMS = 4
 """Films of a reply that is learned: a reply is to name few."""
@@ -194,6 +195,35 @@ def fluency(experiment: ExperimentContext) -> Fluency:
     return Fluency(model.module, model.params, tokenizer)
 
 
+def reply_loss(
+    experiment: ExperimentContext, model: Pretrained, change: Callable[[Prefix], Prefix] = lambda prefix: prefix
+) -> Loss:
+    """The stage's loss: next-token cross-entropy over the replies of a batch.
+
+    Args:
+      experiment: with the stage's settings.
+      model: its language model.
+      change: of the knowledge prefix, to measure what it is worth.
+    """
+    config = experiment.config.conversation
+    module = model.module.clone(adapter_dropout=config.adapter.dropout)
+    encoder = prompt_encoder(experiment, model) if config.prefix else None
+
+    def loss(params, frozen, batch, key):
+        prefix_key, adapter_key = (None, None) if key is None else jax.random.split(key)
+        prompt = None if encoder is None else change(prefix(encoder, params, frozen, batch, prefix_key))
+        return language_model_loss(
+            module,
+            tuning.variables(params, frozen, config.adapter),
+            batch,
+            adapter_key,
+            prefix=None if prompt is None else (prompt.keys, prompt.values),
+            prefix_mask=None if prompt is None else prompt.mask,
+        )
+
+    return loss
+
+
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains the recommendation response."""
     config, base = experiment.config.conversation, experiment.config.language_model
@@ -210,29 +240,10 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         params["movie"] = {"rows": model.params["embed"]["embedding"][tokenizer.movie :].astype(jnp.float32)}
     params = tuning.begun_with(params, config.begin_with, spec.name, base, config.adapter)
     frozen: Params = {} if config.tune == "model" else {"language_model": model.params}
-    compute_prefix: Callable[..., Prefix] | None = None
     if config.prefix:
-        encoder = prompt_encoder(experiment, model)
         frozen |= graph_arrays(experiment)
-        params["encoder"] = _initial_encoder(experiment, encoder, key, frozen, batches[0])
-
-        def compute_prefix(params, frozen, batch, key):
-            return prefix(encoder, params, frozen, batch, key)
-
-    module = model.module.clone(adapter_dropout=config.adapter.dropout)
-
-    def loss(params, frozen, batch, key):
-        prefix_key, adapter_key = (None, None) if key is None else jax.random.split(key)
-        prompt = None if compute_prefix is None else compute_prefix(params, frozen, batch, prefix_key)
-        return language_model_loss(
-            module,
-            tuning.variables(params, frozen, config.adapter),
-            batch,
-            adapter_key,
-            prefix=None if prompt is None else (prompt.keys, prompt.values),
-            prefix_mask=None if prompt is None else prompt.mask,
-        )
-
+        params["encoder"] = _initial_encoder(experiment, prompt_encoder(experiment, model), key, frozen, batches[0])
+    loss = reply_loss(experiment, model)
     fit(
         experiment.folder(spec),
         params=params,
