@@ -211,7 +211,7 @@ def tiny_config(folder):
         recommendation=shortened("recommendation"),
         response=shortened("response", language_model=language_model, adapter=LoraConfig(rank=2, dropout=0.1),
                            quantize="int8", max_prompt=32, max_review=12, valid_examples=4),
-        evaluation=dataclasses.replace(demo.evaluation, resamples=20, replies=2, samples=1),
+        evaluation=dataclasses.replace(demo.evaluation, resamples=20, replies=2, whole_replies=2, samples=1),
         prepared=folder / "prepared",
         runs=folder / "runs",
     )  # fmt: skip

@@ -534,6 +534,7 @@ class EvaluationConfig:
     Attributes:
       resamples: bootstrap resamples.
       replies: recommendation responses to generate for the text metrics.
+      whole_replies: replies with both responses to measure, and to write to replies.jsonl for judges.
       samples: replies to show.
       auc_batch: targets in a batch of the published AUC.
       top_items: how many of the best items a prediction row names; coverage and popularity lift need the largest cut.
@@ -543,6 +544,7 @@ class EvaluationConfig:
 
     resamples: int = 1000
     replies: int = 64
+    whole_replies: int = 24
     samples: int = 3
     auc_batch: int = 32
     top_items: int = 50
@@ -553,7 +555,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "resamples", "auc_batch")
         require_at_least(self, 50, "top_items")
-        require_at_least(self, 0, "replies", "samples", "tie_break")
+        require_at_least(self, 0, "replies", "whole_replies", "samples", "tie_break")
 
 
 # ------------------------------------------------------------------------------------------------------ baselines

@@ -1,16 +1,31 @@
-"""Text metrics of the recommendation responses of a run, and sample replies to show."""
+"""Text metrics of the recommendation responses of a run, measures of its whole replies, and sample replies to show."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Sequence
 
-from ecr_jax.data.schema import Split
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ecr_jax.data.schema import Role, Split
 from ecr_jax.evaluation import text_metrics
+from ecr_jax.evaluation.perplexity import reply_losses
+from ecr_jax.evaluation.reply_measures import Judged, measure_replies
 from ecr_jax.evaluation.report import SampleReply
 from ecr_jax.evaluation.rows import ReportRow
 from ecr_jax.evaluation.significance import interval, resample
+from ecr_jax.evaluation.system_replies import SystemReply
 from ecr_jax.features.instances import conversation_instances, evenly_spaced, recommendation_instances
+from ecr_jax.features.tokenizer import with_role
 from ecr_jax.inference.agent import Agent
+from ecr_jax.stages import emotion, response
+
+HUMAN = "human"
+"""The name of the corpus's own turns among the systems."""
+
+_AT_ONCE = 8
+"""Replies that are written together."""
 
 _MIN_CONTEXT_TURNS = 3
 """Turns before a sample reply; after fewer there is hardly a conversation to reply to."""
@@ -41,6 +56,82 @@ def response_metrics(agent: Agent, split: Split, console: Console) -> list[Repor
         low, high = intervals.get(metric) or (None, None)
         rows.append(ReportRow("ecr", config.corpus.label, split.value, "all", metric, value, low, high, len(responses)))
     return rows
+
+
+def system_replies(agent: Agent, split: Split, console: Console) -> list[SystemReply]:
+    """Whole replies in place of `evaluation.whole_replies` recommender turns, and the turns themselves.
+
+    The systems are the run ("ecr"), its two parts alone ("ecr u^r", "ecr u^e", the latter where it says anything), and
+    the corpus's own turn ("human").
+    """
+    experiment = agent.experiment
+    dialogues, graph = experiment.dialogues(split), experiment.corpus.graph
+    reviewed = {review.film for review in experiment.corpus.reviews.of_split(Split.TRAIN)}
+    instances = [
+        instance
+        for instance in conversation_instances(dialogues)
+        if dialogues[instance.dialogue].turns[instance.turn - 1].role == Role.SEEKER
+    ]
+    instances = evenly_spaced(instances, agent.config.evaluation.whole_replies)
+    written = []
+    batches = [instances[start : start + _AT_ONCE] for start in range(0, len(instances), _AT_ONCE)]
+    for batch in track(batches, "replies", console=console, transient=True):
+        contexts = [dialogues[instance.dialogue].turns[: instance.turn] for instance in batch]
+        replies = agent.replies(contexts, states=experiment.turn_states)
+        for instance, context, reply in zip(batch, contexts, replies, strict=True):
+            dialogue = dialogues[instance.dialogue]
+            turn = dialogue.turns[instance.turn]
+            told = tuple(dict.fromkeys(e for e in turn.entities if graph.kinds[e] == "film"))  # what the person names
+            seen = graph.uris[reply.items[0]] in reviewed if reply.items else None
+            texts = {"ecr": reply.text, "ecr u^r": reply.recommendation, "ecr u^e": reply.emotional}
+            for system, text in (texts | {HUMAN: turn.text}).items():
+                own = system != HUMAN
+                films = reply.items if own else told
+                if text or system != "ecr u^e":
+                    written.append(
+                        SystemReply(
+                            dialogue.id,
+                            instance.turn,
+                            system,
+                            tuple((before.role.value, before.text) for before in context),
+                            text,
+                            tuple(graph.title(film) for film in films),
+                            tuple(graph.uris[film] for film in films),
+                            reply.facts if own else (),
+                            heard=reply.emotions[0][0] if reply.emotions and own else "",
+                            seen=seen,
+                            reference=turn.text if own else None,
+                        )
+                    )
+    return written
+
+
+def reply_measures(agent: Agent, replies: Sequence[SystemReply], split: Split) -> list[ReportRow]:
+    """`reply_measures.measure_replies` with the run's emotion classifier and its frozen language model.
+
+    The emotions that a reply should show are those that the classifier hears in the corpus's turn in its place.
+    """
+    if not replies:
+        return []
+    experiment, config = agent.experiment, agent.config
+    emotions = emotion.classify(experiment, [with_role(Role.SEEKER, reply.reply) for reply in replies])
+    model, tokenizer = response.language_model(experiment)
+    texts = [reply.reply for reply in replies]
+    losses, tokens = reply_losses(model, tokenizer, [reply.context for reply in replies], texts)
+    targets = {
+        reply.place: np.asarray(shown) for reply, shown in zip(replies, emotions, strict=True) if reply.system == HUMAN
+    }
+    return measure_replies(
+        replies,
+        experiment.corpus.graph,
+        experiment.corpus.linker,
+        Judged(emotions, losses, tokens),
+        targets=targets,
+        corpus=config.corpus.label,
+        split=split.value,
+        resamples=config.evaluation.resamples,
+        seed=config.seed,
+    )
 
 
 def sample_replies(agent: Agent, split: Split) -> list[SampleReply]:

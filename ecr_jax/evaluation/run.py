@@ -10,7 +10,16 @@ from rich.console import Console
 from ecr_jax.config import Config, read_run
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.evaluation import emotion_classifier, predictions, provenance, rankings, replies, report, terminal
+from ecr_jax.evaluation import (
+    emotion_classifier,
+    predictions,
+    provenance,
+    rankings,
+    replies,
+    report,
+    system_replies,
+    terminal,
+)
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.protocol import PROTOCOLS
 from ecr_jax.evaluation.provenance import Fingerprint
@@ -35,9 +44,10 @@ def evaluate(
 ) -> Report:
     """Evaluates a run and writes `runs/NAME/SPLIT`, or `runs/NAME/SPLIT/published` by that protocol.
 
-    Writes `predictions.jsonl` with `catalogue.json`, a line of `reads.jsonl` for each time the split was ranked, and
-    `report.json` and `report.html` last. Where these are complete for the same parameters and settings, nothing is
-    measured. What needs a stage that is not trained is left out, and the report says so.
+    Writes `predictions.jsonl` with `catalogue.json`, a line of `reads.jsonl` for each time the split was ranked, the
+    whole replies of `replies.jsonl`, and `report.json` and `report.html` last. Where these are complete for the same
+    parameters and settings, nothing is measured. What needs a stage that is not trained is left out, and the report
+    says so.
 
     Args:
       config: the experiment.
@@ -76,7 +86,7 @@ def evaluate(
 
     rows, samples, left_out, confusion = [], [], {}, {}
     if protocol == "default":
-        rows, samples, left_out = _reply_report(experiment, split, names, console)
+        rows, samples, left_out = _reply_report(experiment, split, names, folder, console)
         classifier_rows, confusion = emotion_classifier.classifier_report(config, split)
         rows += classifier_rows
     source = provenance.run_provenance(config, experiment.corpus)
@@ -126,9 +136,9 @@ def _complete_report(folder: Path, fingerprint: Fingerprint) -> Report | None:
 
 
 def _reply_report(
-    experiment: ExperimentContext, split: Split, trained: set[str], console: Console
+    experiment: ExperimentContext, split: Split, trained: set[str], folder: Path, console: Console
 ) -> tuple[list[ReportRow], list[SampleReply], dict[str, str]]:
-    """Text metrics, sample replies, and what is left out with the reason."""
+    """Text metrics and measures of whole replies, sample replies, and what is left out with the reason."""
     settings = experiment.config.evaluation
     missing = [name for name in ("conversation", "response") if name not in trained]
     reason = f"not trained: {', '.join(missing)}"
@@ -140,6 +150,12 @@ def _reply_report(
         left_out["text metrics of u^r"] = reason
     elif settings.replies:
         rows = replies.response_metrics(agent, split, console)
+    if settings.whole_replies and missing:
+        left_out["measures of whole replies"] = reason
+    elif settings.whole_replies:
+        written = replies.system_replies(agent, split, console)
+        system_replies.write(folder / "replies.jsonl", written)
+        rows = [*rows, *replies.reply_measures(agent, written, split)]
     if settings.samples and missing:
         left_out["sample replies"] = reason
     elif settings.samples:

@@ -36,6 +36,7 @@ def shortened(config: Config) -> Config:
         "corpus.dialogues": 40,
         "corpus.film_reviews": 60,
         "evaluation.replies": 2,
+        "evaluation.whole_replies": 2,
         "evaluation.samples": 1,
     }.items():
         config = configs.replace(config, path, value)

@@ -160,12 +160,15 @@ def test_settings_of_rankings_are_recorded(measured):
 def test_stages_of_replies_may_be_missing(measured):
     report, text = measured.evaluate()
     why = "not trained: conversation, response"
-    assert report.provenance["left out"] == {"text metrics of u^r": why, "sample replies": why}
+    parts = ("text metrics of u^r", "measures of whole replies", "sample replies")
+    assert report.provenance["left out"] == dict.fromkeys(parts, why)
     assert f"left out: sample replies ({why})" in text
     assert report.value("ecr", "recall@10") is not None and report.value("classifier", "emotion_accuracy").value == 0.5
     assert set(report.provenance["stages"]) == {"prepare", "emotion", "recommendation"}
     assert tuple(report.confusion) == EMOTIONS
-    none = dataclasses.replace(measured.config, evaluation=configs.EvaluationConfig(resamples=10, replies=0, samples=0))
+    none = dataclasses.replace(
+        measured.config, evaluation=configs.EvaluationConfig(resamples=10, replies=0, whole_replies=0, samples=0)
+    )
     assert "left out" not in measured.evaluate(changed=none)[0].provenance
 
 

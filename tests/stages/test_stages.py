@@ -20,6 +20,7 @@ from ecr_jax.config import TrainConfig, registry
 from ecr_jax.data.acts import Act, ActName
 from ecr_jax.data.schema import Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS
+from ecr_jax.evaluation import system_replies
 from ecr_jax.evaluation.predictions import read as read_predictions
 from ecr_jax.evaluation.protocol import mention_instances
 from ecr_jax.evaluation.run import evaluate
@@ -250,7 +251,9 @@ def test_evaluation(run, agent, contents):
     report = evaluate(run, split=Split.TEST, console=quiet())
     folder = run.folder / "test"
     written = {path.name for path in folder.iterdir()}
-    assert written == {"predictions.jsonl", "catalogue.json", "reads.jsonl", "report.html", "report.json"}
+    assert written == {
+        "predictions.jsonl", "catalogue.json", "reads.jsonl", "replies.jsonl", "report.html", "report.json"
+    }  # fmt: skip
     predictions = read_jsonl_rows(folder / "predictions.jsonl")
     models = {"ecr", "popularity", "copy-last", "co-occurrence", "nearest contexts", "hybrid", "ease"}
     for model in models:
@@ -265,6 +268,9 @@ def test_evaluation(run, agent, contents):
     assert {"classifier", "majority"} <= {row["model"] for row in written}
     assert report.value("ecr", "coverage@10").value == 1 and report.value("ecr", "hit@10", "head") is not None
     assert len(report.replies) == 1 and "left out" not in report.provenance
+    judged = system_replies.read(folder / "replies.jsonl")
+    assert {reply.system for reply in judged} >= {"ecr", "ecr u^r", "human"} and len({r.place for r in judged}) == 2
+    assert report.value("human", "perplexity").value > 1 and report.value("ecr", "emotion_alignment") is not None
     # the recommender's ranks in the report are those of the chat
     first = next(row for row in predictions if row["model"] == "ecr")
     dialogue = next(d for d in dialogues if d.id == first["conversation"])
