@@ -92,7 +92,7 @@ def test_a_stage_that_differs_is_trained_and_so_are_those_that_need_it(first, ca
     second = seeded(on(first), "fusion", 5)
     for stage in STAGES:
         train(second, stage)
-    assert linked(second) == {"emotion", "response"}
+    assert linked(second) == {"emotion", "acts", "response"}
     assert [stage for name, stage in trained if name == "second"] == ["fusion", "conversation", "recommendation"]
     printed = capsys.readouterr().out
     assert "first/fusion has other settings (fusion.train.seed: 0 → 5)" in printed
@@ -106,7 +106,7 @@ def test_fields_that_the_emotion_stage_does_not_read_leave_it_linked(first):
     unicrs = without_emotions(on(first))
     for stage in STAGES:
         train(unicrs, stage)
-    assert linked(unicrs) == {"emotion", "response"}
+    assert linked(unicrs) == {"emotion", "acts", "response"}
     third = dataclasses.replace(on(first), name="third")
     third = configs.replace(third, "recommender.directional_cooccurrence", True)
     train(third, "emotion")
