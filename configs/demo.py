@@ -66,5 +66,5 @@ config = Config(
         max_prompt=72,
         max_review=72,
     ),
-    evaluation=EvaluationConfig(replies=8),
+    evaluation=EvaluationConfig(replies=8, whole_replies=8),
 )
