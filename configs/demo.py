@@ -51,6 +51,7 @@ config = Config(
         ),
         valid_examples=8,
         max_reply=40,
+        candidates=0,  # what twenty steps of training write is not fit to be said
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(
@@ -63,6 +64,7 @@ config = Config(
     response=ResponseConfig(
         train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=3e-3, warmup=0.1)),
         valid_examples=8,
+        candidates=0,
         max_prompt=72,
         max_review=72,
     ),

@@ -397,6 +397,8 @@ class ConversationConfig:
       begin_with: name of a trained adapter that training begins with (`pretrained.starting_adapters`), or None.
       max_plan: most tokens of a reply's plan.
       max_reply, min_reply: longest and shortest reply in tokens.
+      candidates: recommendation responses that are written and checked for a reply; with 0 the language model writes
+        none, and a reply is a plain sentence made from its plan.
       no_repeat_ngram: no sequence of this many tokens occurs twice in a reply.
       sampling: how candidates are drawn.
       valid_examples: most validation examples used for selection.
@@ -414,6 +416,7 @@ class ConversationConfig:
     max_plan: int = 64
     max_reply: int = 64
     min_reply: int = 4
+    candidates: int = 4
     no_repeat_ngram: int = 3
     sampling: SamplingConfig = SamplingConfig()
     valid_examples: int = 128
@@ -423,7 +426,7 @@ class ConversationConfig:
         require_choice(self, "fusion_layers", ("none", "shared"))
         require_choice(self, "tune", ("adapter", "model", "nothing"))
         require_at_least(self, 1, "layers", "max_plan", "max_reply", "no_repeat_ngram", "valid_examples")
-        require_at_least(self, 0, "min_reply")
+        require_at_least(self, 0, "min_reply", "candidates")
         _require_whole_tuning(self)
 
 
@@ -448,6 +451,7 @@ class ResponseConfig:
         response is as long; None learns whole reviews, as published.
       learn_prompt: learn to write the prompt as well, as the released code does; Eq. 9 leaves it out of the loss.
       min_reply: fewest tokens of a response.
+      candidates: emotional responses that are written and checked for a reply; with 0 there are none.
       no_repeat_ngram: no sequence of this many tokens occurs twice in a response.
       count_prompt_ngrams: those of the prompt count as well, as in the released code, so that it cannot be copied.
       sampling: how candidates are drawn.
@@ -471,6 +475,7 @@ class ResponseConfig:
     sentences: int | None = 2
     learn_prompt: bool = False
     min_reply: int = 4
+    candidates: int = 4
     no_repeat_ngram: int = 3
     count_prompt_ngrams: bool = False
     sampling: SamplingConfig = SamplingConfig()
@@ -486,7 +491,7 @@ class ResponseConfig:
         require_choice(self, "quantize", (None, *get_args(QuantizationFormat)))
         require_choice(self, "remat", get_args(Remat))
         require_at_least(self, 1, "max_prompt", "max_review", "sentences", "no_repeat_ngram", "valid_examples")
-        require_at_least(self, 0, "entities", "triples", "min_reply", "min_sentence_words")
+        require_at_least(self, 0, "entities", "triples", "min_reply", "candidates", "min_sentence_words")
         require_at_least(self, self.min_sentence_words, "max_sentence_words")
         _require_whole_tuning(self)
         whole = self.tune == "adapter" or self.quantize is None

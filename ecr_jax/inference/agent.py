@@ -54,8 +54,6 @@ from ecr_jax.training.evaluation import Ranker
 Dialogues = Sequence[Sequence[Utterance]]
 """Dialogues so far, as `Agent.perceive` returns them."""
 
-CANDIDATES = 4
-"""Candidates of each part of a reply."""
 _HUMAN_TURNS = 48
 """The fluency bound is the median loss of so many human turns. One that nearly all of them meet lets broken sentences
 of a hardly trained writer through ("What Heat sound good?")."""
@@ -78,7 +76,7 @@ class Reply:
       emotional: u^e, the emotional response about the first recommended film; empty if none is recommended.
       decision: the plan and what belongs to it.
       memory: what the dialogue so far has come to.
-      writer: who said u^r: the "model", or "plain" sentences where no candidate passed.
+      writer: who said u^r: the "model", or "plain" sentences where no candidate passed or none was written.
       candidates: of u^r and of u^e, with the reasons for which they were refused.
       emotions: (emotion, probability) of the seeker's last turn.
       entities: linked entity ids of the context, latest last.
@@ -432,8 +430,9 @@ class Agent:
         """Step: u^r, the best candidate or a plain reply."""
         graph = self.graph
         requests = [WriteRequest(e.arrays, e.decision.plan, tuple(e.context.turns)) for e in exchanges]
-        drafts = []
-        for exchange, texts in zip(exchanges, self.reply_writer.write(requests, CANDIDATES), strict=True):
+        count, drafts = self.config.conversation.candidates, []
+        written = self.reply_writer.write(requests, count) if count else [[] for _ in requests]
+        for exchange, texts in zip(exchanges, written, strict=True):
             plan = exchange.decision.plan
             named = (films_named(plan, text.count(MOVIE)) or () for text in texts)
             titled = [filled(text, [graph.title(f) for f in films]) for text, films in zip(texts, named, strict=True)]
@@ -482,11 +481,13 @@ class Agent:
                     title, knowledge.entities, knowledge.triples, exchange.recommendation, plan.heard, plan.tone
                 )
             )
+        count = self.config.response.candidates
+        written = self.emotional_writer.write(requests, count) if count else [[] for _ in requests]
         drafts = [
             Draft(
                 exchanges[row].decision, [first_sentences(t) for t in texts], exchanges[row].spoken_of, emotional=True
             )
-            for row, texts in zip(rows, self.emotional_writer.write(requests, CANDIDATES), strict=True)
+            for row, texts in zip(rows, written, strict=True)
         ]
         done = list(exchanges)
         for row, candidates in zip(rows, self.checker(drafts), strict=True):
