@@ -1,8 +1,8 @@
-"""The adapters that the package ships as "films": SmolLM2 tuned on the built-in corpus alone, which is CC0.
+"""Starting adapters: SmolLM2 tuned on the built-in corpus alone, which is CC0.
 
-Other configs begin with them (`conversation.begin_with`, `response.begin_with`). They are trained without a knowledge
-prefix, since that belongs to a graph, and with the feelings that the corpus labels, so that neither the text encoder
-nor another stage is needed.
+Other configs can begin with them (`conversation.begin_with`, `response.begin_with`). They are trained without a
+knowledge prefix, since that belongs to a graph, and with the feelings that the corpus labels, so that neither the text
+encoder nor another stage is needed.
 
 Paper:    ECR (RecSys 2024), Eqs. 1, 8 and 9.
 Commands: ecr prepare --config writer
@@ -10,7 +10,7 @@ Commands: ecr prepare --config writer
           ecr train response --config writer
           python -m ecr_jax.runs.starting_adapter runs/writer ecr_jax/pretrained/adapters/films
 Hardware: one accelerator; on two CPU cores add --conversation.dtype float32 --response.dtype float32.
-Time and score: docs/results/writer.md.
+Time and score: not measured yet.
 """
 
 import dataclasses

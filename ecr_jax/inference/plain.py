@@ -243,7 +243,16 @@ def plain_addition(decision: Decision) -> str:
     """A sentence of the plan's facts about the first recommended film, or "" where there are none."""
     first = len(decision.plan.films) - decision.plan.recommended
     facts = [fact for fact in decision.plan.facts if fact.film == first and fact.values]
-    return f"It {_joined([predicate(fact) for fact in facts])}." if facts else ""
+    return f"It {_joined(predicates(facts))}." if facts else ""
+
+
+def predicates(facts: Sequence[Fact]) -> list[str]:
+    """The facts of one film as predicates; who wrote and directed it is said once."""
+    values = {fact.attribute: fact.values for fact in facts}
+    if Attribute.DIRECTOR not in values or values[Attribute.DIRECTOR] != values.get(Attribute.WRITER):
+        return [predicate(fact) for fact in facts]
+    rest = [fact for fact in facts if fact.attribute not in (Attribute.DIRECTOR, Attribute.WRITER)]
+    return [f"was written and directed by {_joined(values[Attribute.DIRECTOR])}", *map(predicate, rest)]
 
 
 def predicate(fact: Fact) -> str:
@@ -292,7 +301,7 @@ def _recommended(decision: Decision, graph: KnowledgeGraph, rng: random.Random) 
     sentences = [rng.choice(_UNMET)] if decision.unmet else []
     sentences.append(rng.choice((one, _TWO, _THREE)[len(titles) - 1]).format(*titles))
     of_film = [
-        [predicate(f) for f in plan.facts if f.film == first + place and f.values] for place in range(len(titles))
+        predicates([f for f in plan.facts if f.film == first + place and f.values]) for place in range(len(titles))
     ]
     if len(titles) == 1 and of_film[0]:
         sentences.append(f"It {_joined(of_film[0])}.")
@@ -314,7 +323,7 @@ def _answered(decision: Decision, graph: KnowledgeGraph, rng: random.Random) -> 
             if plan.films[f.film] == answer.question.film and f.attribute != answer.question.attribute
         ]
         if not answer.values and more and len(decision.answers) == 1:
-            sentences.append(f"What I know is that it {_joined([predicate(fact) for fact in more])}.")
+            sentences.append(f"What I know is that it {_joined(predicates(more))}.")
     return " ".join(sentences)
 
 
@@ -344,7 +353,7 @@ def _explained(decision: Decision, graph: KnowledgeGraph, rng: random.Random) ->
             )
         )
     if facts:
-        reasons = _joined([predicate(fact) for fact in facts])
+        reasons = _joined(predicates(facts))
         return rng.choice(
             (f"I thought of {title} because it {reasons}.", f"{title} {reasons}, which I thought you might like.")
         )

@@ -8,7 +8,7 @@ import pytest
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.features.plans import Fact
 from ecr_jax.inference.memory import Memory
-from ecr_jax.inference.plain import plain_reply
+from ecr_jax.inference.plain import plain_reply, predicates
 from ecr_jax.inference.planning import rank_films
 from ecr_jax.inference.wishes import Wish
 from tests.inference.small_films import GRAPH, Talk, entity, film, names
@@ -188,3 +188,11 @@ def test_plain_replies_name_what_is_planned(seed):
 def test_plain_replies_vary():
     decision = Talk().say("I like Heat (1995)")
     assert len({plain_reply(decision, GRAPH, seed) for seed in range(40)}) >= 5
+
+
+def test_who_wrote_and_directed_a_film_is_said_once():
+    penn = ("Sean Penn",)
+    facts = [Fact(0, Attribute.DIRECTOR, penn), Fact(0, Attribute.WRITER, penn), Fact(0, Attribute.YEAR, ("2007",))]
+    assert predicates(facts) == ["was written and directed by Sean Penn", "came out in 2007"]
+    facts[1] = Fact(0, Attribute.WRITER, ("Jon Krakauer",))
+    assert predicates(facts[:2]) == ["was directed by Sean Penn", "was written by Jon Krakauer"]
