@@ -39,24 +39,18 @@ config = Config(
     fusion=FusionConfig(train=UNUSED),
     recommendation=RecommendationConfig(train=UNUSED),
     conversation=ConversationConfig(
-        train=TrainConfig(
-            steps=2500, batch_size=32, eval_every=250, optim=OptimConfig(learning_rate=1e-3, warmup=0.05)
-        ),
-        dtype="bfloat16",
+        train=TrainConfig(steps=320, batch_size=8, eval_every=80, optim=OptimConfig(learning_rate=2e-3, warmup=0.05)),
         prefix=False,
         classify_emotions=False,
         adapter=presets.films_adapter(),
         max_reply=48,
-        valid_examples=512,
+        valid_examples=64,
     ),
     response=ResponseConfig(
-        train=TrainConfig(
-            steps=1500, batch_size=32, eval_every=150, optim=OptimConfig(learning_rate=1e-3, warmup=0.05)
-        ),
-        dtype="bfloat16",
+        train=TrainConfig(steps=200, batch_size=8, eval_every=80, optim=OptimConfig(learning_rate=2e-3, warmup=0.05)),
         classify_emotions=False,
         adapter=presets.films_adapter(),
         max_review=64,
-        valid_examples=256,
+        valid_examples=64,
     ),
 )

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 
 def next_token_cross_entropy(
-    *, hidden: jax.Array, head: jax.Array, tokens: jax.Array, where: jax.Array, chunk: int = 1024
+    *, hidden: jax.Array, head: jax.Array, tokens: jax.Array, where: jax.Array, chunk: int = 256
 ) -> tuple[jax.Array, jax.Array]:
     r"""Next-token cross-entropy from hidden states, shifted: position t predicts token t + 1.
 
-    The scores of the vocabulary exist for about `chunk` tokens at a time, never as [B, T, V]. Their gradient is
+    The scores of the vocabulary exist for about `chunk` tokens at a time, never as [B, T, V], and only for tokens that
+    are to be predicted: those of a row come first, and chunks without any are skipped. The gradient of the scores is
     computed in the same pass, so that the backward pass computes no scores again.
 
     .. math:: \sum_{b,t} w_{b,t+1} \left(\log \sum_v e^{h_{bt} \cdot W_v} - h_{bt} \cdot W_{x_{b,t+1}}\right)
@@ -42,6 +43,11 @@ def next_token_cross_entropy(
     batch, length = tokens.shape
     weights = where[:, 1:].astype(jnp.promote_types(hidden.dtype, jnp.float32))
     labels = jnp.where(weights != 0, tokens[:, 1:], 0)
+    order = jnp.argsort(weights == 0, axis=1)  # within rows, which a mesh may split
+    hidden, labels, weights = (
+        jnp.take_along_axis(array, order.reshape(order.shape + (1,) * (array.ndim - 2)), axis=1)
+        for array in (hidden[:, :-1], labels, weights)
+    )
     size = max(1, min(length - 1, chunk // batch))
     spare = -(length - 1) % size
 
@@ -50,7 +56,7 @@ def next_token_cross_entropy(
         array = jnp.moveaxis(array.reshape(batch, -1, size, *array.shape[2:]), 1, 0)
         return array.reshape(-1, batch * size, *array.shape[3:])
 
-    return _scored(split(hidden[:, :-1]), head, split(labels), split(weights))
+    return _scored(split(hidden), head, split(labels), split(weights))
 
 
 def _score(
@@ -69,9 +75,12 @@ def _scored(hidden: jax.Array, head: jax.Array, labels: jax.Array, weights: jax.
     """Loss and hits of chunks: hidden [C, n, D], labels and weights [C, n]."""
 
     def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
+        def score() -> tuple:
+            _, _, loss, hits = _score(states, head, labels, weights)
+            return sums[0] + loss, sums[1] + hits
+
         states, labels, weights = part
-        _, _, loss, hits = _score(states, head, labels, weights)
-        return (sums[0] + loss, sums[1] + hits), None
+        return jax.lax.cond(jnp.any(weights != 0), score, lambda: sums), None
 
     start = jnp.zeros((), weights.dtype), jnp.zeros((), jnp.int32)
     return jax.lax.scan(add, start, (hidden, labels, weights))[0]
@@ -82,16 +91,19 @@ def _scored_forward(hidden: Any, head: Any, labels: Any, weights: Any) -> tuple:
     table, trained, exact = head.value, head.perturbed, weights.value.dtype
 
     def add(sums: tuple, part: tuple) -> tuple[tuple, jax.Array]:
+        def score() -> tuple:
+            scores, mass, loss, hits = _score(states, table, labels, weights)
+            change = jnp.exp(scores - mass[..., None])
+            change = change - (labels[..., None] == jnp.arange(table.shape[0]))  # softmax less the label
+            change = (change * weights[..., None]).astype(states.dtype)  # [n, V]
+            to_states = jnp.einsum("nv,vd->nd", change, table.astype(states.dtype))
+            to_table = sums[2]
+            if trained:
+                to_table += jnp.einsum("nv,nd->vd", change, states, preferred_element_type=exact)
+            return (sums[0] + loss, sums[1] + hits, to_table), to_states
+
         states, labels, weights = part
-        scores, mass, loss, hits = _score(states, table, labels, weights)
-        change = jnp.exp(scores - mass[..., None])
-        change = change - (labels[..., None] == jnp.arange(table.shape[0]))  # softmax less the label
-        change = (change * weights[..., None]).astype(states.dtype)  # [n, V]
-        to_states = jnp.einsum("nv,vd->nd", change, table.astype(states.dtype))
-        to_table = sums[2]
-        if trained:
-            to_table += jnp.einsum("nv,nd->vd", change, states, preferred_element_type=exact)
-        return (sums[0] + loss, sums[1] + hits, to_table), to_states
+        return jax.lax.cond(jnp.any(weights != 0), score, lambda: (sums, jnp.zeros_like(states)))
 
     to_table = jnp.zeros(table.shape if trained else (), exact)
     start = (jnp.zeros((), exact), jnp.zeros((), jnp.int32), to_table)
