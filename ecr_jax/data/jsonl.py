@@ -65,7 +65,7 @@ def write(path: Path, conversations: Iterable[Conversation]) -> None:
     """
     rows = []
     for conversation in conversations:
-        row = _row(conversation)
+        row = row_of(conversation)
         try:
             read_back, _ = parse(row, conversation.split)
         except FieldError as error:
@@ -169,7 +169,8 @@ def _choice(record: dict[str, Any], name: str, choices: Iterable[_Choice], where
     return by_value[value]
 
 
-def _row(conversation: Conversation) -> dict[str, Any]:
+def row_of(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as the JSON of its line."""
     return {
         "id": conversation.id,
         "split": conversation.split.value,
