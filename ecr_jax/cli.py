@@ -17,8 +17,8 @@ from ecr_jax import config as configs
 from ecr_jax.config import Config, registry
 from ecr_jax.export import targets
 from ecr_jax.llm.client import Address
-from ecr_jax.pretrained.hub import HubError
-from ecr_jax.runs.machine import relaunch_keeping_freed_memory
+from ecr_jax.pretrained.hub import HubError, default_cache
+from ecr_jax.runs.machine import compilation_cache_environment, relaunch_keeping_freed_memory
 from ecr_jax.terminal import Terminal
 
 _STAGES = tuple(spec.name for spec in registry.stages())
@@ -451,8 +451,11 @@ def main(arguments: list[str] | None = None) -> int:
     console = Terminal()
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
-        if arguments is None and isinstance(command, Train | Sweep | Demo):
-            relaunch_keeping_freed_memory()
+        if arguments is None:
+            for name, value in compilation_cache_environment(default_cache() / "compiled").items():
+                os.environ.setdefault(name, value)
+            if isinstance(command, Train | Sweep | Demo):
+                relaunch_keeping_freed_memory()
         command(console)
     except KeyboardInterrupt:
         console.print("\nstopped; finished work is saved, and the same command resumes")

@@ -1,4 +1,4 @@
-"""Freed memory that is kept costs no page faults when it is used again; a relaunched process is the same command."""
+"""Memory that is kept costs no page faults, a relaunched process is the same command, programs are compiled once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ecr_jax.runs.machine import allocator_environment
+from ecr_jax.runs.machine import allocator_environment, compilation_cache_environment
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in allocator_environment()}
 needs_glibc = pytest.mark.skipif(not allocator_environment(), reason="these variables are glibc's")
@@ -64,3 +64,25 @@ def test_a_relaunched_process_is_interrupted_like_any_other():
         started = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30)[0] == "1\n" and time.monotonic() - started < 30
+
+
+@pytest.mark.slow
+def test_programs_are_kept_for_the_next_process(tmp_path):
+    program = """
+import jax
+from jax._src import monitoring
+hits = []
+monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("/cache_hits") else None)
+jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((8, 8))).block_until_ready()
+print(len(hits))
+"""
+    kept = compilation_cache_environment(tmp_path / "compiled", cpu_flags="sse2 avx2")
+    environment = ENVIRONMENT | kept | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
+    assert int(run(program, environment=environment).stdout) == 0
+    if not compilation_cache_environment(tmp_path):
+        pytest.skip("XLA does not read programs back on this processor")
+    assert int(run(program, environment=environment).stdout) >= 1
+
+
+def test_no_programs_are_kept_where_they_cannot_be_read_back(tmp_path):
+    assert compilation_cache_environment(tmp_path, cpu_flags="sse2 avx2 avx512f avx512bw") == {}
