@@ -40,11 +40,22 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = holder / path.name
     try:
         yield temporary
+        _open_to_readers(temporary, holder / "probe")
         if path.is_dir() and temporary.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _open_to_readers(path: Path, probe: Path) -> None:
+    """Gives safetensors files the permissions that new files get here; that library makes them the owner's alone."""
+    written = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    tensors = [file for file in written if file.suffix == ".safetensors" and not file.is_symlink()]
+    if tensors:
+        probe.touch()
+        for file in tensors:
+            file.chmod(probe.stat().st_mode)
 
 
 def remove_partial(folder: Path, name: str = "*") -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ecr_jax.files import (
     read_jsonl_rows,
@@ -70,6 +72,16 @@ def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "file"):
         pass
     assert (tmp_path / "file").read_text() == "old" and names(tmp_path) == ["file"]
+
+
+def test_tensors_have_the_permissions_of_other_new_files(tmp_path):
+    (tmp_path / "ordinary").touch()
+    for target in (tmp_path / "a.safetensors", tmp_path / "folder" / "b.safetensors"):
+        with replacing(target.parent if target.parent != tmp_path else target) as temporary:
+            file = temporary if temporary.suffix else temporary / target.name
+            file.parent.mkdir(exist_ok=True)
+            save_file({"x": np.zeros(2)}, file)
+        assert target.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 def test_json(tmp_path):
