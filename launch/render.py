@@ -4,7 +4,7 @@
     python launch/render.py jobset_tpu --set image=IMAGE claim=shared -- ecr train response --config redial_paper
 
 It prints the text, to be read before it is run: `... > job.sh && sbatch job.sh`, `... | kubectl apply -f -`. The
-templates, and the variables that each has, are in `launch/templates`; `python launch/render.py TARGET` alone lists them.
+templates, and the variables that each has, are in `launch/templates`; `launch/render.py TARGET` alone lists them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULTS = {
     "restarts": "20",
     "folder": "/workspace/ecr_jax",
 }
-"""Values of variables that need not be given: `accelerators` are those of a node, `folder` has `prepared` and `runs`."""
+"""Values of variables that may be left out: `accelerators` are those of a node, `folder` has `prepared` and `runs`."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _PLAIN = re.compile(r"[\w./:@%+-]+")

@@ -39,7 +39,9 @@ from ecr_jax.features.dialogues import Utterance
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.files import write_json
 from ecr_jax.models.classifier import Classifier
+from ecr_jax.models.sharding_rules import classifier_rules
 from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.training.evaluation import jit_over_rows
 from ecr_jax.training.loop import fit
 
 _LABELS = (*SEEKER_LABELS, *REPLY_LABELS)
@@ -157,7 +159,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
             )
     training, model = of_split[Split.TRAIN], classifier(experiment)
     params = model.init(experiment.key(spec), training.spec.zeros(1)["state"])["params"]
-    forward = jax.jit(lambda params, state: jax.nn.sigmoid(model.apply({"params": params}, state)))
+    forward = jit_over_rows(lambda params, state: jax.nn.sigmoid(model.apply({"params": params}, state)))
     sizes = jnp.asarray([len(SEEKER_LABELS), len(REPLY_LABELS)])
 
     def loss(params, frozen, batch, key):
@@ -196,6 +198,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         select="f1",
         mode="max",
         config=config.train,
+        rules=classifier_rules(),
         record=experiment.record(spec),
     ).params
     write_json(folder / "acts.json", {split.value: measured(best, split) for split in (Split.VALID, Split.TEST)})

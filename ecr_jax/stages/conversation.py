@@ -35,14 +35,13 @@ from ecr_jax.inference.decoding import Decoding
 from ecr_jax.inference.responses import RecommendationModel, RecommendationResponder
 from ecr_jax.inference.writing import Fluency, Generator, ReplyWriter
 from ecr_jax.models.lm.language_model import Params
-from ecr_jax.models.lm.sharding_rules import language_model_rules
 from ecr_jax.models.prompt import Prefix, PromptEncoder
+from ecr_jax.models.sharding_rules import generator_rules
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import emotion, tuning
 from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_sizes
 from ecr_jax.stages.transfer import transfer, with_key_value_layers
-from ecr_jax.training import sharding
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
 from ecr_jax.training.step import Loss
@@ -254,7 +253,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         select="loss",
         mode="min",
         config=config.train,
-        rules=(*language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
+        rules=generator_rules(model.config),
         describe=training.names,
         record=experiment.record(spec),
     )

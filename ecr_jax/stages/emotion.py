@@ -27,7 +27,9 @@ from ecr_jax.features.tokenizer import with_role
 from ecr_jax.files import write_json, write_parquet
 from ecr_jax.knowledge.cooccurrence import count_cooccurrence
 from ecr_jax.models.classifier import Classifier
+from ecr_jax.models.sharding_rules import classifier_rules
 from ecr_jax.runs.context import ExperimentContext
+from ecr_jax.training.evaluation import jit_over_rows
 from ecr_jax.training.loop import fit
 
 Labels = tuple[int, ...]
@@ -115,7 +117,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     labels = {split: [labels for _, labels in utterances[split]] for split in Split}
     training, model = of_split[Split.TRAIN], classifier(experiment)
     params = model.init(experiment.key(spec), training.spec.zeros(1)["state"])["params"]
-    forward = jax.jit(lambda params, state: jax.nn.softmax(model.apply({"params": params}, state)))
+    forward = jit_over_rows(lambda params, state: jax.nn.softmax(model.apply({"params": params}, state)))
 
     def loss(params, frozen, batch, key):
         logits = model.apply({"params": params}, batch["state"])
@@ -139,6 +141,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         select="recall@2",
         mode="max",
         config=config.train,
+        rules=classifier_rules(),
         record=experiment.record(spec),
     ).params
     measured = {split.value: measure(probabilities(best, split), labels[split]) for split in (Split.VALID, Split.TEST)}

@@ -14,6 +14,7 @@ from ecr_jax.data.schema import Split
 from ecr_jax.features.batches import Batches
 from ecr_jax.features.instances import RecommenderExamples, fusion_instances
 from ecr_jax.losses.ranking import cross_entropy
+from ecr_jax.models.sharding_rules import recommender_rules
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import recommender
 from ecr_jax.training.evaluation import ranking_metrics
@@ -55,10 +56,13 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         frozen=setup.frozen,
         loss=loss,
         batches=Batches(training, shapes, size, seed=config.train.seed),
-        evaluate=lambda params, _: ranking_metrics(scorer.with_params(params), validation_batches, entities),
+        evaluate=lambda params, frozen: ranking_metrics(
+            scorer.with_params(params, frozen), validation_batches, entities
+        ),
         select="recall@10",
         mode="max",
         config=config.train,
+        rules=recommender_rules(setup.language_model.config),
         describe=training.names,
         record=experiment.record(spec),
     )

@@ -19,6 +19,7 @@ from ecr_jax.inference.responses import response_utterance
 from ecr_jax.losses.objective import Objective
 from ecr_jax.losses.ranking import cross_entropy
 from ecr_jax.models.layers import candidate_positions
+from ecr_jax.models.sharding_rules import recommender_rules
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import conversation, recommender
 from ecr_jax.stages.transfer import transfer
@@ -111,10 +112,16 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         frozen=frozen,
         loss=loss,
         batches=training_batches,
-        evaluate=lambda params, _: ranking_metrics(scorer.with_params(params), validation_batches, setup.items),
+        evaluate=lambda params, frozen: ranking_metrics(
+            # Not the graph, which in training encodes fewer entities than are scored after.
+            scorer.with_params(params, {"language_model": frozen["language_model"]}),
+            validation_batches,
+            setup.items,
+        ),
         select=config.select,
         mode="max",
         config=config.train,
+        rules=recommender_rules(setup.language_model.config),
         describe=training.names,
         record=experiment.record(spec),
     )

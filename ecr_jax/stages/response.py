@@ -24,11 +24,10 @@ from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.inference.decoding import Decoding
 from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, Generator, emotional_prompt
 from ecr_jax.knowledge.reviews import Review, pieces
-from ecr_jax.models.lm.sharding_rules import language_model_rules
+from ecr_jax.models.sharding_rules import generator_rules
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import emotion, tuning
-from ecr_jax.training import sharding
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
 
@@ -145,6 +144,6 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         select="loss",
         mode="min",
         config=config.train,
-        rules=(*language_model_rules(model.config, "language_model|adapter"), *sharding.REPLICATED),
+        rules=generator_rules(model.config),
         record=experiment.record(spec),
     )

@@ -59,9 +59,11 @@ from ecr_jax.features.valence import (
 )
 from ecr_jax.files import write_json, write_parquet
 from ecr_jax.metrics import DISLIKE, LIKE, UNSAID, auc_pooled, calibration_error
+from ecr_jax.models.sharding_rules import valence_rules
 from ecr_jax.models.valence import ValenceModel
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training.checkpoint import read_params, write_params
+from ecr_jax.training.evaluation import jit_over_rows
 from ecr_jax.training.loop import fit
 from ecr_jax.training.step import Batch, Loss, Tree
 
@@ -185,7 +187,7 @@ class Predictor:
     """Logits of all folds' models for examples, with the same compiled programs for all parameters."""
 
     def __init__(self, model: ValenceModel):
-        self._apply = jax.jit(lambda params, batch: apply_folds(model, params, batch))
+        self._apply = jit_over_rows(lambda params, batch: apply_folds(model, params, batch))
 
     def __call__(self, params: Tree, examples: ValenceExamples, batch_size: int = _PREDICTION_BATCH) -> np.ndarray:
         """Logits [K, n, C]."""
@@ -284,6 +286,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         select="auc",
         mode="max",
         config=config.train,
+        rules=valence_rules(),
         describe=lambda numbers: [
             f"{training.mentions[i].conversation}, turn {training.mentions[i].turn}" for i in numbers
         ],

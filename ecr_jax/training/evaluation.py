@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from ecr_jax.losses.next_token import next_token_cross_entropy
 from ecr_jax.metrics import mrr_at, ranks, recall_at
-from ecr_jax.models.lm.language_model import Output, Params, Prefix, head
+from ecr_jax.models.lm.language_model import Output, Params, Prefix, head, split_rows
+from ecr_jax.training import processes, sharding
 from ecr_jax.training.step import Batch, Loss, Tree
+
+
+def jit_whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` of a function whose result every process gets whole, where `fit` calls it over a mesh."""
+
+    @functools.cache
+    def compiled(mesh: Mesh) -> Callable[..., Any]:
+        return jax.jit(function, out_shardings=sharding.replicated(mesh) if mesh.axis_names else None)
+
+    return lambda *arguments: compiled(jax.sharding.get_mesh())(*arguments)
+
+
+def jit_over_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jit_whole` of a function whose last argument is rows: an array [B, ...], or a tree of them.
+
+    Where `fit` calls it, each device computes the rows that it has of a mesh, with the parameters that it holds.
+    """
+    return jit_whole(lambda *arguments: function(*arguments[:-1], jax.tree.map(split_rows, arguments[-1])))
 
 
 def language_model_loss(
@@ -63,12 +84,12 @@ def mean_loss(loss: Loss, validation_batches: Iterable[Batch]) -> Callable[[Tree
       (trained parameters, frozen arrays) -> {"loss": ..., and each metric of `loss`}, divided by the total count, so
       that each counted element (such as a token) has the same weight whatever its batch.
     """
-    forward = jax.jit(loss)
+    forward = jit_over_rows(lambda params, frozen, batch: loss(params, frozen, batch, None))
 
     def evaluate(params: Tree, frozen: Tree) -> dict[str, float]:
         totals: dict[str, float] = {}
         for batch in validation_batches:
-            total, count, metrics = forward(params, frozen, batch, None)
+            total, count, metrics = forward(params, frozen, batch)
             for name, value in {"loss": total, "count": count, **metrics}.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         count = totals.pop("count")
@@ -98,17 +119,28 @@ class Scorer:
           encode: (parameters, frozen arrays) -> what does not depend on batches, computed once for all of them; None
             where there is nothing.
         """
-        self.frozen = jax.device_put(frozen)
-        self._score = jax.jit(score)
-        self._encode = None if encode is None else jax.jit(encode)
+        self.frozen = frozen
+        self._placed: dict[str, Any] = {}
+        self._score = jit_over_rows(score)
+        self._encode = None if encode is None else jit_whole(encode)
 
-    def with_params(self, params: Tree) -> Ranker:
-        """The ranker of some parameters; encodes once."""
-        encoded = None if self._encode is None else self._encode(params, self.frozen)
+    def with_params(self, params: Tree, placed: Mapping[str, Any] | None = None) -> Ranker:
+        """The ranker of some parameters; encodes once.
+
+        Args:
+          params: the parameters, as they lie on the devices.
+          placed: those of the frozen arrays that are on the devices already, split as they may be: they are not put
+            there a second time.
+        """
+        placed = placed or {}
+        for name in self.frozen.keys() - placed.keys() - self._placed.keys():
+            self._placed[name] = processes.put_whole(self.frozen[name])
+        frozen = {name: placed[name] if name in placed else self._placed[name] for name in self.frozen}
+        encoded = None if self._encode is None else self._encode(params, frozen)
 
         def rank(batches: Iterable[Batch]) -> Iterator[tuple[Batch, np.ndarray]]:
             for batch in batches:
-                yield batch, np.asarray(self._score(params, self.frozen, encoded, batch))
+                yield batch, np.asarray(self._score(params, frozen, encoded, batch))
 
         return rank
 

@@ -142,8 +142,8 @@ def fit(
         for sentence in checkpoints.damaged:
             console.print(sentence, style="bold red", highlight=False, markup=False)
         if checkpoints.latest is None:
-            state = init_state(sharding.shard_tree(params, placement["params"]), optimizer)
-            state = jax.device_put(state, placement)
+            begin = jax.jit(lambda tree: init_state(tree, optimizer), out_shardings=placement, donate_argnums=0)
+            state = begin(sharding.shard_tree(params, placement["params"]))
             done = 0
         else:
             expected = jax.eval_shape(lambda tree: init_state(tree, optimizer), params)
@@ -151,7 +151,7 @@ def fit(
             progress = _Progress(**saved_progress)
             done = checkpoints.latest
             console.print(f"resuming from step {done} of {steps} in {directory}")
-        frozen = jax.device_put(frozen, frozen_placement)
+        frozen = sharding.shard_tree(frozen, frozen_placement, may_alias=True)
 
         with _Log(directory, done, progress.evaluated) as log, _StopSignals() as signals, _progress_bar(console) as bar:
             task = bar.add_task(directory.name, total=steps, completed=done, note="compiling")

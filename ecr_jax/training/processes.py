@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 HEARTBEAT_SECONDS = 20
 """A process that is silent for so long is taken for dead, and the others end."""
@@ -104,6 +104,20 @@ def to_devices(batch: Mapping[str, np.ndarray], placement: NamedSharding, batch_
         name: jax.make_array_from_process_local_data(placement, array, (batch_size, *array.shape[1:]))
         for name, array in batch.items()
     }
+
+
+def put_whole(tree: Any) -> Any:
+    """Arrays that every process has, whole on each device of the mesh that is set, or on the default device."""
+    mesh = jax.sharding.get_mesh()
+    if not mesh.axis_names:
+        return jax.device_put(tree)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def put(array: Any) -> jax.Array:
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, whole, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
 
 
 def fetch(tree: Any) -> Any:

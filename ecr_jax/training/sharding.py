@@ -1,7 +1,8 @@
 """Which device holds which part of an array.
 
 A mesh has the axes `data` and `model`; rules name the logical axes of every array; a strategy decides which logical
-axes are split over which mesh axis. The rules of a model lie beside the model, such as `models.lm.sharding_rules`.
+axes are split over which mesh axis. The rules of each family of models are in
+`models.sharding_rules`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ Rules = Sequence[tuple[str, Axes]]
 REPLICATED: Rules = ((".*", ()),)
 """Every device holds every array whole."""
 
-WHOLE = ("layers", "vocab", "positions", "rank")
-"""Logical axes that no strategy splits: layers are scanned one by one, vocabularies grow by added tokens."""
+WHOLE = ("layers", "vocab", "positions", "rank", "folds", "entities", "relations", "edges")
+"""Logical axes that no strategy splits: layers are scanned one by one, vocabularies grow by added tokens, and a graph
+has any number of entities and edges."""
 
 SPLIT: Mapping[str, Mapping[Strategy, tuple[str, ...]]] = {
     "width": {"fsdp": ("data",), "fsdp_tensor": ("data",)},
@@ -42,10 +44,11 @@ SPLIT: Mapping[str, Mapping[Strategy, tuple[str, ...]]] = {
 }
 """Logical axis -> strategy -> mesh axes that split it; all else stays whole.
 
-`width` is the side of a kernel that meets the residual stream; `heads`, `kv_heads` and `hidden` are the other sides of
-attention and of the feed-forward part; `features` are the columns of an embedding. So `tensor` is column-parallel, then
-row-parallel, with one all-reduce after attention and one after the feed-forward part, forwards and backwards; `fsdp`
-gathers a layer's kernels where the layer is computed and drops them afterwards. Norms and output biases are whole.
+`width` is the side of a kernel that meets a whole state, such as the residual stream; `heads`, `kv_heads` and `hidden`
+are the other sides of attention and of the feed-forward part; `features` are the columns of an embedding. So `tensor`
+is column-parallel, then row-parallel, with one all-reduce after attention and one after the feed-forward part, forwards
+and backwards; `fsdp` gathers a layer's kernels where the layer is computed and drops them afterwards. Norms and output
+biases are whole.
 """
 
 
@@ -130,9 +133,22 @@ def split_rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def shard_tree(tree: Tree, placement: Tree) -> Tree:
-    """Copies arrays to where `placement` says. Never an alias: donating the result leaves the caller's arrays alone."""
-    return jax.device_put(tree, placement, may_alias=False)
+def shard_tree(tree: Tree, placement: Tree, *, may_alias: bool = False) -> Tree:
+    """Arrays where `placement` says. Each process gives its own devices their parts; all must have the same arrays.
+
+    Args:
+      tree: arrays of this process.
+      placement: a sharding for each.
+      may_alias: whether what is there already may stay; otherwise donating the result leaves the caller's arrays alone.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, placement, may_alias=may_alias)
+
+    def put(array: Any, place: NamedSharding) -> jax.Array:
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, place, lambda index: np.array(host[index]))
+
+    return jax.tree.map(put, tree, placement)
 
 
 def _sharding(path: str, shape: tuple[int, ...], axes: Axes, mesh: Mesh, strategy: Strategy) -> NamedSharding:

@@ -1,4 +1,4 @@
-"""Scripts and manifests that run a command elsewhere: shells and Kubernetes can read them, and they say what they must."""
+"""Scripts and manifests that run a command elsewhere: shells and Kubernetes can read them, and they are right."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GIVEN = {
                    "topology": "2x2x2", "accelerators": "4"},
     "tpu_vm": {"zone": "europe-west4-b", "name": "pod"},
 }  # fmt: skip
-COMMAND = ["ecr", "train", "response", "--name", "it's $HOME \"x\""]
+COMMAND = ["ecr", "train", "response", "--name", 'it\'s $HOME "x"']
 
 
 def test_every_template_is_tested():

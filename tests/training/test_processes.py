@@ -29,8 +29,8 @@ def environment():
     return os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
 
 
-def train(directory, count, devices=1):
-    command = [*LAUNCH, "--processes", str(count), "--devices", str(devices), "--", *TOY, str(directory)]
+def train(directory, count, devices=1, sharding=()):
+    command = [*LAUNCH, "--processes", str(count), "--devices", str(devices), "--", *TOY, str(directory), *sharding]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -111,6 +111,23 @@ def test_two_processes_have_the_losses_of_one(two, tmp_path):
     summary = json.loads((two / "summary.json").read_text())
     assert len(summary["devices"]) == 2 and summary["best"]["step"] == 30
     assert {path.name for path in (two / "checkpoints").iterdir()} == {"28", "30"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [("fsdp", "1"), ("tensor", "2"), ("fsdp_tensor", "2")])
+@pytest.mark.parametrize(("count", "devices"), [(2, 2), (4, 1)])
+def test_parameters_that_no_process_has_whole(two, tmp_path, strategy, count, devices):
+    """Split over the processes, each of which evaluates on the part that it has; resumed by one, which has all."""
+    process = train(tmp_path, count, devices, strategy)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert f"{strategy[0]} over {4 // int(strategy[1])} data x {strategy[1]} model devices" in output
+    for row, expected in zip(rows(tmp_path), rows(two), strict=True):
+        for name in row.keys() & {"loss", "error"}:
+            np.testing.assert_allclose(row[name], expected[name], rtol=1e-5)
+    (tmp_path / "summary.json").unlink()
+    again = toy.run(tmp_path, mesh=sharding.make_mesh(devices=jax.devices()[:1]), rules=toy.RULES)
+    assert again.summary["best"]["step"] == 30
 
 
 @pytest.mark.slow

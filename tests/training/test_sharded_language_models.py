@@ -115,7 +115,7 @@ class Outcome(NamedTuple):
     kernels: set
     """Shapes [L, in, out] of the kernels that were split."""
     split: set
-    """Those, and the shapes of the parts of adapters that were split, where no device holds an array of such a shape."""
+    """Those, and the parts of adapters that were split, except shapes that a device may hold for another array."""
 
 
 @functools.cache
@@ -143,7 +143,9 @@ def train(family, strategy, adapter=False, *, devices=8, accumulation=1):
         for tree in (params | frozen, placement["params"] | frozen_placement)
     )  # fmt: skip
     held = {places[name].shard_shape(leaf.shape) for name, leaf in leaves.items()}
-    held |= {shape[:-2] + shape[:-3:-1] for shape in held}  # [.., in, out] and, as gradients are computed, [.., out, in]
+    held |= {
+        shape[:-2] + shape[:-3:-1] for shape in held
+    }  # [.., in, out] and, as gradients are computed, [.., out, in]
     stacked = {name: leaf.shape for name, leaf in leaves.items() if leaf.ndim == 3 and leaf.shape not in held}
     kernels = {shape for name, shape in stacked.items() if name.endswith("kernel")}
     state, metrics = compiled(*arguments)

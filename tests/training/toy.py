@@ -1,5 +1,5 @@
 """A two-layer network on random rows of two lengths, which the tests of this folder train. Run as a program,
-`toy.py DIRECTORY`, it trains until it is complete or killed."""
+`toy.py DIRECTORY [STRATEGY MODEL]`, it trains until it is complete or killed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import numpy as np
 from ecr_jax.features.batch_spec import BatchSpec, Field
 from ecr_jax.features.batches import Batches, InMemoryExamples
 from ecr_jax.training import processes, sharding
+from ecr_jax.training.evaluation import jit_over_rows
 from ecr_jax.training.loop import fit
-from ecr_jax.training.options import OptimConfig, TrainConfig
+from ecr_jax.training.options import OptimConfig, ShardingConfig, TrainConfig
 
 SPEC = BatchSpec("toy", (Field("x", np.float32, ("T", 3), mask="mask"), Field("y", np.float32)))
 SHAPES = ({"T": 2}, {"T": 4})
@@ -56,7 +57,8 @@ def loss(params, frozen, batch, key):
     return errors.sum(), batch["example_mask"].sum(), {"error": jnp.sqrt(errors).sum()}
 
 
-jitted_loss = jax.jit(loss)
+jitted_loss = jit_over_rows(lambda params, frozen, batch: loss(params, frozen, batch, None))
+RULES = (("first/kernel", (None, "features")), ("first/bias|last", ("features",)), (".*", ()))
 
 
 def noisy_loss(params, frozen, batch, key):
@@ -66,7 +68,7 @@ def noisy_loss(params, frozen, batch, key):
 
 def evaluate(params, _=None):
     batches = Batches.in_order(InMemoryExamples(SPEC, make_examples(20, seed=1)), SHAPES, 8)
-    sums = [jitted_loss(params, make_frozen(), batch, None)[:2] for batch in batches]
+    sums = [jitted_loss(params, make_frozen(), batch)[:2] for batch in batches]
     return {"error": float(sum(t for t, _ in sums) / sum(c for _, c in sums))}
 
 
@@ -87,5 +89,6 @@ def run(directory, **changes):
 if __name__ == "__main__":
     processes.join()
     every = int(os.environ.get("TOY_CHECKPOINT_EVERY", CONFIG.checkpoint_every))
-    config = dataclasses.replace(CONFIG, checkpoint_every=every)
-    run(sys.argv[1], config=config, **({"mesh": None} if processes.are_several() else {}))
+    strategy, model = sys.argv[2:] or ("data", "1")
+    config = dataclasses.replace(CONFIG, checkpoint_every=every, sharding=ShardingConfig(strategy, int(model)))
+    run(sys.argv[1], config=config, rules=RULES, **({"mesh": None} if processes.are_several() else {}))

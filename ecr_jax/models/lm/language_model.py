@@ -87,9 +87,10 @@ class LanguageModel(Protocol):
 def split_rows(x: jax.Array) -> jax.Array:
     """Constrains x [B, ...] to be split by rows over the mesh axis `data` and whole on every other axis.
 
-    Returns x itself where no mesh is set (`jax.sharding.use_abstract_mesh`, `jax.set_mesh`).
+    Returns x itself where no mesh is set (`jax.sharding.use_abstract_mesh`, `jax.set_mesh`), or its rows do not divide.
     """
-    if "data" not in jax.sharding.get_abstract_mesh().axis_names:
+    mesh = jax.sharding.get_abstract_mesh()
+    if "data" not in mesh.axis_names or x.shape[0] % mesh.shape["data"]:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec("data"))
 
