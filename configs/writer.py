@@ -47,7 +47,7 @@ config = Config(
         valid_examples=64,
     ),
     response=ResponseConfig(
-        train=TrainConfig(steps=200, batch_size=8, eval_every=80, optim=OptimConfig(learning_rate=2e-3, warmup=0.05)),
+        train=TrainConfig(steps=160, batch_size=8, eval_every=80, optim=OptimConfig(learning_rate=2e-3, warmup=0.05)),
         classify_emotions=False,
         adapter=presets.films_adapter(),
         max_review=64,

@@ -97,12 +97,17 @@ def best(candidates: Sequence[Candidate]) -> Candidate | None:
     return min(sound, key=lambda candidate: candidate.loss if candidate.loss == candidate.loss else 0.0, default=None)
 
 
+_GAP = re.compile(r"(?<=[a-z,]) {2}(?=[a-z])")
+
+
 def filled(template: str, titles: Sequence[str]) -> str:
     """Puts titles into the `<movie>` slots of a text, in order; a slot without a title stays open.
 
-    A title without a slot is not added: a candidate that leaves a film out is faulty.
+    A title without a slot is not added: a candidate that leaves a film out is faulty. Where decoding allowed no more
+    slots, a language model that would have opened one leaves a gap of two spaces ("between <movie> and  movie"), which
+    is an open slot.
     """
-    pieces = template.split(MOVIE)
+    pieces = _GAP.sub(f" {MOVIE} ", template).split(MOVIE)
     text = pieces[0]
     for number, piece in enumerate(pieces[1:]):
         title = titles[number] if number < len(titles) else MOVIE

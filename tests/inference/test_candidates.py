@@ -24,6 +24,12 @@ from tests.inference.small_films import GRAPH, LINKER, film
         ("Try <movie> or <movie>.", ["A"], "Try A or <movie>."),
         ("  <movie>   \n is good ", ["A"], "A is good"),
         ("", [], ""),
+        (
+            "I'd choose between <movie> and  movie.",
+            ["Heat (1995)"],
+            "I'd choose between Heat (1995) and <movie> movie.",
+        ),
+        ("Hello.  How are you?", [], "Hello. How are you?"),
     ],
 )
 def test_filled(template, titles, text):
