@@ -440,7 +440,8 @@ class Agent:
         done = []
         for exchange, candidates in zip(exchanges, self.checker(drafts), strict=True):
             chosen = best(candidates)
-            plain = plain_reply(exchange.decision, graph, exchange.seed) if chosen is None else ""
+            own = {turn.text for turn in exchange.context.turns if turn.role == Role.RECOMMENDER}
+            plain = plain_reply(exchange.decision, graph, exchange.seed, own) if chosen is None else ""
             done.append(
                 dataclasses.replace(
                     exchange,

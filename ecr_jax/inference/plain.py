@@ -6,7 +6,7 @@ It is what the agent says where no written candidate passes the checks. Everythi
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ecr_jax.data.acts import ActName, Attribute
 from ecr_jax.features.plans import Fact
@@ -23,6 +23,9 @@ _GREETINGS = (
     "Hey!",
     "Hi, nice to meet you!",
     "Hello, how nice of you to write!",
+    "Good to meet you!",
+    "Hello, welcome!",
+    "Hey there!",
 )
 _COMFORT = (
     "I'm sorry you feel like that.",
@@ -62,6 +65,13 @@ _BEFORE_ASKING = (
     "Let me ask you something.",
     "So that I can help you:",
     "Tell me a bit more.",
+    "To get an idea:",
+    "One question:",
+    "Let's find you something.",
+    "Help me a little:",
+    "I'd like to know more.",
+    "Just so that I know:",
+    "Let me think about it with you.",
 )
 _ASKED: Mapping[Attribute | None, tuple[str, ...]] = {
     Attribute.FILM: (
@@ -71,6 +81,9 @@ _ASKED: Mapping[Attribute | None, tuple[str, ...]] = {
         "What was the last film that you really enjoyed?",
         "Is there a film that you could watch again and again?",
         "Which film would you show to a friend?",
+        "Which film has stayed with you?",
+        "What did you watch last that was good?",
+        "Is there a film that you never get tired of?",
     ),
     Attribute.GENRE: (
         "What are you in the mood for: {options}?",
@@ -78,17 +91,24 @@ _ASKED: Mapping[Attribute | None, tuple[str, ...]] = {
         "What kind of film would you like, {options}?",
         "Should it be {options}?",
         "Which would suit you best, {options}?",
+        "Do you feel like {options}?",
+        "What would you like to see tonight: {options}?",
+        "Should I look for {options}?",
     ),
     Attribute.CAST: (
         "Is there an actor or a director whose films you like?",
         "Do you have a favourite actor or director?",
         "Whose films do you like to watch?",
         "Which actor or director do you never miss?",
+        "Is there somebody whom you like to see on the screen?",
+        "Who is in the films that you like, or who made them?",
     ),
     Attribute.YEAR: (
         "Would you like something recent or something older?",
         "Do you prefer new films or older ones?",
         "Should it be a recent film or an older one?",
+        "Are you more for recent films or for the classics?",
+        "Should I look among the new films or the older ones?",
     ),
     None: (
         "What else should I know about your taste?",
@@ -96,7 +116,30 @@ _ASKED: Mapping[Attribute | None, tuple[str, ...]] = {
         "Can you tell me more about what you like?",
         "What should the film be like?",
         "What would make it a good evening for you?",
+        "What do you like in a film?",
+        "Is there anything that the film should have?",
+        "What should I look for?",
     ),
+}
+_AFTER_ASKING: Mapping[Attribute | None, tuple[str, ...]] = {
+    Attribute.FILM: (
+        "",
+        "",
+        "The first one that comes to mind will do.",
+        "It can be old or new.",
+        "Any kind of film will do.",
+        "It doesn't have to be a famous one.",
+    ),
+    Attribute.GENRE: (
+        "",
+        "",
+        "If it's none of these, just tell me.",
+        "Anything else is fine, too.",
+        "Or name another kind.",
+    ),
+    Attribute.CAST: ("", "", "One name is enough.", "It's fine if there is nobody.", "Anybody will do."),
+    Attribute.YEAR: ("", "", "Either is fine with me.", "If it makes no difference, just say so."),
+    None: ("", "", "Anything helps.", "Take your time.", "A word or two is enough."),
 }
 _COMFORTING_ASKED = (
     "Would you like something light to cheer you up, or something quiet to get lost in?",
@@ -116,9 +159,22 @@ _NOT_UNDERSTOOD = (
     "I'm not sure what you mean.",
     "I couldn't make sense of that, sorry.",
     "That went past me, I'm afraid.",
+    "Sorry, that was too hard for me.",
+    "I don't quite follow, sorry.",
+    "Hmm, I'm not sure what that means.",
 )
 _CLOSINGS = (
-    ("You're welcome!", "Gladly!", "Any time!", "Glad I could help.", "My pleasure!"),
+    (
+        "You're welcome!",
+        "Gladly!",
+        "Any time!",
+        "Glad I could help.",
+        "My pleasure!",
+        "With pleasure!",
+        "Happy to help!",
+        "You're very welcome!",
+        "It was nice talking to you.",
+    ),
     (
         "Enjoy the film!",
         "Have a good time.",
@@ -126,22 +182,42 @@ _CLOSINGS = (
         "Have fun watching!",
         "Have a nice evening.",
         "I hope you like it.",
+        "Enjoy your evening!",
+        "I hope it's a good one.",
+        "Have a great time with it.",
+        "Make yourself comfortable and enjoy.",
+        "Let me know how you liked it.",
+    ),
+    (
+        "",
+        "",
+        "",
+        "Until next time!",
+        "Come back whenever you like.",
+        "I'm here if you need another one.",
+        "See you soon!",
     ),
 )
 _COMFORTING_CLOSINGS = (
-    ("You're welcome.", "Any time."),
-    ("Take care of yourself.", "All the best to you.", "Look after yourself."),
+    ("You're welcome.", "Any time.", "Of course."),
+    ("Take care of yourself.", "All the best to you.", "Look after yourself.", "I hope you feel better soon."),
+    ("", "", "Come back whenever you like.", "I'm here if you want to talk about films."),
 )
 _CHATS = (
     "I'm here to talk about films.",
     "Films are what I know best.",
     "Let's talk about films.",
     "I only know about films, I'm afraid.",
+    "I'd rather talk about films.",
+    "That's outside my world, which is films.",
+    "Films are all that I can talk about.",
 )
 _UNMET = (
     "I don't know a film that has all of that, but this comes close.",
     "Nothing I know is exactly that; this is the closest.",
     "I can't find a film that fits all of it, so here is the closest.",
+    "There is none that I know with all of that, but one comes near.",
+    "I don't have exactly that, only something close.",
 )
 _ONE = (
     "How about {0}?",
@@ -152,18 +228,32 @@ _ONE = (
     "Maybe {0} is what you are looking for.",
     "Then {0} might be a good choice.",
     "What do you think of {0}?",
+    "I have {0} in mind.",
+    "My suggestion is {0}.",
+    "Let me suggest {0}.",
+    "You might enjoy {0}.",
+    "{0} comes to mind.",
+    "Why not try {0}?",
+    "Do you know {0}?",
+    "{0} would be my choice.",
 )
 _COMFORTING_ONE = (
     "Maybe {0} is good company tonight.",
     "{0} might take your mind off things.",
     "You could try {0}.",
     "Perhaps {0} would do you good.",
+    "Maybe {0} could brighten the evening a little.",
+    "I would put on {0}.",
 )
 _CALM_ONE = (
     "You could try {0}.",
     "Then maybe {0}.",
     "Perhaps {0} is more to your taste.",
     "{0} might suit you better.",
+    "Let's try {0} instead.",
+    "What about {0}, then?",
+    "Maybe {0} is closer to what you want.",
+    "{0} would be another idea.",
 )
 _TWO = (
     "How about {0} or {1}?",
@@ -178,6 +268,8 @@ _THREE = (
     "{0}, {1} and {2} come to mind.",
     "Have a look at {0}, {1} and {2}.",
 )
+_FILM_IS_SUBJECT = ("It {}.", "It {}.", "The film {}.", "That one {}.", "This one {}.")
+_ANSWERS = ("{}.", "{}.", "As far as I know, {}.", "From what I know, {}.")
 _PREDICATES: Mapping[Attribute, str] = {
     Attribute.DIRECTOR: "was directed by {}",
     Attribute.CAST: "stars {}",
@@ -212,15 +304,25 @@ _WITH_ARTICLE = frozenset(
 )
 
 
-def plain_reply(decision: Decision, graph: KnowledgeGraph, seed: int) -> str:
+_TRIES = 20
+"""Choices of words until one is taken that was said before."""
+
+
+def plain_reply(decision: Decision, graph: KnowledgeGraph, seed: int, said: Collection[str] = ()) -> str:
     """A reply that carries out a plan in plain sentences.
 
     Args:
       decision: what the reply is to do.
       graph: for the names of its films.
       seed: the choice of words follows from it.
+      said: replies of the dialogue so far; none of them is said again as long as there are other words.
     """
-    rng = random.Random(seed)
+    replies = (_plain_reply(decision, graph, random.Random(seed + attempt)) for attempt in range(_TRIES))
+    first = next(replies)
+    return next((reply for reply in (first, *replies) if reply not in said), first)
+
+
+def _plain_reply(decision: Decision, graph: KnowledgeGraph, rng: random.Random) -> str:
     said: Mapping[ActName, Callable[[], str]] = {
         ActName.GREET: lambda: rng.choice(_GREETINGS),
         ActName.REACT: lambda: rng.choice(
@@ -280,17 +382,20 @@ def _asked(decision: Decision, rng: random.Random) -> str:
     if decision.comfort:
         return rng.choice(_COMFORTING_ASKED)
     options = [f"{'an' if option[0] in 'aeiou' else 'a'} {option}" for option in decision.options]
+    rng.shuffle(options)
     listed = (
         f"{', '.join(options[:-1])} or {options[-1]}" if len(options) > 1 else "something light or something serious"
     )
     alone = len(decision.plan.acts) == 1
     before = rng.choice(_BEFORE_ASKING) if alone else ""
-    return f"{before} {rng.choice(_ASKED.get(attribute, _ASKED[None])).format(options=listed)}".strip()
+    asked = rng.choice(_ASKED.get(attribute, _ASKED[None])).format(options=listed)
+    after = rng.choice(_AFTER_ASKING.get(attribute, _AFTER_ASKING[None]))
+    return f"{before} {asked} {after}".strip()
 
 
 def _closed(decision: Decision, rng: random.Random) -> str:
-    thanked, wished = _COMFORTING_CLOSINGS if decision.comfort else _CLOSINGS
-    return f"{rng.choice(thanked)} {rng.choice(wished)}"
+    banks = _COMFORTING_CLOSINGS if decision.comfort else _CLOSINGS
+    return " ".join(rng.choice(bank) for bank in banks).strip()
 
 
 def _recommended(decision: Decision, graph: KnowledgeGraph, rng: random.Random) -> str:
@@ -304,7 +409,8 @@ def _recommended(decision: Decision, graph: KnowledgeGraph, rng: random.Random) 
         predicates([f for f in plan.facts if f.film == first + place and f.values]) for place in range(len(titles))
     ]
     if len(titles) == 1 and of_film[0]:
-        sentences.append(f"It {_joined(of_film[0])}.")
+        stated = rng.sample(of_film[0], len(of_film[0]))
+        sentences.append(rng.choice(_FILM_IS_SUBJECT).format(_joined(stated)))
     elif len(titles) > 1 and all(of_film):
         order = ("The first", "the second", "the third")
         sentences.append(_joined([f"{order[place]} {facts[0]}" for place, facts in enumerate(of_film)]) + ".")
@@ -336,7 +442,8 @@ def _answer(answer: Answer, title: str, rng: random.Random) -> str:
         if answer.yes and question.attribute == Attribute.CAST:
             return f"Yes, {answer.values[0]} is in {title}."
         return f"{'Yes' if answer.yes else 'No'}, {stated}."
-    return f"{stated[0].upper()}{stated[1:]}."
+    answered = rng.choice(_ANSWERS).format(stated)
+    return f"{answered[0].upper()}{answered[1:]}"
 
 
 def _explained(decision: Decision, graph: KnowledgeGraph, rng: random.Random) -> str:

@@ -185,9 +185,26 @@ def test_plain_replies_name_what_is_planned(seed):
         assert said[-1] in ".!?" and said[0].isupper()
 
 
-def test_plain_replies_vary():
-    decision = Talk().say("I like Heat (1995)")
-    assert len({plain_reply(decision, GRAPH, seed) for seed in range(40)}) >= 5
+@pytest.mark.parametrize("said", ["Hello", "I like Heat (1995)", "No comedy please", "thanks, bye", "qwer asdf", "no!"])
+def test_plain_replies_to_the_same_plan_are_rarely_equal(said):
+    talk = Talk()
+    talk.say("I like Big (1988)") if said == "no!" else None
+    decision = talk.say(said)
+    replies = [plain_reply(decision, GRAPH, seed) for seed in range(40)]
+    assert len(set(replies)) >= 24 and replies == [plain_reply(decision, GRAPH, seed) for seed in range(40)]
+
+
+def test_plain_replies_are_not_said_twice_in_a_dialogue():
+    decision = Talk().say("thanks, bye")
+    said = []
+    for _ in range(100):
+        said.append(plain_reply(decision, GRAPH, 0, said[-15:]))
+    assert all(len(set(said[start : start + 16])) == 16 for start in range(0, 85))
+    answer = Talk()
+    answer.say("I like Heat (1995)")
+    decision = answer.say("is Al Pacino in Heat (1995)?")
+    only = plain_reply(decision, GRAPH, 0)
+    assert plain_reply(decision, GRAPH, 0, [only]) == only  # there are no other words
 
 
 def test_who_wrote_and_directed_a_film_is_said_once():
