@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ecr_jax.data.films import FilmReview
 from ecr_jax.data.parsing import numbered_lines, parse_json
@@ -143,11 +144,12 @@ class ReviewStore:
 
     @classmethod
     def from_ecr(cls, path: Path, titles: Mapping[str, str]) -> ReviewStore:
-        """Reads the reviews that ECR's authors processed, in both of their shapes.
+        """Reads the reviews that `ecr reviews` writes, and those that ECR's authors processed, in both of their shapes.
 
         Args:
-          path: JSON lines of `movie`, `review`, `split`, and either `entities` ("A, B" or "None") and `knowledge`
-            ("<movie>'s <relation> is <name>, ..." or "None"), or `entity_uris` and `relations` ([name, relation]).
+          path: JSON lines of `movie`, `review` and `split`; and of `ecr reviews`, as `row_of` makes them; or `entities`
+            ("A, B" or "None") and `knowledge` ("<movie>'s <relation> is <name>, ..." or "None"); or `entity_uris` and
+            `relations` ([name, relation]).
           titles: film title with year -> URI; reviews of other films are left out.
 
         Returns:
@@ -156,12 +158,17 @@ class ReviewStore:
         Raises:
           ValueError: a line is not of these shapes; names file and line.
         """
-        reviews = []
+        reviews, uris = [], frozenset(titles.values())
         for number, line in numbered_lines(path):
             try:
                 row = parse_json(line)
                 movie = " ".join(row["movie"].split())
-                if "entity_uris" in row:
+                film = titles.get(movie)
+                if "film" in row:
+                    film = row["film"] if row["film"] in uris else None
+                    entities = [str(name) for name in row["entities"]]
+                    triples = [(str(relation), str(name)) for relation, name in row["triples"]]
+                elif "entity_uris" in row:
                     entities = [canonical_name(uri) for uri in row["entity_uris"]]
                     triples = [(relation, canonical_name(name)) for name, relation in row["relations"]]
                 else:
@@ -172,9 +179,9 @@ class ReviewStore:
                 raise ValueError(
                     f"{path}:{number} is not a review in ECR's format ({error!r}); correct the line or remove it"
                 ) from error
-            if movie in titles:
+            if film is not None:
                 distinct = tuple(dict.fromkeys(entities)), tuple(dict.fromkeys(triples))
-                reviews.append(Review(titles[movie], movie, text, *distinct, split))
+                reviews.append(Review(film, movie, text, *distinct, split))
         valid = {review.text for review in reviews if review.split == Split.VALID}
         return cls(review for review in reviews if review.split == Split.VALID or review.text not in valid)
 
@@ -202,27 +209,62 @@ class ReviewStore:
             text = clean_review(review.text, review.votes, min_words, max_words) if review.rating == 10 else None
             if text is None:
                 continue
-            relations = film_relations(review.film, graph)
-            entities: dict[str, None] = {}
-            triples: dict[Triple, None] = {}
-            for mention in review.mentions:
-                if (
-                    mention.entity is None
-                    or mention.entity == review.film
-                    or review.text[mention.start : mention.end] not in text
-                ):
-                    continue
-                if mention.entity in relations:
-                    said = relation_said(relations[mention.entity], review.text, mention.start)
-                    triples[said, graph.names[graph.id(mention.entity)]] = None
-                else:
-                    entities[canonical_name(mention.entity)] = None
-            for_validation = zlib.crc32(review.film.encode()) % valid_every == 0
-            split = Split.VALID if for_validation else Split.TRAIN
-            selected.append(
-                Review(review.film, review.title, text, tuple(entities), tuple(triples), split, review.emotion)
-            )
+            named = [
+                (mention.start, mention.entity)
+                for mention in review.mentions
+                if mention.entity is not None and review.text[mention.start : mention.end] in text
+            ]
+            told = what_is_told(review.film, review.text, named, graph)
+            split = split_of_film(review.film, valid_every)
+            selected.append(Review(review.film, review.title, text, *told, split, review.emotion))
         return cls(selected)
+
+
+def row_of(review: Review) -> dict[str, Any]:
+    """A review without its emotion as a line that `ReviewStore.from_ecr` reads."""
+    return {
+        "movie": review.title,
+        "film": review.film,
+        "review": review.text,
+        "entities": review.entities,
+        "triples": review.triples,
+        "split": review.split.value,
+    }
+
+
+def split_of_film(film: str, valid_every: int) -> Split:
+    """The split of a film's reviews, decided by its URI: all of them are for validation, or none.
+
+    Args:
+      film: URI.
+      valid_every: one film in this many is for validation.
+    """
+    return Split.VALID if zlib.crc32(film.encode()) % valid_every == 0 else Split.TRAIN
+
+
+def what_is_told(
+    film: str, text: str, named: Iterable[tuple[int, str]], graph: KnowledgeGraph
+) -> tuple[tuple[str, ...], tuple[Triple, ...]]:
+    """What a review tells about its film: the other entities that it names, and the facts of the graph.
+
+    Args:
+      film: URI.
+      text: the review.
+      named: (place in the text, URI) of what it names.
+      graph: with the film.
+
+    Returns:
+      Names of entities, and facts, each once, in the order of the text.
+    """
+    relations = film_relations(film, graph)
+    entities: dict[str, None] = {}
+    triples: dict[Triple, None] = {}
+    for start, uri in named:
+        if uri in relations:
+            triples[relation_said(relations[uri], text, start), graph.names[graph.id(uri)]] = None
+        elif uri != film:
+            entities[canonical_name(uri)] = None
+    return tuple(entities), tuple(triples)
 
 
 def film_relations(film: str, graph: KnowledgeGraph) -> dict[str, tuple[str, ...]]:
@@ -306,18 +348,22 @@ def clean_review(text: str, votes: int, min_words: int = MIN_WORDS, max_words: i
     Reference: `process_empthetic.py` of ECR's released code, which leaves the punctuation of the removed sentences in
     the text.
     """
-    words = text.split()
-    number = Counter(words)
-    if sum(number[word] > 1 for word in words) > len(words) / 2:
+    if is_repetitive(text) or votes < 1:
         return None
     sentences = [s for s in re.findall(r"[^.?!]+[.?!]*", text) if not re.search(r"review|\b10\b", s, re.IGNORECASE)]
-    if votes < 1 or sum(len(s.split()) for s in sentences) < min_words:
+    if sum(len(s.split()) for s in sentences) < min_words:
         return None
     if sum(len(s.split()) for s in sentences) > max_words:
         front = _sentences_within(sentences, max_words // 2)
         back = _sentences_within(sentences[front:][::-1], max_words // 2)
         sentences = sentences[:front] + sentences[len(sentences) - back :]
     return " ".join("".join(sentences).split())
+
+
+def is_repetitive(text: str) -> bool:
+    """Whether more than half of the words of a text occur more than once."""
+    number = Counter(text.split())
+    return 2 * sum(count for count in number.values() if count > 1) > number.total()
 
 
 def _sentences_within(sentences: Sequence[str], budget: int) -> int:
