@@ -59,6 +59,68 @@ class Prepare:
         prepare(settings, force=self.force, console=console)
 
 
+@dataclass(frozen=True)
+class Reviews:
+    """Turn dumps of film reviews (CSV, JSON lines) into the file that `corpus.reviews` names.
+
+    Example: ecr reviews dump.csv --corpus prepared/redial --into data/my_reviews --columns film=title votes=
+
+    Reviews are filtered as ECR's are, and what they name is linked to the corpus's graph; a table says what each step
+    leaves out. All reviews of a film are in one split. Prepare the corpus (again) with --corpus.reviews afterwards.
+    """
+
+    dumps: tyro.conf.Positional[tuple[Path, ...]]
+    """Files with one review a record; CSV files end in .csv and have a header."""
+    corpus: Path
+    """The prepared corpus whose films are reviewed, for example prepared/redial; it may have no reviews yet."""
+    into: Path
+    """The folder for reviews.jsonl, rejected.jsonl and manifest.json."""
+    columns: tuple[str, ...] = ()
+    """What differs from movie, year, review, rating, votes, as film=COLUMN year=COLUMN text=COLUMN rating=COLUMN
+    votes=COLUMN; year=, rating= and votes= alone say that the dump has none. A film is a title, an IMDb id or a URI."""
+    min_rating: float = 10
+    """Lowest rating that is kept."""
+    min_votes: int = 1
+    """Fewest people who found it helpful."""
+    min_words: int = 20
+    """Fewest words."""
+    max_words: int = 150
+    """A longer review is cut to whole sentences of its beginning and end."""
+    min_first_person: int = 0
+    """Fewest words among I, me, my and mine."""
+    valid_every: int = 20
+    """The reviews of one film in this many are for validation."""
+    skip_bad: bool = False
+    """Leave malformed lines out instead of ending the command; they are written to rejected.jsonl."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.prepare import PreparedCorpus
+        from ecr_jax.data.schema import Split
+        from ecr_jax.knowledge import review_dumps
+
+        columns = dict(review_dumps.COLUMNS)
+        for change in self.columns:
+            what, equals, name = change.partition("=")
+            if not equals or what not in columns or (what in ("film", "text") and not name):
+                raise ValueError(f"--columns {change!r}: give WHAT=COLUMN, WHAT one of {', '.join(columns)}")
+            columns[what] = name
+        rules = {field.name: getattr(self, field.name) for field in fields(review_dumps.ReviewRules)}
+        corpus = PreparedCorpus.open(self.corpus)
+        graph = corpus.graph
+        mentions = (m.entity for c in corpus.split(Split.TRAIN) for turn in c.turns for m in turn.mentions)
+        review_dumps.import_dumps(
+            self.dumps,
+            self.into,
+            columns,
+            graph,
+            corpus.linker,
+            {graph.ids[uri] for uri in mentions if uri in graph.ids},
+            review_dumps.ReviewRules(**rules),
+            skip_bad=self.skip_bad,
+            console=console,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Remote:
     """What the commands share that ask a language model behind an address."""
@@ -214,6 +276,59 @@ class Evaluate:
         from ecr_jax.evaluation.run import evaluate
 
         evaluate(self.settings, split=Split(self.split), protocol=self.protocol, force=self.force, console=console)
+
+
+@dataclass(frozen=True)
+class Simulate(_Remote):
+    """Have simulated seekers, who want a film of the test split, talk with a run, and measure how soon it finds it.
+
+    Example: ecr simulate runs/demo --dialogues 100 --baselines popularity ranker
+
+    A seeker knows attributes of its film, never the title. By default it is played by rule, the same way each time;
+    --llm has a language model at --address play it. The tables and the dialogues go to RUN/SPLIT/simulated. A command
+    that was stopped goes on with the dialogues that are missing.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder, for example runs/demo."""
+    split: Literal["valid", "test"] = "test"
+    """Whose films are looked for."""
+    dialogues: int = 100
+    """Most dialogues of each system, each about another film."""
+    turns: int = 8
+    """A dialogue ends without success after so many replies."""
+    baselines: tuple[Literal["popularity", "ranker"], ...] = ("popularity",)
+    """Rows beside the run's. popularity: the most recommended film that fulfils all that was said; ranker: the run's
+    recommender alone, without memory, plans and checks."""
+    llm: str | None = None
+    """The model that plays the seekers, as the server calls it."""
+    seed: int = 0
+    """Of the films and the seekers."""
+    force: bool = False
+    """Begin anew even if it is complete for the same parameters and settings."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.schema import Split
+        from ecr_jax.evaluation.simulation.run import simulate
+        from ecr_jax.inference.agent import Agent
+        from ecr_jax.llm.client import Client
+
+        if self.dialogues < 1 or self.turns < 1:
+            raise ValueError(f"--dialogues {self.dialogues} --turns {self.turns}: give 1 or more of each")
+        if self.llm is None and self.address is not None:
+            raise ValueError("--address without --llm: name the model that plays the seekers")
+        client = None if self.llm is None else Client(self.model_address(self.llm), self.run / "answers")
+        simulate(
+            Agent.open(self.run),
+            split=Split(self.split),
+            count=self.dialogues,
+            rounds=self.turns,
+            baselines=tuple(dict.fromkeys(self.baselines)),
+            seed=self.seed,
+            client=client,
+            force=self.force,
+            console=console,
+        )
 
 
 @dataclass(frozen=True)
@@ -432,7 +547,22 @@ class Demo:
         demo.run(short=self.short, console=console)
 
 
-Command = Prepare | Annotate | Train | Sweep | Evaluate | Compare | ZeroShot | Judge | Human | Chat | Export | Demo
+Command = (
+    Prepare
+    | Reviews
+    | Annotate
+    | Train
+    | Sweep
+    | Evaluate
+    | Simulate
+    | Compare
+    | ZeroShot
+    | Judge
+    | Human
+    | Chat
+    | Export
+    | Demo
+)
 
 _DESCRIPTION = "Empathetic conversational recommendation of films. Start with `ecr demo`."
 
@@ -478,10 +608,12 @@ def parse(arguments: list[str]) -> Command:
     settings = configs.load(name)
     defaults: dict[str, Any] = {
         "prepare": Prepare(settings, name),
+        "reviews": Reviews(tyro.MISSING, tyro.MISSING, tyro.MISSING),
         "annotate": Annotate(tyro.MISSING, tyro.MISSING),
         "train": Train(settings, tyro.MISSING, name),
         "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
+        "simulate": Simulate(tyro.MISSING),
         "compare": Compare(tyro.MISSING),
         "zero-shot": ZeroShot(tyro.MISSING, tyro.MISSING),
         "judge": Judge(tyro.MISSING, tyro.MISSING),

@@ -41,8 +41,8 @@ def called(monkeypatch):
 
 
 COMMANDS = (
-    "prepare", "annotate", "train", "sweep", "evaluate", "compare", "zero-shot", "judge", "human", "chat", "export",
-    "demo",
+    "prepare", "reviews", "annotate", "train", "sweep", "evaluate", "simulate", "compare", "zero-shot", "judge",
+    "human", "chat", "export", "demo",
 )  # fmt: skip
 
 

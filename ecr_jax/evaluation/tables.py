@@ -46,6 +46,18 @@ WHOLE_REPLIES = (
 )
 """Metrics of the table of whole replies, see `reply_measures.measure_replies`."""
 
+SIMULATED = (
+    "later_success",
+    "turns",
+    "answers_right",
+    "constraints_kept",
+    "refused_again",
+    "repeated_replies",
+    "reply_films",
+    "plain_replies",
+)
+"""Metrics of the table of simulated dialogues beside the success by turn, see `simulation.measures`."""
+
 _SUMMARY = {
     "default": tuple(("all", metric) for metric in RANKING),
     "published": tuple(
@@ -94,7 +106,9 @@ def format_p(p: float) -> str:
 
 
 def _layout(rows: Iterable[ReportRow]) -> dict[str, Columns]:
-    """All tables: title -> columns. `rows` give the number of targets in each stratum."""
+    """All tables: title -> columns. `rows` give the number of targets in each stratum, and the turns of simulations."""
+    rows = list(rows)
+    turns = sorted({int(row.metric.partition("@")[2]) for row in rows if row.metric.startswith("success@")})
     counted = ("recall@10", PUBLISHED + "recall@10")
     size = {row.stratum: f", n = {row.n}" for row in rows if row.metric in counted}
     return {
@@ -115,6 +129,8 @@ def _layout(rows: Iterable[ReportRow]) -> dict[str, Columns]:
             ("all", PUBLISHED + metric): metric for metric in PUBLISHED_RANKING
         },
         "replies": {("all", metric): metric for metric in WHOLE_REPLIES},
+        "simulated dialogues: found by turn": {("all", f"success@{turn}"): f"success@{turn}" for turn in turns},
+        "simulated dialogues": {("all", metric): metric.replace("_", "\n") for metric in SIMULATED},
         **{f"judged: {stratum} replies": {(stratum, m): m.replace("_", "\n") for m in MEASURES} for stratum in STRATA},
         "judged: win rates": {("all", f"win_rate_{m}"): m.replace("_", "\n") for m in MEASURES},
     }
@@ -164,7 +180,7 @@ def _select(rows: Sequence[ReportRow], title: str, columns: Columns) -> list[Rep
 
 def other_rows(rows: Sequence[ReportRow]) -> list[ReportRow]:
     """Rows that no table shows but a list should: metrics that are no rankings, and differences that were tested."""
-    shown = set(in_tables())
+    shown = {key for columns in _layout(rows).values() for key in columns}
     return [
         row
         for row in rows
