@@ -47,11 +47,12 @@ config = Config(
         train=TrainConfig(
             steps=20,
             batch_size=4,
-            optim=OptimConfig(learning_rate=1e-3, warmup=0.1),
+            optim=OptimConfig(learning_rate=2e-4, warmup=0.1),
         ),
+        adapter=presets.films_adapter(),
+        begin_with="films",
         valid_examples=8,
         max_reply=40,
-        candidates=0,  # what twenty steps of training write is not fit to be said
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(
@@ -62,10 +63,11 @@ config = Config(
         loss="feedback_cross_entropy + feedback_bce",
     ),
     response=ResponseConfig(
-        train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=3e-3, warmup=0.1)),
+        train=TrainConfig(steps=20, batch_size=4, optim=OptimConfig(learning_rate=2e-4, warmup=0.1)),
+        adapter=presets.films_adapter(),
+        begin_with="films",
         valid_examples=8,
-        candidates=0,
-        max_prompt=72,
+        max_prompt=96,
         max_review=72,
     ),
     evaluation=EvaluationConfig(replies=8, whole_replies=8),

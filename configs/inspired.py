@@ -66,6 +66,8 @@ config = Config(
             batch_size=8,
             optim=OptimConfig(learning_rate=1e-3, warmup=0.1),
         ),
+        adapter=presets.films_adapter(),
+        begin_with="films",
         valid_examples=32,
         max_reply=48,
     ),
@@ -80,6 +82,8 @@ config = Config(
     ),
     response=ResponseConfig(
         train=TrainConfig(steps=60, batch_size=8, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        adapter=presets.films_adapter(),
+        begin_with="films",
         valid_examples=32,
         max_prompt=96,
         max_review=96,

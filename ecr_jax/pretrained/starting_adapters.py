@@ -1,4 +1,4 @@
-"""LoRA adapters for the stages `conversation` and `response` to begin with. The package ships none yet.
+"""LoRA adapters for the stages `conversation` and `response` to begin with. The package ships `films`, of the built-in corpus.
 
 A folder holds `adapter.json` and one safetensors file for each stage. The description names the base model, the
 adapter's settings, the checksums of the files, and the command, the commit and the corpus that they were made with;
