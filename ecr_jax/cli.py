@@ -536,7 +536,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Demo:
-    """Prepare the built-in corpus, train all five stages, report, and show three replies."""
+    """Prepare the built-in corpus, train all stages, report, and show three replies."""
 
     short: bool = False
     """A few steps of each stage, to check that everything works."""
@@ -623,10 +623,15 @@ def parse(arguments: list[str]) -> Command:
         "demo": Demo(),
     }
     kinds = tuple(
-        Annotated[type(default), tyro.conf.subcommand(command, default=default)]
+        Annotated[type(default), tyro.conf.subcommand(command, default=default, description=_summary(type(default)))]
         for command, default in defaults.items()
     )
     if arguments and arguments[0] in defaults:  # so that messages are about this command alone
         default = defaults[arguments[0]]
         return tyro.cli(type(default), args=arguments[1:], default=default, prog=f"ecr {arguments[0]}")
     return tyro.cli(Union[kinds], args=arguments, prog="ecr", description=_DESCRIPTION)  # type: ignore[arg-type]  # noqa: UP007
+
+
+def _summary(command: type) -> str:
+    """The first paragraph of a command's help."""
+    return " ".join((command.__doc__ or "").partition("\n\n")[0].split())
