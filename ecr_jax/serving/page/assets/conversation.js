@@ -19,6 +19,7 @@ export class Conversation {
     this.messages = [];
     this.leaf = null;
     this.turn = null;
+    this.loading = false;
     this.forgotten = new Set(); // ids of beliefs that the next message takes back
     this.changed = changed;
   }
@@ -44,7 +45,12 @@ export class Conversation {
 
   /** Reads the conversation from the server and shows the branch of `leaf`, or the newest. */
   async load(id, leaf = null) {
-    await this.#read(id);
+    this.loading = true;
+    try {
+      await this.#read(id);
+    } finally {
+      this.loading = false;
+    }
     this.turn = null;
     this.leaf = this.tree.newest(this.tree.byId.has(leaf) ? leaf : null);
     this.changed(this, "all");

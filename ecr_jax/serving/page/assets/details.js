@@ -24,7 +24,7 @@ const words = (rows) => h("ul", { class: "words" }, rows.map((row) => h("li", {}
 export function detailsPanel(explanation, id) {
   const { emotions = [], entities = [], sub_acts: acts = [], films = [], others = [], writer } = explanation;
   const ranked = [...films, ...others].filter((film) => typeof film.probability === "number");
-  const part = (title, content) => h("section", {}, h("h4", {}, title), content);
+  const part = (title, content) => h("section", {}, h("h3", {}, title), content);
   return h(
     "div",
     { class: "details", id, role: "region", "aria-label": "How this reply was made" },

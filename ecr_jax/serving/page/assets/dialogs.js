@@ -18,8 +18,9 @@ export function confirmed({ title, text, yes }) {
   return shown(element("confirm"));
 }
 
-/** Asks for an API key: the key, which may be empty, or null where the person cancels. */
-export async function askedKey(current) {
+/** Asks for an API key, maybe since the server `refused` one: it, which may be empty, or null where the person cancels. */
+export async function askedKey(current, refused) {
+  element("key-refused").hidden = !refused;
   element("key-value").value = current;
   return (await shown(element("key"))) ? element("key-value").value.trim() : null;
 }

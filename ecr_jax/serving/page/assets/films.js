@@ -20,10 +20,13 @@ const JUDGEMENTS = [
   ["seen", "eye", "Seen"],
 ];
 
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+// Key of the reasons, icon, what the icon stands for, and the lines.
 const REASONS = [
-  ["feelings", "heart", "How you feel"],
-  ["mentions", "quote", "What you said"],
-  ["facts", "fact", "What is known"],
+  ["feelings", "heart", "How you feel", (feelings) => [`Heard in your words: ${feelings.join(", ")}`]],
+  ["mentions", "quote", "What you said", (mentions) => mentions.map(capital)],
+  ["facts", "fact", "What is known", (facts) => facts.map(capital)],
 ];
 
 /** The card of a film. `kinds`: the feedback given to it; `judge(kind)` turns one on or off; `focus` names its buttons. */
@@ -61,12 +64,12 @@ export function filmCard(film, { kinds, judge, focus }) {
         ? h(
             "dl",
             { class: "why", "aria-label": "Why this film" },
-            reasons.map(([key, name, label]) =>
+            reasons.map(([key, name, label, lines]) =>
               h(
                 "div",
                 {},
                 h("dt", { title: label }, icon(name), h("span", { class: "unseen" }, label)),
-                film.why[key].map((reason) => h("dd", {}, reason)),
+                lines(film.why[key]).map((line) => h("dd", {}, line)),
               ),
             ),
           )

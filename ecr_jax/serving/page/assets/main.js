@@ -53,11 +53,14 @@ function changed(conversation, what) {
 }
 
 function draw(fresh = false) {
+  const focused = document.activeElement !== document.body;
   thread.draw(current, fresh);
   drawBeliefs(element("beliefs"), current);
   drawTitle();
   drawComposer();
   drawJump();
+  // What had the focus may be gone, such as a starter. On a narrow screen the field would open a keyboard over the reply.
+  if (focused && document.activeElement === document.body) (narrow.matches ? element("scroller") : field).focus();
 }
 
 function drawTitle() {
@@ -106,17 +109,14 @@ async function followAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const id = parameters.get("c");
   if (id === current.id && (id || !current.turn)) return;
-  const before = current;
   current = [...working].find((conversation) => conversation.id === id && id) ?? new Conversation(changed);
   const wanted = current;
   sidebar.current = id;
   sidebar.draw();
   closeSidebar();
   if (id && !current.id) {
-    element("thread").setAttribute("aria-busy", "true");
-    const there = await attempt(() => wanted.load(id, parameters.get("m")));
+    await attempt(() => wanted.load(id, parameters.get("m")));
     if (current !== wanted) return; // another one was opened meanwhile
-    if (!there) current = before;
   }
   draw(true);
   if (!narrow.matches) field.focus();
@@ -198,23 +198,28 @@ async function deleteAll() {
 }
 
 async function copy(text) {
+  await copied(text);
+  say("Copied.");
+}
+
+async function copied(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   // Where the page does not come from https or localhost, browsers offer the older way alone.
   const hidden = Object.assign(document.createElement("textarea"), { value: text, className: "unseen" });
   document.body.append(hidden);
   hidden.select();
-  const copied = document.execCommand("copy");
+  const done = document.execCommand("copy");
   hidden.remove();
-  if (!copied) throw new Error("The browser does not allow copying here.");
+  if (!done) throw new Error("The browser does not allow copying here.");
 }
 
-async function changeKey() {
-  const key = await askedKey(api.storedKey());
+async function changeKey(refused = false) {
+  const key = await askedKey(api.storedKey(), refused);
   if (key === null) return false;
   api.storeKey(key);
   return Boolean(key);
 }
-api.onKeyNeeded(changeKey);
+api.onKeyNeeded(() => changeKey(Boolean(api.storedKey())));
 
 // The list on a narrow screen lies over the conversation.
 
@@ -237,7 +242,7 @@ function closeSidebar() {
 function submit(event) {
   event.preventDefault();
   const text = field.value.trim();
-  if (!text || current.active) return;
+  if (!text || current.active || current.loading) return;
   field.value = "";
   fit(field);
   current.say(text).catch((error) => {

@@ -126,12 +126,11 @@ export class Thread {
     return h(
       "li",
       { class: "question", "data-key": id },
-      h("h3", { class: "unseen" }, "You said"),
-      h("p", { class: "bubble" }, text),
+      h("h2", { class: "unseen" }, "You said"),
+      h("p", { class: "bubble", dir: "auto" }, text),
       h(
         "div",
         { class: "actions" },
-        this.#switcher(conversation, tree, message, "your message"),
         conversation.active
           ? null
           : iconButton({
@@ -141,6 +140,7 @@ export class Thread {
               onclick: () => this.edit(message, conversation),
             }),
         this.#copyButton(id, text, "Copy your message"),
+        this.#switcher(conversation, tree, message, "your message"),
       ),
     );
   }
@@ -225,8 +225,8 @@ export class Thread {
     return h(
       "li",
       { class: last ? "reply last" : "reply", "data-key": id },
-      h("h3", { class: "unseen" }, "Reply"),
-      h("p", { class: "text" }, marked(text, films)),
+      h("h2", { class: "unseen" }, "Reply"),
+      h("p", { class: "text", dir: "auto" }, marked(text, films)),
       films.length
         ? h(
             "ul",
@@ -274,9 +274,9 @@ export class Thread {
 
   #turn(conversation, turn) {
     const { phase } = turn;
-    const row = h("li", { class: `reply turn ${phase}`, "data-key": "turn/reply" }, h("h3", { class: "unseen" }, "Reply"));
+    const row = h("li", { class: `reply turn ${phase}`, "data-key": "turn/reply" }, h("h2", { class: "unseen" }, "Reply"));
     if (turn.reply) {
-      this.live = h("p", { class: "text" }, turn.reply);
+      this.live = h("p", { class: "text", dir: "auto" }, turn.reply);
       this.live.dataset.length = turn.reply.length;
       row.append(this.live);
     }
@@ -336,7 +336,7 @@ function countdown(turn, conversation) {
     "div",
     { class: "trouble" },
     h("p", { role: "alert" }, turn.error.message),
-    h("p", { "aria-hidden": "true" }, "Trying again in ", left),
+    h("p", { "aria-hidden": "true" }, "Trying again in", left),
     h("button", { type: "button", class: "link", "data-focus": "turn/retry", onclick: () => conversation.retry() }, "Try now"),
     h("button", { type: "button", class: "link", "data-focus": "turn/cancel", onclick: () => conversation.stop() }, "Cancel"),
   );
