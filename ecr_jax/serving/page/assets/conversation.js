@@ -128,6 +128,7 @@ export class Conversation {
         ecr: { conversation_id: this.id ?? "new", parent_id: parent, message_id: id, regenerate, forget },
       };
       for await (const { text: piece, ecr } of paced(api.complete(request, controller.signal))) {
+        if (controller.signal.aborted) return; // these words had arrived before
         if (ecr) last = { ...last, ...ecr };
         if (ecr?.conversation_id && !this.id) {
           this.id = ecr.conversation_id;
