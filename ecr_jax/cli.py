@@ -19,6 +19,7 @@ from ecr_jax.export import targets
 from ecr_jax.llm.client import Address
 from ecr_jax.pretrained.hub import HubError, default_cache
 from ecr_jax.runs.machine import compilation_cache_environment, relaunch_keeping_freed_memory
+from ecr_jax.serving.settings import Limits
 from ecr_jax.terminal import Terminal
 
 _STAGES = tuple(spec.name for spec in registry.stages())
@@ -515,6 +516,67 @@ class Chat:
 
 
 @dataclass(frozen=True)
+class Serve:
+    """Serve a trained run: an API for OpenAI's clients, kept conversations, and a web page at its address.
+
+    Example: ecr serve runs/demo
+
+    docs/serving.md says what it answers, and how it is run as a service.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder, for example runs/demo. Clients call the model by the folder's name."""
+    host: str = "127.0.0.1"
+    """Address to listen on; by default this machine alone can reach the server, 0.0.0.0 is for all."""
+    port: int = 8000
+    """Port to listen on."""
+    database: str | None = None
+    """Where conversations are kept: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME; by default
+    RUN/conversations.db."""
+    keys: Path | None = None
+    """File of API keys that `ecr serve-key` writes; without one anybody is let in who can reach the server."""
+    hosts: tuple[str, ...] = ()
+    """Names by which browsers may call the server, against DNS rebinding; by default those of this machine, or any with
+    another --host."""
+    limits: Limits = Limits()
+    """Bounds of requests."""
+
+    def __call__(self, console: Console) -> None:
+        try:
+            from ecr_jax.serving.server import serve
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{error.name} is not installed; `pip install 'ecr-jax[serve]'` brings it") from error
+
+        serve(
+            self.run,
+            host=self.host,
+            port=self.port,
+            database=self.database,
+            keys=self.keys,
+            hosts=self.hosts,
+            limits=self.limits,
+            console=console,
+        )
+
+
+@dataclass(frozen=True)
+class ServeKey:
+    """Make an API key for `ecr serve --keys FILE` and print it once; the file has only its hash."""
+
+    file: tyro.conf.Positional[Path]
+    """The file of keys; it is made where it is missing."""
+    name: tyro.conf.Positional[str]
+    """Whose key it is; conversations belong to the name. A key of the same name is replaced."""
+    requests_per_minute: int | None = None
+    """Most requests of its holder in a minute; by default no limit."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.serving.callers import add_key
+
+        console.print(add_key(self.file, self.name, self.requests_per_minute), highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
 class Export:
     """Write a trained stage for another program, checked by that program; writes `RUN/exports/TO-STAGE`."""
 
@@ -560,6 +622,8 @@ Command = (
     | Judge
     | Human
     | Chat
+    | Serve
+    | ServeKey
     | Export
     | Demo
 )
@@ -619,6 +683,8 @@ def parse(arguments: list[str]) -> Command:
         "judge": Judge(tyro.MISSING, tyro.MISSING),
         "human": Human(tyro.MISSING),
         "chat": Chat(tyro.MISSING),
+        "serve": Serve(tyro.MISSING),
+        "serve-key": ServeKey(tyro.MISSING, tyro.MISSING),
         "export": Export(tyro.MISSING, tyro.MISSING),
         "demo": Demo(),
     }

@@ -26,7 +26,7 @@ def write(folder, language_model=None, **changes):
     Args:
       folder: an empty folder.
       language_model: sizes of a decoder with a byte-level tokenizer; by default a Llama of two layers.
-      changes: sections of the config, of `recommender` and `response` as their own changed fields.
+      changes: sections of the config, of `recommender`, `conversation` and `response` as their own changed fields.
     """
     sizes = tiny.llama(280, layers=2) if language_model is None else language_model
     path = str(gguf_files.write(folder / "model.gguf", sizes, tiny.random_model(sizes).params))
@@ -35,6 +35,7 @@ def write(folder, language_model=None, **changes):
         config,
         language_model=path,
         recommender=dataclasses.replace(config.recommender, **changes.pop("recommender", {})),
+        conversation=dataclasses.replace(config.conversation, **changes.pop("conversation", {})),
         response=dataclasses.replace(config.response, language_model=path, **changes.pop("response", {})),
         **changes,
     )

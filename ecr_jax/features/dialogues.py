@@ -28,6 +28,23 @@ FEEDBACK_SIGNS = {Feedback.LIKE: 1, Feedback.DISLIKE: -1, Feedback.UNSAID: 0}
 
 
 @dataclass(frozen=True)
+class Correction:
+    """What the seeker changes by hand before a turn, on a page and not in words.
+
+    Attributes:
+      forgotten: ids of the beliefs that are withdrawn (`inference.memory.Belief`).
+      liked, disliked, seen: films that are marked so.
+      passed: films that the reply to the turn must not recommend.
+    """
+
+    forgotten: frozenset[str] = frozenset()
+    liked: tuple[int, ...] = ()
+    disliked: tuple[int, ...] = ()
+    seen: tuple[int, ...] = ()
+    passed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Utterance:
     """A turn in ids.
 
@@ -41,6 +58,7 @@ class Utterance:
       valences: (entity, valence) of what the seeker names in this turn, where it is known; a valence lies between -1
         (disliked) and 1 (liked), see `features.valence.valence_of`.
       plan: what the turn was planned to do, where it is a reply of our own; its entities are those of the plan.
+      correction: what the seeker changed by hand before this turn.
     """
 
     role: Role
@@ -51,6 +69,7 @@ class Utterance:
     emotions: Emotions = ()
     valences: tuple[tuple[int, float], ...] = ()
     plan: Plan | None = None
+    correction: Correction | None = None
 
     @property
     def text_with_role(self) -> str:

@@ -27,7 +27,7 @@ from ecr_jax.data.prepare import link_turn
 from ecr_jax.data.schema import MOVIE, Role, Split, Turn
 from ecr_jax.emotion.labels import EMOTIONS, select
 from ecr_jax.features.batch_spec import Example
-from ecr_jax.features.dialogues import Context, Utterance
+from ecr_jax.features.dialogues import Context, Correction, Utterance
 from ecr_jax.features.instances import evenly_spaced
 from ecr_jax.features.plans import Plan, films_named
 from ecr_jax.features.text_states import TextStates
@@ -35,7 +35,7 @@ from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.features.valence import valence_of
 from ecr_jax.files import write_json
 from ecr_jax.inference.candidates import Candidate, Checker, Draft, best, filled, first_sentences
-from ecr_jax.inference.memory import Memory, TurnReading, remember
+from ecr_jax.inference.memory import Memory, TurnReading, as_corrected, remember
 from ecr_jax.inference.phrases import clean_text
 from ecr_jax.inference.plain import plain_addition, plain_reply
 from ecr_jax.inference.planning import Decision, decide
@@ -285,15 +285,21 @@ class Agent:
 
     # ------------------------------------------------------------------------------------------------------ perceive
 
-    def perceive(self, turns: Sequence[Turn], plans: Mapping[int, Plan] | None = None) -> list[Utterance]:
+    def perceive(
+        self,
+        turns: Sequence[Turn],
+        plans: Mapping[int, Plan] | None = None,
+        corrections: Mapping[int, Correction] | None = None,
+    ) -> list[Utterance]:
         """Links the entities of a dialogue's turns and labels the seeker's turns with emotions.
 
         Args:
           turns: the dialogue. Control characters of new text are removed, and overlong text is cut.
           plans: index of a turn -> the plan that it carried out, where it is a reply of our own. Such a turn puts its
             films and facts into the dialogue, and nothing else that its words may name.
+          corrections: index of a turn of the seeker -> what they changed by hand before it.
         """
-        plans, graph = plans or {}, self.graph
+        plans, corrections, graph = plans or {}, corrections or {}, self.graph
         turns = [turn if turn.mentions else dataclasses.replace(turn, text=clean_text(turn.text)) for turn in turns]
         felt = iter(self._emotions([turn.text for turn in turns if turn.role == Role.SEEKER]))
         mentioned: list[int] = []
@@ -312,7 +318,19 @@ class Agent:
             mentioned += entities
             emotions = next(felt) if turn.role == Role.SEEKER else ()
             valences = self._valences(linked_turns) if turn.role == Role.SEEKER else ()
-            utterances.append(Utterance(turn.role, turn.text, linked.masked(), entities, (), emotions, valences, plan))
+            utterances.append(
+                Utterance(
+                    turn.role,
+                    turn.text,
+                    linked.masked(),
+                    entities,
+                    (),
+                    emotions,
+                    valences,
+                    plan,
+                    corrections.get(index),
+                )
+            )
         return utterances
 
     def _valences(self, turns: Sequence[Turn]) -> tuple[tuple[int, float], ...]:
@@ -350,8 +368,10 @@ class Agent:
           states: text encoder states of their turns.
         """
         featurizer = self.experiment.featurizer(self.tokenizer, states, evidence=True)
-        contexts = [featurizer.context(turns) for turns in dialogues]
-        return [Exchange(context, featurizer.arrays(context)) for context in contexts]
+        return [
+            Exchange(featurizer.context(turns), featurizer.arrays(featurizer.context(as_corrected(turns, self.graph))))
+            for turns in dialogues
+        ]
 
     def replies(
         self, dialogues: Dialogues, items: int = 0, states: TextStates | None = None, top: int = 10
@@ -414,7 +434,7 @@ class Agent:
                 self.tokenizer, states.with_fallback(response_states), evidence=True
             )
             arrays = [
-                featurizer.arrays(dataclasses.replace(exchange.context, reply=turn))
+                featurizer.arrays(featurizer.context(as_corrected(exchange.context.turns, self.graph), turn))
                 for exchange, turn in zip(exchanges, responses, strict=True)
             ]
         rows = self.item_probabilities(arrays)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.schema import Role
 from ecr_jax.emotion.labels import EMOTIONS
-from ecr_jax.features.dialogues import Utterance
+from ecr_jax.features.dialogues import Correction, Utterance
 from ecr_jax.inference.phrases import explicit_acts, is_question, understood, wanted_films
 from ecr_jax.inference.questions import Question, read_questions
 from ecr_jax.inference.wishes import (
@@ -120,9 +121,100 @@ def remember(turns: Sequence[Utterance], readings: Sequence[TurnReading], graph:
         if turn.role == Role.RECOMMENDER:
             memory = _after_recommender(memory, turn, graph)
         else:
+            if turn.correction is not None:
+                memory = corrected(memory, turn.correction, graph)
             memory = _after_seeker(memory, turn, reading, graph)
         memory = replace(memory, turns=memory.turns + 1)
     return memory
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Something that a memory holds of the seeker.
+
+    Attributes:
+      kind: which part of the memory it is.
+      entity: the film, or what the wish is about; None for a wish about the year.
+      wish: the wish, where it is one.
+      id: the same in every memory and with every graph that has the entity.
+    """
+
+    kind: Literal["liked", "disliked", "seen", "refused", "constraint"]
+    entity: int | None
+    wish: Wish | None
+    id: str
+
+
+def beliefs(memory: Memory, graph: KnowledgeGraph) -> tuple[Belief, ...]:
+    """What a memory holds of the seeker: films liked, disliked, seen and refused, then wishes."""
+    found = []
+    for kind in ("liked", "disliked", "seen", "refused"):
+        found += [Belief(kind, film, None, f"{kind}:{graph.uris[film]}") for film in getattr(memory, kind)]
+    for wish in memory.wishes:
+        what = "-".join(map(str, wish.years or ())) if wish.entity is None else graph.uris[wish.entity]
+        sign = "with" if wish.wanted else "without"
+        found.append(Belief("constraint", wish.entity, wish, f"constraint:{sign}:{what}"))
+    return tuple(found)
+
+
+def corrected(memory: Memory, correction: Correction, graph: KnowledgeGraph) -> Memory:
+    """The memory after the seeker withdrew beliefs and marked films.
+
+    A film of which "seen" or "refused" is withdrawn may be recommended again; one that is marked or passed over is not.
+    """
+    gone = [belief for belief in beliefs(memory, graph) if belief.id in correction.forgotten]
+    films: dict[str, tuple[int, ...]] = {
+        kind: _without(getattr(memory, kind), [b.entity for b in gone if b.kind == kind and b.entity is not None])
+        for kind in ("liked", "disliked", "seen", "refused")
+    }
+    again = [b.entity for b in gone if b.kind in ("seen", "refused") and b.entity is not None]
+    marked = (*correction.liked, *correction.disliked, *correction.seen, *correction.passed)
+    return replace(
+        memory,
+        named=_added(_without(memory.named, again), marked),
+        recommended=_without(memory.recommended, again),
+        liked=_added(_without(films["liked"], correction.disliked), correction.liked),
+        disliked=_added(_without(films["disliked"], correction.liked), correction.disliked),
+        seen=_added(films["seen"], correction.seen),
+        refused=films["refused"],
+        wishes=tuple(wish for wish in memory.wishes if all(wish != belief.wish for belief in gone)),
+    )
+
+
+def as_corrected(turns: Sequence[Utterance], graph: KnowledgeGraph) -> tuple[Utterance, ...]:
+    """The turns as the recommender reads them: without the entities of withdrawn beliefs, and with the marked films.
+
+    What was withdrawn is taken from the turns before; the words of a turn stay as they are. A film that is marked is an
+    entity of the turn, liked or disliked.
+    """
+    done: list[Utterance] = []
+    for turn in turns:
+        if turn.correction is not None:
+            withdrawn_uris = {
+                identifier.removeprefix("liked:").removeprefix("disliked:")
+                .removeprefix("constraint:with:").removeprefix("constraint:without:")
+                for identifier in turn.correction.forgotten
+                if identifier.startswith(("liked:", "disliked:", "constraint:"))
+            }  # fmt: skip
+            gone = {graph.ids[uri] for uri in withdrawn_uris if uri in graph.ids}
+            done = [_without_entities(before, gone) for before in done]
+            marks = {**dict.fromkeys(turn.correction.liked, 1.0), **dict.fromkeys(turn.correction.disliked, -1.0)}
+            turn = replace(
+                turn,
+                entities=(*turn.entities, *(film for film in marks if film not in turn.entities)),
+                valences=(*turn.valences, *marks.items()),
+            )
+        done.append(turn)
+    return tuple(done)
+
+
+def _without_entities(turn: Utterance, gone: set[int]) -> Utterance:
+    return replace(
+        turn,
+        entities=tuple(entity for entity in turn.entities if entity not in gone),
+        films=tuple(film for film in turn.films if film[0] not in gone),
+        valences=tuple(valence for valence in turn.valences if valence[0] not in gone),
+    )
 
 
 def _after_recommender(memory: Memory, turn: Utterance, graph: KnowledgeGraph) -> Memory:

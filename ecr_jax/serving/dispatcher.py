@@ -89,11 +89,11 @@ class Dispatcher:
         return self._thread.ident is not None and not self._thread.is_alive() and not self._closing
 
     def close(self) -> None:
-        """Takes no more requests, finishes those that wait, and ends the thread."""
+        """Takes no more requests, finishes those that wait, and ends the thread; one that still loads is left."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread.ident is not None:
+        if self._ready:
             self._thread.join()
 
     def ticket(self) -> Ticket:

@@ -8,9 +8,9 @@ import pytest
 
 from ecr_jax.data.acts import Act, ActName
 from ecr_jax.data.schema import Role
-from ecr_jax.features.dialogues import Utterance
+from ecr_jax.features.dialogues import Correction, Utterance
 from ecr_jax.features.plans import Plan
-from ecr_jax.inference.memory import TurnReading, remember
+from ecr_jax.inference.memory import TurnReading, as_corrected, beliefs, remember
 from ecr_jax.inference.wishes import polarity, year_spans
 from tests.inference.small_films import FILMS, GRAPH, LINKER, Talk, entity, film, names
 
@@ -232,3 +232,80 @@ def test_the_words_of_a_title_do_nothing():
     turn = Utterance(Role.SEEKER, text, text, (link.entity,))
     reading = TurnReading((dataclasses.replace(link, start=7, end=25),))
     assert remember([turn], [reading], GRAPH).acts == frozenset()
+
+
+# -------------------------------------------------------------------------------------------------------- corrections
+
+
+def belief_ids(memory):
+    return {belief.id: belief for belief in beliefs(memory, GRAPH)}
+
+
+def after(texts, correction):
+    """The memory after seeker turns, the last of which comes with a correction."""
+    talk = Talk()
+    for text in texts:
+        talk.say(text)
+    place = max(index for index, turn in enumerate(talk.turns) if turn.role == Role.SEEKER)
+    turns = list(talk.turns[: place + 1])
+    turns[place] = dataclasses.replace(turns[place], correction=correction)
+    return remember(turns, talk.readings[: place + 1], GRAPH), turns
+
+
+def test_beliefs_have_the_same_ids_in_every_memory():
+    talk = Talk()
+    talk.say("I loved Heat, but I hated Alien. A comedy from the nineties, no horror")
+    first = belief_ids(talk.memory)
+    heat = GRAPH.uris[film("Heat")]
+    assert {f"liked:{heat}", f"disliked:{GRAPH.uris[film('Alien')]}"} <= set(first)
+    assert {"constraint:with:genre:Comedy", "constraint:without:genre:Horror", "constraint:with:1990-1999"} <= set(
+        first
+    )
+    assert first[f"liked:{heat}"].entity == film("Heat") and first[f"liked:{heat}"].wish is None
+    talk.say("Big (1988) is great too")
+    assert set(first) < set(belief_ids(talk.memory))
+
+
+def test_what_is_withdrawn_is_gone_until_it_is_said_again():
+    texts = ["I loved Heat. A comedy, no horror", "go on"]
+    known = set(belief_ids(after(texts, Correction())[0]))
+    assert "constraint:without:genre:Horror" in known and len(known) == 3
+    for gone in known:
+        memory, _ = after(texts, Correction(forgotten=frozenset([gone])))
+        assert set(belief_ids(memory)) == known - {gone}
+    memory, _ = after([texts[0], "no horror"], Correction(forgotten=frozenset(["constraint:without:genre:Horror"])))
+    assert "constraint:without:genre:Horror" in belief_ids(memory)
+    memory, _ = after(texts, Correction(forgotten=frozenset(["liked:nothing", "nonsense"])))
+    assert set(belief_ids(memory)) == known
+
+
+def test_a_film_may_come_again_after_seen_or_refused_is_withdrawn():
+    heat = film("Heat")
+    seen, _ = after(["I have seen Heat", "go on"], Correction())
+    assert heat in seen.seen and heat in seen.named
+    withdrawn, _ = after(["I have seen Heat", "go on"], Correction(forgotten=frozenset([f"seen:{GRAPH.uris[heat]}"])))
+    assert heat not in (*withdrawn.seen, *withdrawn.named, *withdrawn.recommended)
+    liked, _ = after(["I loved Heat", "go on"], Correction(forgotten=frozenset([f"liked:{GRAPH.uris[heat]}"])))
+    assert heat not in liked.liked and heat in liked.named  # known, so not recommended
+
+
+def test_films_marked_by_hand_count_as_said():
+    big, alien, heat = film("Big"), film("Alien"), film("Heat")
+    correction = Correction(liked=(big,), disliked=(heat,), seen=(big,), passed=(alien,))
+    memory, turns = after(["I loved Heat", "go on"], correction)
+    assert (memory.liked, memory.disliked, memory.seen) == ((big,), (heat,), (big,))
+    assert {big, alien, heat} <= set(memory.named)
+    *before, last = as_corrected(turns, GRAPH)
+    assert last.entities == (big, heat) and last.valences == ((big, 1.0), (heat, -1.0))
+    assert before == turns[:-1]
+
+
+def test_the_recommender_does_not_read_what_is_withdrawn():
+    heat, horror = film("Heat"), entity("Horror", "genre")
+    texts = ["I loved Heat. A comedy, no horror", "Heat (1995) again"]
+    _, turns = after(texts, Correction())
+    assert as_corrected(turns, GRAPH) == tuple(turns) and {heat, horror} <= set(turns[0].entities)
+    forgotten = frozenset([f"liked:{GRAPH.uris[heat]}", "constraint:without:genre:Horror"])
+    first, *_, last = as_corrected(after(texts, Correction(forgotten=forgotten))[1], GRAPH)
+    assert not {heat, horror} & set(first.entities) and entity("Comedy", "genre") in first.entities
+    assert heat in last.entities and first.text == texts[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -32,12 +33,21 @@ class Database:
           url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.
 
         Raises:
-          ValueError: it is neither.
-          sqlalchemy.exc.OperationalError: it cannot be reached or written.
+          ValueError: it is neither, or it cannot be reached or written.
         """
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        migrate(self.engine)
+        # SQLite has one writer at a time, and lets those that wait poll until some give up; here they take turns.
+        self._turn = threading.Lock() if self.is_sqlite else nullcontext()
+        try:
+            migrate(self.engine)
+        except DBAPIError as error:
+            raise ValueError(f"the database {self.name} cannot be opened: {error.orig}") from error
+
+    @property
+    def name(self) -> str:
+        """Its URL without a password."""
+        return self.engine.url.render_as_string(hide_password=True)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -48,7 +58,8 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are committed, and on disk, when the block ends well."""
-        with Session(self.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+        engine = self.engine.execution_options(writes=True)
+        with self._turn, Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def check(self) -> None:
@@ -93,6 +104,7 @@ def _engine(url: str) -> Engine:
             parsed,
             pool_size=_CONNECTIONS,
             max_overflow=_CONNECTIONS,
+            hide_parameters=True,  # errors are logged, and what people said must not be
             connect_args={"timeout": _SECONDS_BUSY, "check_same_thread": False},
         )
         event.listen(engine, "connect", _prepare_sqlite)
@@ -100,7 +112,9 @@ def _engine(url: str) -> Engine:
         return engine
     if backend in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(parsed, pool_size=_CONNECTIONS, max_overflow=_CONNECTIONS, pool_pre_ping=True)
+        return create_engine(
+            parsed, pool_size=_CONNECTIONS, max_overflow=_CONNECTIONS, hide_parameters=True, pool_pre_ping=True
+        )
     raise ValueError(f"{url!r} is no database that is supported; give sqlite:///PATH or postgresql://USER@HOST/NAME")
 
 
