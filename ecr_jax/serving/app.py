@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Match, Route
 
 from ecr_jax.serving import corpus
 from ecr_jax.serving.callers import COOKIE, COOKIE_SECONDS, Caller, Callers
@@ -131,6 +132,8 @@ def create_app(
     app.add_middleware(Measured, metrics=metrics)
     app.add_middleware(Protected)
     _add_error_handlers(app)
+    if not callers.need_key:
+        app.openapi = lambda: _without_security(app)
 
     # -------------------------------------------------------------------------------------------------------- chat
 
@@ -246,6 +249,16 @@ def create_app(
     return app
 
 
+def _without_security(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of a server that lets anybody in."""
+    document = FastAPI.openapi(app)
+    document.get("components", {}).pop("securitySchemes", None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)
+    return document
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     def answer(error: ApiError) -> JSONResponse:
         return JSONResponse(error.body, error.status, error.headers)
@@ -264,7 +277,12 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         told = ApiError(error.status_code, str(error.detail), "http_error")
-        return JSONResponse(told.body, told.status, {**(error.headers or {})})
+        headers = {**(error.headers or {})}
+        if error.status_code == 405:  # the router names the methods of the first route of the path alone
+            routes = [route for route in app.routes if isinstance(route, Route)]
+            matching = [route for route in routes if route.matches(request.scope)[0] != Match.NONE]
+            headers["Allow"] = ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+        return JSONResponse(told.body, told.status, headers)
 
     @app.exception_handler(SQLAlchemyError)
     async def storage(request: Request, error: SQLAlchemyError) -> Response:

@@ -105,6 +105,11 @@ class Callers:
         self._anonymous_limit = requests_per_minute
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
+    @property
+    def need_key(self) -> bool:
+        """Whether callers need a key."""
+        return self._keys is not None
+
     def identify(self, key: str | None, cookie: str | None, address: str) -> Caller:
         """The caller of a request.
 
