@@ -269,7 +269,7 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
         new = read_wishes(only, within, graph, memory.discussed, {e: f for e, f in feelings.items() if f})
         wished |= bool(new)
         new = [wish for wish in new if not any(about_the_same(graph, wish, other) for other in taken_back)]
-        wishes = _merged(wishes, new, graph)
+        wishes = _merged(wishes, new, graph, adds=bool(_ADDS.search(only)))
     people = [link.entity for link in reading.links if graph.kinds[link.entity] == "person"]
     return replace(
         memory,
@@ -380,13 +380,23 @@ def _corrected_parts(text: str) -> list[re.Match[str]]:
     return list(_CORRECTED.finditer(text))
 
 
-def _merged(kept: Sequence[Wish], new: Sequence[Wish], graph: KnowledgeGraph) -> tuple[Wish, ...]:
-    """Wishes with new ones: of two about the same thing the later counts; firm ones replace firm ones of their kind."""
+_ADDS = re.compile(
+    r"\balso\b|\bas well\b|\btoo(?=\W*(?:[.!?,]|$))|\band (?:it should|i(?:'d| would) like it|i want it)\b",
+    re.IGNORECASE,
+)
+"""Words that say that a wish comes beside those before ("it should also have Tom Hanks in it")."""
+
+
+def _merged(kept: Sequence[Wish], new: Sequence[Wish], graph: KnowledgeGraph, adds: bool = False) -> tuple[Wish, ...]:
+    """Wishes with new ones: of two about the same thing the later counts.
+
+    Firm ones replace firm ones of their kind ("a comedy", then "a drama, please"), unless they are said to be added.
+    """
 
     def kind(wish: Wish) -> str:
         return "year" if wish.entity is None else str(graph.kinds[wish.entity])
 
-    replaced = {kind(wish) for wish in new if wish.wanted and wish.firm}
+    replaced = set() if adds else {kind(wish) for wish in new if wish.wanted and wish.firm}
     remaining = [
         wish
         for wish in kept

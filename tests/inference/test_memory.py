@@ -38,6 +38,13 @@ def wishes(*texts):
         (["a thriller before 1980"], ["+1880-1979", "+Thriller"]),
         (["a comedy please", "from the 80s"], ["+1980-1989", "+Comedy"]),  # kept over turns
         (["a comedy please", "a thriller instead"], ["+Thriller"]),
+        (["something with Tom Hanks", "something with Bill Murray"], ["+Bill Murray"]),
+        (
+            ["something with Tom Hanks", "It should also be directed by Penny Marshall"],
+            ["+Penny Marshall", "+Tom Hanks"],
+        ),
+        (["a comedy please", "And I'd like it to be a romance as well"], ["+Comedy", "+Romance"]),
+        (["a film with Al Pacino", "And Robert De Niro should be in it, too."], ["+Al Pacino", "+Robert De Niro"]),
         (["I want a comedy. Actually, make it a horror movie"], ["+Horror"]),
         (["no horror", "horror is fine after all"], []),  # withdrawn
         (["no horror", "I'd like a horror movie now"], ["+Horror"]),  # the last word counts
