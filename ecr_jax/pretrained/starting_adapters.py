@@ -1,4 +1,4 @@
-"""LoRA adapters for the stages `conversation` and `response` to begin with. The package ships `films`, of the built-in corpus.
+"""LoRA adapters that the stages `conversation` and `response` begin with; `films`, of the built-in corpus, is shipped.
 
 A folder holds `adapter.json` and one safetensors file for each stage. The description names the base model, the
 adapter's settings, the checksums of the files, and the command, the commit and the corpus that they were made with;
