@@ -54,10 +54,12 @@ function changed(conversation, what) {
 
 function draw(fresh = false) {
   const focused = document.activeElement !== document.body;
+  const follow = fresh || thread.atEnd;
   thread.draw(current, fresh);
   drawBeliefs(element("beliefs"), current);
   drawTitle();
   drawComposer();
+  if (follow) thread.toEnd(); // after the chips, which take of its height
   drawJump();
   // What had the focus may be gone, such as a starter. On a narrow screen the field would open a keyboard over the reply.
   if (focused && document.activeElement === document.body) (narrow.matches ? element("scroller") : field).focus();

@@ -33,7 +33,7 @@ export class Thread {
   }
 
   /** Draws everything; `fresh` where it is another conversation than before. */
-  draw(conversation, fresh = false, follow = fresh || this.atEnd) {
+  draw(conversation, fresh = false) {
     if (fresh) {
       this.editing = null;
       this.shown.clear();
@@ -52,7 +52,6 @@ export class Thread {
       this.shown.add(item.dataset.key);
     }
     redraw(this.element, items.length ? h("ol", { class: "messages" }, items) : this.#welcome());
-    if (follow) this.toEnd();
   }
 
   /** Writes what has come of the reply since. */
@@ -259,7 +258,7 @@ export class Thread {
                 onclick: () => {
                   if (open) this.open.delete(id);
                   else this.open.add(id);
-                  this.draw(conversation, false, false);
+                  this.draw(conversation);
                   if (!open) document.getElementById(panel).scrollIntoView({ block: "nearest" });
                 },
               },
