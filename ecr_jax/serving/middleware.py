@@ -86,7 +86,10 @@ class Measured:
 
 
 class Protected:
-    """Adds the headers that keep other sites and injected scripts away from the page."""
+    """Adds the headers that keep other sites and injected scripts away from the page.
+
+    Browsers keep the files of the page, and ask whether they have changed; they keep nothing else.
+    """
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -97,9 +100,10 @@ class Protected:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                kept = "no-cache" if scope["path"].startswith("/assets/") else "no-store"
                 for name, value in _SECURITY.items():
                     headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                headers.setdefault("Cache-Control", kept)
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

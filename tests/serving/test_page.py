@@ -224,6 +224,14 @@ def test_enter_sends_and_shift_enter_begins_a_line(reader):
     expect(reader.questions).to_have_count(1)
 
 
+def test_browsers_keep_the_files_of_the_page_alone(reader):
+    first = reader.page.request.get("assets/main.js")
+    assert first.headers["cache-control"] == "no-cache"
+    again = reader.page.request.get("assets/main.js", headers={"If-None-Match": first.headers["etag"]})
+    assert again.status == 304
+    assert reader.page.request.get("conversations").headers["cache-control"] == "no-store"
+
+
 def test_text_is_never_markup(reader):
     evil = "<img src=x onerror=document.title=1> & <b>bold</b>"
     reader.say(evil)
