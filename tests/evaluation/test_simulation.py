@@ -4,13 +4,16 @@ language models."""
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from ecr_jax import config as configs
 from ecr_jax.data import jsonl
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.schema import Conversation, Feedback, Mention, Role, Split, Turn
@@ -24,8 +27,14 @@ from ecr_jax.evaluation.simulation.llm_seeker import LlmSeeker
 from ecr_jax.evaluation.simulation.measures import answer_is_right, measured, simulation_rows
 from ecr_jax.evaluation.simulation.seeker import RuleSeeker, next_turn
 from ecr_jax.evaluation.simulation.systems import PopularitySystem
+from ecr_jax.features.dialogues import Utterance
 from ecr_jax.features.plans import Plan
+from ecr_jax.inference.agent import Reply as AgentReply
+from ecr_jax.inference.memory import TurnReading, remember
+from ecr_jax.inference.plain import plain_reply
+from ecr_jax.inference.planning import decide
 from ecr_jax.inference.questions import Question
+from ecr_jax.inference.relevance import stated_entities
 from ecr_jax.inference.wishes import Wish, films_that_fit
 from ecr_jax.knowledge import graph as graphs
 from ecr_jax.knowledge.linking import EntityLinker
@@ -422,6 +431,70 @@ def test_a_system_sees_what_was_said_and_its_own_plans():
     assert heard.turns[-1].role == Role.SEEKER and set(heard.plans) <= set(range(1, len(heard.turns), 2))
     assert heard.named >= {COLLATERAL, AMELIE, HEAT} and THRILLER in heard.wishes
     assert len(system.heard[0]) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- the whole command
+
+
+class PureAgent:
+    """The conversation engine without models: fixed probabilities of the films, and plain replies."""
+
+    graph = GRAPH
+
+    def __init__(self, runs):
+        config = dataclasses.replace(configs.load("demo"), name="pure", runs=runs)
+        talks = [conversation([each], [BIG], number=each) for each in (HEAT, AMELIE, ALIEN, HALLOWEEN, GHOSTBUSTERS)]
+        corpus = SimpleNamespace(split=lambda split: talks, linker=LINKER, manifest={"inputs": {}})
+        self.experiment = SimpleNamespace(config=config, corpus=corpus, recommended=[HEAT, HEAT, COLLATERAL])
+        self.asked = 0
+
+    def perceive(self, turns, plans):
+        utterances = []
+        for index, turn in enumerate(turns):
+            plan = plans.get(index)
+            links = LINKER.link(turn.text) if plan is None else ()
+            entities = tuple(link.entity for link in links) if plan is None else stated_entities(plan, GRAPH)
+            utterances.append(Utterance(turn.role, turn.text, turn.text, entities, plan=plan))
+        return utterances
+
+    def replies(self, dialogues):
+        self.asked += 1
+        return [self._reply(turns) for turns in dialogues]
+
+    def _reply(self, turns):
+        readings = [TurnReading(tuple(LINKER.link(t.text)) if t.role == Role.SEEKER else ()) for t in turns]
+        memory = remember(turns, readings, GRAPH)
+        probabilities = np.linspace(2, 1, len(GRAPH.items)) / (1.5 * len(GRAPH.items))
+        decision = decide(memory, GRAPH.items, probabilities, {}, GRAPH)
+        return AgentReply(plain_reply(decision, GRAPH, len(turns)), "", decision, memory, "plain")
+
+
+def test_an_engine_talks_with_seekers_and_is_measured_once(tmp_path):
+    agent, console = PureAgent(tmp_path), Console(file=io.StringIO(), width=100)
+    settings = {"split": Split.TEST, "count": 5, "rounds": 6, "seed": 0, "client": None, "console": console}
+
+    def simulated(force=False, baselines=("popularity",)):
+        return run.simulate(agent, baselines=baselines, force=force, **settings)
+
+    report = simulated()
+    assert report.value("ecr", "success@6").n == 5 and report.value("ecr", "refused_again").value == 0
+    assert report.value("popularity", "constraints_kept").value == 1 and report.value("ecr", "plain_replies").value == 1
+    assert report.value("ecr", "success@6").value >= 0.8 and report.value("ecr", "constraints_kept").value >= 0.8
+    assert report.value("popularity", "answers_right") is None and report.value("ecr - popularity", "turns") is not None
+    printed = console.file.getvalue()
+    assert "seeker 0001 wants" in printed and "simulated dialogues: found by turn" in printed
+
+    folder = tmp_path / "pure" / "test" / "simulated" / "rule"
+    for system in ("ecr", "popularity"):
+        kept = jsonl.read(folder / f"{system}.jsonl", Split.TRAIN)
+        assert len(kept.conversations) == 5 and kept.counts["films"] and not kept.bad
+    assert "simulated dialogues" in (folder / "report.html").read_text(encoding="utf-8")
+    asked, words = agent.asked, (folder / "ecr.rounds.jsonl").read_text(encoding="utf-8")
+    assert simulated().rows == report.rows and "is complete" in console.file.getvalue() and agent.asked == asked
+    simulated(baselines=())  # another table of the same dialogues
+    assert agent.asked == asked and [row.model for row in run.report.read(folder / "report.json").rows][-1] == "ecr"
+    simulated(force=True)
+    assert agent.asked == 2 * asked and (folder / "ecr.rounds.jsonl").read_text(encoding="utf-8") == words
 
 
 # ---------------------------------------------------------------------------------------------------- language models
