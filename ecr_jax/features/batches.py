@@ -96,7 +96,7 @@ class Batches:
                 raise ValueError(f"bucket {dict(shape)} has no length for the axes {sorted(axes - shape.keys())}")
         self.examples, self.spec, self.shapes, self.batch_size = examples, examples.spec, tuple(shapes), batch_size
         self.seed, self.shuffle = seed, shuffle
-        self.rows = slice(0, batch_size)
+        self.rows, self.times = slice(0, batch_size), 1
         self.buckets = _buckets(examples.lengths(), self.shapes, len(examples))
         counts = np.bincount(self.buckets, minlength=len(self.shapes))
         self.per_epoch = int(np.sum(-(-counts // batch_size)))
@@ -117,6 +117,13 @@ class Batches:
         part.rows = rows
         return part
 
+    def repeated(self, times: int) -> Batches:
+        """The same batches, each `times` times in succession."""
+        part = copy.copy(self)
+        part.times, part.per_epoch = self.times * times, self.per_epoch * times
+        part.batches = min(self.batches * times, sys.maxsize)
+        return part
+
     def __len__(self) -> int:
         return self.batches
 
@@ -132,7 +139,7 @@ class Batches:
         return self._planned(index)[1].tolist()
 
     def _planned(self, index: int) -> tuple[int, np.ndarray]:
-        epoch, position = divmod(int(index), self.per_epoch)
+        epoch, position = divmod(int(index) // self.times, self.per_epoch // self.times)
         return self._plan(epoch)[position]
 
     def __iter__(self) -> Iterator[Batch]:

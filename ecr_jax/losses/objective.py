@@ -7,32 +7,22 @@ The arguments of a loss without a default are the arrays that it reads, by their
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-from importlib.metadata import EntryPoint, entry_points
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 
-from ecr_jax.losses.expression import Term, parse
-from ecr_jax.losses.ranking import INPUTS, RANKING, RankingLoss
+from ecr_jax.losses.expression import parse
+from ecr_jax.losses.named import Family
+from ecr_jax.losses.ranking import INPUTS, RANKING
 
 GROUP = "ecr_jax.losses"
 """Entry points of this group are ranking losses of other packages."""
 
 
-def check(text: str) -> None:
-    """Checks a loss expression as far as this is possible without importing other packages.
+FAMILY = Family("loss", RANKING, INPUTS, GROUP)
+"""Ranking losses by name."""
 
-    Raises:
-      ValueError: the syntax is wrong, there is no such loss, or it has no such option; lists what there is.
-    """
-    for term in parse(text):
-        if term.name in RANKING:
-            _bind(RANKING[term.name], term)
-        elif ":" not in term.name:
-            _registered(term.name)
+check = FAMILY.check
 
 
 class Objective:
@@ -49,7 +39,7 @@ class Objective:
           ValueError: as `check`, or a loss of another package cannot be imported or reads what no stage provides.
         """
         self.terms = parse(text)
-        self._bound = [_bind(_find(term.name), term) for term in self.terms]
+        self._bound = [FAMILY.bound(term) for term in self.terms]
 
     def __call__(
         self,
@@ -127,50 +117,3 @@ class Objective:
         parts = {str(term): mean for term, mean in zip(self.terms, means, strict=True)}
         total = functools.reduce(jnp.add, [term.weight * mean for term, mean in zip(self.terms, means, strict=True)])
         return total, number, parts
-
-
-def _bind(loss: RankingLoss, term: Term) -> tuple[RankingLoss, tuple[str, ...]]:
-    """The loss with its options set, and the names of the arrays it reads."""
-    parameters = inspect.signature(loss).parameters.values()
-    inputs = tuple(p.name for p in parameters if p.default is p.empty)
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    if unnamed := [p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]:
-        raise ValueError(f"the loss {term.name!r} takes {unnamed[0]!r} without a name: name each input it reads")
-    if unknown := [name for name in inputs if name not in INPUTS]:
-        raise ValueError(
-            f"the loss {term.name!r} asks for {unknown[0]!r}; there are {', '.join(INPUTS)}; an option needs a default"
-        )
-    for name, value in term.options.items():
-        if name not in defaults:
-            raise ValueError(f"the loss {term.name!r} has no option {name!r}; it has {', '.join(defaults) or 'none'}")
-        if isinstance(defaults[name], int) and value != int(value):
-            raise ValueError(f"the option {name} = {value} of the loss {term.name!r} must be a whole number")
-    options = {name: int(value) if isinstance(defaults[name], int) else value for name, value in term.options.items()}
-    return functools.partial(loss, **options), inputs
-
-
-def _find(name: str) -> RankingLoss:
-    """A loss by name, imported if it belongs to another package."""
-    if name in RANKING:
-        return RANKING[name]
-    if ":" not in name:
-        return _registered(name).load()
-    module, function = name.split(":")
-    try:
-        loss = getattr(importlib.import_module(module), function, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"the loss {name!r}: {error}; install its package or name its folder in PYTHONPATH") from error
-    if not callable(loss):
-        raise ValueError(f"the loss {name!r} does not exist: {module} has no function {function!r}")
-    return cast(RankingLoss, loss)
-
-
-def _registered(name: str) -> EntryPoint:
-    """The entry point of another package's loss."""
-    others = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in others:
-        raise ValueError(
-            f"there is no loss {name!r}; there are {', '.join([*RANKING, *sorted(others)])}, "
-            "and any function as package.module:function"
-        )
-    return others[name]

@@ -29,10 +29,19 @@ from ecr_jax.features.batches import Batches
 from ecr_jax.training import checkpoint, optim, processes, sharding
 from ecr_jax.training.options import TrainConfig
 from ecr_jax.training.sharding import Tree
-from ecr_jax.training.step import Loss, init_state, make_step, state_shardings
+from ecr_jax.training.step import Batch, Loss, init_state, make_step, state_shardings
+
+Act = Callable[[Tree, Tree, Batch, int, jax.Array, Mapping[str, Any]], tuple[Batch, dict[str, float], dict[str, Any]]]
+"""(params, frozen, batch, steps done, key, memory) -> the batch with more arrays [batch_size, ...], metrics of the
+step, and the memory, a JSON value that a checkpoint holds. What a policy does before it is updated is one, see
+`training.rollouts`."""
 
 STEPS_AHEAD = 2
 """Steps given to the device before the metrics of one are read: waiting at every step would leave the device idle."""
+
+
+_ACTING = 2**31 - 1
+"""Folded into the key of a training for what acts in it; steps are folded into the key itself, and never get here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +78,7 @@ def fit(
     rules: sharding.Rules = sharding.REPLICATED,
     describe: Callable[[Sequence[int]], Sequence[str]] | None = None,
     record: Mapping[str, Any] | None = None,
+    act: Act | None = None,
 ) -> FitResult:
     """Trains `params` on `batches` and keeps the best by a validation metric; resumes where an earlier call stopped.
 
@@ -90,6 +100,8 @@ def fit(
       rules: the logical axes of all arrays, trainable and frozen, for `config.sharding.strategy` to split.
       describe: example numbers -> names a person can look up, for the message about a loss that is not finite.
       record: JSON that config.json should hold too; resuming requires the same one.
+      act: what happens with each batch before the step, such as the rollouts of a policy. Its key follows from the seed
+        and the step, so that a resumed run acts as it would have. Of several processes each gets the whole batch.
 
     Raises:
       ConfigError: sizes that do not divide, or a strategy that splits nothing here.
@@ -136,7 +148,8 @@ def fit(
         accumulation=config.accumulation,
     )
     rows = sharding.split_rows(mesh)
-    iterator = iter(batches.of_rows(processes.rows(rows, config.batch_size)))
+    own_rows = processes.rows(rows, config.batch_size)
+    iterator = iter(batches if act else batches.of_rows(own_rows))
     progress = _Progress()
     with checkpoint.Checkpoints(directory / "checkpoints", config.keep) as checkpoints:
         for sentence in checkpoints.damaged:
@@ -163,12 +176,20 @@ def fit(
 
             while evaluation_due() or (done < steps and not _out_of_patience(progress, config)):
                 if not evaluation_due():  # it is due at once where a stop left it to the next process
-                    batch = processes.to_devices(next(iterator), rows, config.batch_size)
+                    batch, seen = next(iterator), {}
+                    if act is not None:
+                        acting = jax.random.fold_in(jax.random.fold_in(key, _ACTING), done)
+                        with jax.set_mesh(mesh):
+                            batch, seen, progress.memory = act(
+                                state["params"], frozen, batch, done, acting, progress.memory
+                            )
+                        batch = {name: array[own_rows] for name, array in batch.items()}
+                    batch = processes.to_devices(batch, rows, config.batch_size)
                     state, metrics = step(state, frozen, batch, key)
                     numbers = batches.example_numbers(done)
                     done += 1
                     progress.examples += len(numbers)
-                    reader.add(done, numbers, metrics)
+                    reader.add(done, numbers, metrics | seen)
                     bar.update(task, completed=done)
 
                 time_due = time.monotonic() - last_checkpoint >= config.checkpoint_seconds
@@ -235,6 +256,7 @@ class _Progress:
       stale: evaluations since the best one.
       train_seconds, evaluate_seconds: time spent, over all processes that worked on the run.
       examples: training examples seen, padding rows not counted.
+      memory: what `act` remembers.
     """
 
     best: dict[str, Any] | None = None
@@ -243,6 +265,7 @@ class _Progress:
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     examples: int = 0
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def update_best(self, step: int, metrics: dict[str, float], select: str, mode: str) -> bool:
         """Takes the validation metrics of a step into account; returns whether they are the best so far."""

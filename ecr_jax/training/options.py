@@ -131,3 +131,42 @@ class TrainConfig:
             return self.steps
         assert self.epochs is not None  # one of the two is given
         return max(1, round(self.epochs * per_epoch))
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """How a policy learns from what its outputs earn. The defaults are REINFORCE as in LLMCRS, with several outputs.
+
+    `losses.policy` has the losses, averages and advantages by name, and in `ESTIMATORS` the published combinations.
+
+    Attributes:
+      loss: an expression of policy losses, such as "clipped_ratio(clip=0.2) + 0.05*kl_k3".
+      advantage: what rewards are compared with: "moving_average" of earlier rewards, "leave_one_out", "group_centred"
+        or "group_normalised" with the other outputs of the context, or "no_baseline".
+      average: of the losses of tokens: "sequence_sum", "sequence_mean" or "token_mean".
+      samples: outputs of each context.
+      reuse: updates that a rollout serves; above 1 with a loss that reads the sampling policy, such as `clipped_ratio`.
+      decay: of the moving averages, in updates.
+      kl_in_reward: how much of the KL to the reference (estimate k1 of each output) is taken off its reward.
+    """
+
+    loss: str = "reinforce"
+    advantage: str = "moving_average"
+    average: str = "sequence_sum"
+    samples: int = 4
+    reuse: int = 1
+    decay: float = 0.95
+    kl_in_reward: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "samples", "reuse")
+        require_choice(
+            self,
+            "advantage",
+            ("moving_average", "no_baseline", "leave_one_out", "group_centred", "group_normalised"),
+        )
+        require_choice(self, "average", ("token_mean", "sequence_mean", "sequence_sum"))
+        require(self, "decay", 0 <= self.decay < 1, "must be at least 0 and below 1, for example 0.95")
+        require(self, "kl_in_reward", self.kl_in_reward >= 0, "must not be negative; 0 turns it off")
+        compares = self.advantage not in ("moving_average", "no_baseline")
+        require(self, "samples", self.samples > 1 or not compares, f"{self.advantage!r} compares 2 outputs or more")

@@ -122,3 +122,16 @@ def test_bad_input_says_what_to_do(examples):
         InMemoryExamples(SPEC, [{"tokens": np.zeros(1, np.int32), "neighbours": np.zeros((1, 2), np.int32)}])
     with pytest.raises(ValueError, match="batch_size=0"):
         Batches(examples, SHAPES, 0)
+
+
+def test_repeated_batches_follow_each_other():
+    """Each batch as often as is asked for, over all epochs, with its own numbers."""
+    spec = BatchSpec("numbers", (Field("x", np.int32, ("T",)),))
+    examples = InMemoryExamples(spec, [{"x": np.full(length, length, np.int32)} for length in range(1, 6)])
+    once = Batches(examples, ({"T": 5},), 2, seed=4, epochs=2)
+    thrice = once.repeated(3)
+    assert len(thrice) == 3 * len(once) == 18 and thrice.per_epoch == 3 * once.per_epoch
+    for index in range(len(thrice)):
+        assert thrice.example_numbers(index) == once.example_numbers(index // 3)
+        np.testing.assert_array_equal(thrice[index]["x"], once[index // 3]["x"])
+    assert len(Batches(examples, ({"T": 5},), 2).repeated(3)) > 10**9
