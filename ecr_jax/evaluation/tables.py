@@ -53,7 +53,7 @@ SIMULATED = (
     "constraints_kept",
     "refused_again",
     "repeated_replies",
-    "reply_films",
+    "films_a_reply",
     "plain_replies",
 )
 """Metrics of the table of simulated dialogues beside the success by turn, see `simulation.measures`."""

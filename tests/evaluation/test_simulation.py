@@ -315,7 +315,7 @@ def test_measures_of_one_dialogue():
     assert found["later_success"] == (1, 1) and found["turns"] == (4, 1)
     assert found["constraints_kept"] == (2, 4) and found["refused_again"] == (1, 4)
     assert found["answers_right"] == (0, 1) and found["repeated_replies"] == (1, 5)
-    assert found["reply_films"] == (4, 5) and found["plain_replies"] == (2, 3)
+    assert found["films_a_reply"] == (4, 5) and found["plain_replies"] == (2, 3)
     at_once = opened((SeekerTurn("Hi", wishes=(MANN,)), SystemTurn("Heat (1995).", (HEAT,))))
     found = measured(at_once, 6, GRAPH, LINKER)
     assert found["success@1"] == (1, 1) and found["later_success"] == (0, 0) and found["turns"] == (1, 1)

@@ -100,7 +100,7 @@ def measured(
         "constraints_kept": (float(kept), films),
         "refused_again": (float(again), films),
         "repeated_replies": (float(repeated), replies),
-        "reply_films": (float(films), replies),
+        "films_a_reply": (float(films), replies),
         "plain_replies": (float(plain), written),
     }
 
@@ -117,7 +117,7 @@ def simulation_rows(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[ReportRow]:
-    """Measures of each system, and tested differences of the first system to the others.
+    """Measures of each system, and differences of the first system to the others, the main ones tested.
 
     All systems are measured on the goals whose dialogues none of them broke off.
 
@@ -162,13 +162,14 @@ def simulation_rows(
                     rows.append(ReportRow(name, corpus, split, stratum, metric, mean.value, low, high, mean.n))
         first, *others = of_system
         for other in others:
-            for metric in tested:
-                ours, theirs = of_system[first][metric], of_system[other][metric]
-                if not (ours.n and theirs.n):
+            for metric, ours in of_system[first].items():
+                theirs = of_system[other].get(metric)
+                if theirs is None or not (ours.n and theirs.n) or (stratum != "all" and metric not in tested):
                     continue
                 low, high = interval(samples[first][metric] - samples[other][metric]) or (None, None)
                 same_units = bool((ours.counts == theirs.counts).all())
-                p = randomisation(ours, theirs, exchanged) if same_units and stratum == "all" else None
+                tests = same_units and metric in tested and stratum == "all"
+                p = randomisation(ours, theirs, exchanged) if tests else None
                 value = ours.value - theirs.value
                 differences.append(
                     ReportRow(f"{first} - {other}", corpus, split, stratum, metric, value, low, high, ours.n, p)
