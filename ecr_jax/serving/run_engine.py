@@ -49,11 +49,15 @@ class RunEngine:
         return cls(Agent.open(run, reply_writer), Path(run).resolve().name)
 
     def warm_up(self, batch: int) -> None:
-        """Loads the models and compiles the programs for one dialogue and for 2, 4, 8, … up to `batch`."""
-        sizes = [1]
-        while sizes[-1] < batch:
-            sizes.append(min(2 * sizes[-1], batch))
-        self._rows = tuple(sizes)
+        """Loads the models and compiles the programs for one dialogue, for `batch`, and for a quarter of it, and so on.
+
+        More sizes would waste fewer rows of a batch that is not full, and each takes seconds to compile.
+        """
+        sizes = {1}
+        while batch > 1:
+            sizes.add(batch)
+            batch //= 4
+        self._rows = tuple(sorted(sizes))
         LoadedRun(self._agent).warm_up()
         hello = (Said("seeker", "Hello"),)
         for rows in self._rows:
