@@ -98,6 +98,34 @@ class TextStates:
         return np.stack([self.rows(text).mean(0, dtype=np.float32) for text in texts])
 
 
+class RecentStates:
+    """An encoder that keeps the states of the texts it was asked for last, such as the turns of running dialogues."""
+
+    def __init__(self, encode: Callable[[list[str]], TextStates], most: int):
+        """Args:
+        encode: computes the states of distinct texts.
+        most: texts whose states are kept.
+        """
+        self._encode, self._most = encode, most
+        self._kept: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> TextStates:
+        """The states of the distinct texts."""
+        units = list(dict.fromkeys(texts))
+        missing = [unit for unit in units if unit not in self._kept]
+        if missing or not units:
+            states = self._encode(missing)
+            self._kept |= {unit: states.rows(unit).copy() for unit in missing}
+            if not units:
+                return states
+        rows = {unit: self._kept.pop(unit) for unit in units}
+        self._kept |= rows  # the latest last
+        for unit in list(self._kept)[: -self._most]:
+            del self._kept[unit]
+        offsets = np.concatenate([[0], np.cumsum([len(of_unit) for of_unit in rows.values()])])
+        return TextStates(np.concatenate(list(rows.values())), offsets, {unit: i for i, unit in enumerate(units)})
+
+
 def load_encoder(name: str) -> tuple[Pretrained, PreTrainedTokenizerBase]:
     """A text encoder and its tokenizer by a name of `pretrained.hub`.
 

@@ -30,7 +30,7 @@ from ecr_jax.features.batch_spec import Example
 from ecr_jax.features.dialogues import Context, Correction, Utterance
 from ecr_jax.features.instances import evenly_spaced
 from ecr_jax.features.plans import Plan, films_named
-from ecr_jax.features.text_states import TextStates
+from ecr_jax.features.text_states import RecentStates, TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.features.valence import valence_of
 from ecr_jax.files import write_json
@@ -57,6 +57,10 @@ Dialogues = Sequence[Sequence[Utterance]]
 _HUMAN_TURNS = 48
 """The fluency bound is the median loss of so many human turns. One that nearly all of them meet lets broken sentences
 of a hardly trained writer through ("What Heat sound good?")."""
+
+
+_RECENT_TURNS = 1024
+"""Turns whose text encoder states are kept in memory, about 20 KiB each: a dialogue that goes on is read again."""
 
 
 class Writes(Protocol):
@@ -277,11 +281,15 @@ class Agent:
     def emotion_probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """The probabilities of the nine emotions of each text: float32 [n, 9]."""
         spoken = [with_role(Role.SEEKER, text) for text in texts]
-        states = self._encode(spoken)
+        states = self.encode(spoken)
         return np.concatenate([np.asarray(self._classify_emotions(states.mean([text]))) for text in spoken])
 
-    def _encode(self, texts: list[str]) -> TextStates:
-        return self.experiment.encode_turns(texts, label="encode", cached=False)
+    @cached_property
+    def encode(self) -> RecentStates:
+        """Text encoder states of turns with their role words; those of recent turns are not computed again."""
+        return RecentStates(
+            lambda texts: self.experiment.encode_turns(texts, label="encode", cached=False), _RECENT_TURNS
+        )
 
     # ------------------------------------------------------------------------------------------------------ perceive
 
@@ -386,7 +394,7 @@ class Agent:
           top: number of items and of global entities that explain a reply.
         """
         graph = self.graph
-        states = states or self._encode([turn.text_with_role for turns in dialogues for turn in turns])
+        states = states or self.encode([turn.text_with_role for turns in dialogues for turn in turns])
         exchanges = self.begin(dialogues, states)
         exchanges = self.remember(exchanges, states)
         exchanges = self.rank(exchanges, states)
@@ -429,7 +437,7 @@ class Agent:
         arrays = [exchange.arrays for exchange in exchanges]
         if self.config.recommendation.use_resp:
             responses = [response_utterance(text) for text in self.recommendation_responder.generate(arrays)]
-            response_states = self._encode([turn.text_with_role for turn in responses])
+            response_states = self.encode([turn.text_with_role for turn in responses])
             featurizer = self.experiment.featurizer(
                 self.tokenizer, states.with_fallback(response_states), evidence=True
             )

@@ -135,9 +135,7 @@ class LoadedRun:
     def _recommend(self, dialogues: Sequence[list[Utterance]], rows: int, k: int) -> list[list[Film]]:
         filled = [dialogues[min(row, len(dialogues) - 1)] for row in range(rows)]
         agent, items = self._agent, self._agent.experiment.corpus.graph.items
-        states = agent.experiment.encode_turns(
-            [turn.text_with_role for turns in dialogues for turn in turns], label="encode", cached=False
-        )
+        states = agent.encode([turn.text_with_role for turns in dialogues for turn in turns])
         exchanges = agent.begin(filled, states)
         exchanges = agent.rank(exchanges, states)[: len(dialogues)]
         result = []

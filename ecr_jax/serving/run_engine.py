@@ -81,9 +81,7 @@ class RunEngine:
         """See `engine.Engine`: in the order in which replies would recommend them."""
         agent, graph = self._agent, self._agent.graph
         dialogues = self._filled([self._perceive(query.turns) for query in queries])
-        states = agent.experiment.encode_turns(
-            [turn.text_with_role for turns in dialogues for turn in turns], label="encode", cached=False
-        )
+        states = agent.encode([turn.text_with_role for turns in dialogues for turn in turns])
         exchanges = agent.rank(agent.remember(agent.begin(dialogues, states), states), states)
         answers = []
         for query, exchange in zip(queries, exchanges, strict=False):  # the last dialogue fills the batch up

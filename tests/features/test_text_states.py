@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ecr_jax.features import text_states
-from ecr_jax.features.text_states import TextEncoder, TextStates
+from ecr_jax.features.text_states import RecentStates, TextEncoder, TextStates
 from tests import tiny
 
 WORDS = "one two three four five six seven eight nine".split()
@@ -128,3 +128,20 @@ def test_further_texts():
     assert joined.mean(["a", "d"])[:, 0].tolist() == [0.5, 101.5]
     with pytest.raises(KeyError, match="nobody"):
         joined.rows("nobody")
+
+
+def test_recent_texts_are_not_encoded_again():
+    asked = []
+
+    def encode(texts):
+        asked.append(texts)
+        offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
+        rows = np.asarray([ord(character) for text in texts for character in text], np.float16).reshape(-1, 1)
+        return TextStates(rows, offsets, {text: unit for unit, text in enumerate(texts)})
+
+    recent = RecentStates(encode, most=2)
+    for texts in (["ab", "c", "ab"], ["c", "def"], ["def", "ab"], ["ab", "c", "def"], []):
+        states = recent(texts)
+        assert all(states.rows(text).ravel().tolist() == list(map(ord, text)) for text in texts)
+        assert set(states.index) == set(texts)
+    assert asked == [["ab", "c"], ["def"], ["ab"], ["c"], []]  # the text that was used least recently was dropped
