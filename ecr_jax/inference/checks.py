@@ -108,7 +108,7 @@ def find_faults(
     """
     names = find_names(text, decision, graph, linker)
     sentences = _sentences(text, names)
-    faults = [*_form_faults(text, sentences), *_loop_faults(text)]
+    faults = [*_form_faults(text, sentences), *_letter_faults(text, names), *_loop_faults(text)]
     faults += _film_faults(text, names, decision, graph, emotional)
     faults += _entity_faults(text, names, sentences, decision, graph, context)
     faults += _year_faults(text, names, decision, graph)
@@ -206,6 +206,14 @@ def _form_faults(text: str, sentences: Sequence[tuple[int, int]]) -> list[Fault]
     return faults
 
 
+def _letter_faults(text: str, names: Sequence[Named]) -> list[Fault]:
+    """Letters of other alphabets and with accents outside names, such as in "don\u00edt"."""
+    accented = [place for place, letter in enumerate(text) if letter.isalpha() and not letter.isascii()]
+    if all(any(name.start <= place < name.end for name in names) for place in accented):
+        return []
+    return [Fault("form", "letters that are not of English words")]
+
+
 def _loop_faults(text: str) -> list[Fault]:
     """Four words that come three times, six that come twice, or a sentence that is said twice."""
     spoken = [word for word, _, _ in words(text)]
@@ -262,6 +270,9 @@ def _entity_faults(
         if not name.entities:
             faults.append(Fault("entity", f"{written!r} is not known"))
             continue
+        if graph.kinds[name.entities[0]] != "genre" and _MIXED.search(text[: name.start]):
+            faults.append(Fault("fact", f"{written!r} is no genre to be mixed"))
+            continue
         if graph.kinds[name.entities[0]] in ("film", "work"):
             continue
         begin, end = next((span for span in sentences if span[0] <= name.start < span[1]), (0, len(text)))
@@ -304,7 +315,8 @@ def _implied(text: str, begin: int, start: int, stop: int, end: int) -> Attribut
     return max(before)[1] if before else None
 
 
-_JOINT = re.compile(r",?(?: (?:who|also|both|has|have|is|was|had|really|'s))* ", re.IGNORECASE)
+_JOINT = re.compile(r",?(?:'s|,? (?:who|also|both|has|have|is|was|had|really|the|its|a|one|of))* ", re.IGNORECASE)
+_MIXED = re.compile(r"\b(?:mix|mixture|blend|combination|cross) (?:of|between) (?:[\w ,-]+ and )?$", re.IGNORECASE)
 
 
 def _year_faults(text: str, names: Sequence[Named], decision: Decision, graph: KnowledgeGraph) -> list[Fault]:

@@ -58,6 +58,8 @@ def faults(text, decision, context=(), emotional=False):
         ("No, Tom Cruise is not in it, Al Pacino is.", NO_CRUISE),
         ("I don't know who directed Unknown Land (2010).", UNKNOWN),
         ("Because it was directed by Michael Mann, like Heat (1995).", EXPLAIN),
+        ("You might like Collateral (2004). Michael Mann is the director.", RECOMMEND),
+        ("You might like Collateral (2004), a mix of crime and thriller.", RECOMMEND),
     ],
 )
 def test_good_replies_have_no_faults(text, decision):
@@ -68,6 +70,10 @@ def test_good_replies_have_no_faults(text, decision):
     ("text", "decision", "kind"),
     [
         ("How about Collateral (2004) or Alien (1979)?", RECOMMEND, "film"),  # not planned
+        ("How about Collateral (2004)? Tom Cruise is the director.", RECOMMEND, "fact"),
+        ("How about Collateral (2004)? It's a mix of Tom Cruise and Jamie Foxx.", RECOMMEND, "fact"),
+        ("How about Collateral (2004)? It's a mix of thriller and Jamie Foxx.", RECOMMEND, "fact"),
+        ("How about Collateral (2004)? I don\u00edt know it.", RECOMMEND, "form"),
         ("Collateral (2004) is good. See Collateral (2004) soon.", RECOMMEND, "film"),  # twice
         ("How about Heat (1995)?", TWO, "missing"),
         ("I like that film a lot.", RECOMMEND, "missing"),
