@@ -66,7 +66,7 @@ _BEFORE_ASKING = (
     "So that I can help you:",
     "Tell me a bit more.",
     "To get an idea:",
-    "One question:",
+    "One question first.",
     "Let's find you something.",
     "Help me a little:",
     "I'd like to know more.",
