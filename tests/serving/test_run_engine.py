@@ -84,11 +84,12 @@ def test_what_is_marked_withdrawn_and_passed_over_changes_the_reply(engine):
     (second,) = engine.replies([ReplyQuery((passed,), 1)])
     assert second.explanation.films[0].uri != recommended
     reply = Said("recommender", first.text, first.plan)
-    last = Said("seeker", "another one ?", None, (liked.id,), ((recommended, "dislike"),))
+    marked = first.explanation.others[0].uri  # which no turn names, so that nothing else makes it a belief
+    last = Said("seeker", "another one ?", None, (liked.id,), ((marked, "seen"),))
     (third,) = engine.replies([ReplyQuery((*DIALOGUES[0], reply, last), 1)])
     kinds = {(belief.kind, belief.id.partition(":")[2]) for belief in third.explanation.beliefs}
-    assert liked.id not in {belief.id for belief in third.explanation.beliefs} and ("disliked", recommended) in kinds
-    assert recommended not in {f.uri for f in (*third.explanation.films, *third.explanation.others)}
+    assert liked.id not in {belief.id for belief in third.explanation.beliefs} and ("seen", marked) in kinds
+    assert not {recommended, marked} & {f.uri for f in (*third.explanation.films, *third.explanation.others)}
 
 
 @pytest.mark.slow
