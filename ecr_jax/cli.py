@@ -21,6 +21,7 @@ from ecr_jax.pretrained.hub import HubError, default_cache
 from ecr_jax.runs.machine import compilation_cache_environment, relaunch_keeping_freed_memory
 from ecr_jax.serving.settings import Limits
 from ecr_jax.terminal import Terminal
+from ecr_jax.training.options import Strategy
 
 _STAGES = tuple(spec.name for spec in registry.stages())
 _BASELINES = tuple(spec.name for spec in registry.baselines())
@@ -215,6 +216,42 @@ class Train:
         processes.join()
         objective.check(self.settings.recommendation.loss)  # not after hours of training
         train(self.settings, self.stage, force=self.force)
+
+
+@dataclass(frozen=True)
+class Shardings:
+    """Show how a stage's arrays lie on devices that need not be there, and the bytes that one of them holds.
+
+    Example: ecr shardings response --config redial_paper --devices 256 --strategy fsdp --memory 80GiB
+
+    It follows from shapes alone: no weights are read, and no earlier stage is needed; the stages that read the
+    knowledge graph need the prepared corpus. With --memory, what does not fit ends with status 1.
+    """
+
+    settings: Settings
+    stage: tyro.conf.Positional[Literal[_STAGES]]  # type: ignore[valid-type]
+    config: ConfigName = "demo"
+    devices: int = 1
+    """How many devices, up to thousands."""
+    strategy: Strategy | None = None
+    """What is split; by default as --STAGE.train.sharding.strategy says."""
+    model: int | None = None
+    """Devices on the mesh axis `model`; by default 2 for `tensor` and `fsdp_tensor`, or what the config says."""
+    memory: str | None = None
+    """What a device has, for example 80GiB."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.stages import shardings
+
+        shardings.show(
+            self.settings,
+            self.stage,
+            devices=self.devices,
+            strategy=self.strategy,
+            model=self.model,
+            memory=self.memory,
+            console=console,
+        )
 
 
 @dataclass(frozen=True)
@@ -614,6 +651,7 @@ Command = (
     | Reviews
     | Annotate
     | Train
+    | Shardings
     | Sweep
     | Evaluate
     | Simulate
@@ -675,6 +713,7 @@ def parse(arguments: list[str]) -> Command:
         "reviews": Reviews(tyro.MISSING, tyro.MISSING, tyro.MISSING),
         "annotate": Annotate(tyro.MISSING, tyro.MISSING),
         "train": Train(settings, tyro.MISSING, name),
+        "shardings": Shardings(settings, tyro.MISSING, name),
         "sweep": Sweep(settings, name),
         "evaluate": Evaluate(settings, name),
         "simulate": Simulate(tyro.MISSING),

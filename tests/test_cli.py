@@ -41,7 +41,7 @@ def called(monkeypatch):
 
 
 COMMANDS = (
-    "prepare", "reviews", "annotate", "train", "sweep", "evaluate", "simulate", "compare", "zero-shot", "judge",
+    "prepare", "reviews", "annotate", "train", "shardings", "sweep", "evaluate", "simulate", "compare", "zero-shot", "judge",
     "human", "chat", "export", "demo",
 )  # fmt: skip
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 
 from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.models.hyperparameters import QuantizationFormat
+from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.pretrained import hub
-from ecr_jax.pretrained.language_models import Pretrained, check_tokenizer, extend, load, load_tokenizer
+from ecr_jax.pretrained.language_models import (
+    PUBLISHED,
+    Pretrained,
+    abstract_model,
+    check_tokenizer,
+    extend,
+    load,
+    load_tokenizer,
+    read_config,
+)
 
 MOST_LOADED = 4
 """Language models that are kept in memory; of more, the least recently used one is dropped."""
@@ -31,6 +43,39 @@ class LanguageModels:
     ) -> tuple[Pretrained, DialogueTokenizer]:
         """A language model with its tokenizer, see `load_with_movie_slot`."""
         return self._load(name, layers, dtype, quantize)
+
+
+def abstract(
+    name: str,
+    *,
+    layers: int | None = None,
+    dtype: Any = jnp.float32,
+    quantize: QuantizationFormat | None = None,
+) -> Pretrained:
+    """A language model with the `<movie>` slot as shapes alone (`jax.ShapeDtypeStruct`); no weights are read.
+
+    Published models of `language_models.PUBLISHED` are known; of others, the files' configuration is read.
+
+    Args:
+      name: a name of `pretrained.hub`.
+      layers, dtype, quantize: as of `load_with_movie_slot`.
+
+    Raises:
+      ValueError: the model has fewer layers.
+    """
+    if name in PUBLISHED:
+        config = PUBLISHED[name]
+        vocabulary = config.vocab_size + 1
+    else:
+        path = hub.resolve(name)
+        config = read_config(path)
+        vocabulary = config.vocab_size
+        if not isinstance(config, BertConfig):
+            vocabulary = max(vocabulary, DialogueTokenizer.of(load_tokenizer(path)).movie + 1)
+    if layers is not None and not 1 <= layers <= config.layers:
+        raise ValueError(f"layers={layers}: {name} has {config.layers} layers; ask for 1 to {config.layers}")
+    config = dataclasses.replace(config, vocab_size=vocabulary, layers=layers or config.layers)
+    return abstract_model(config, dtype, quantize)
 
 
 def load_with_movie_slot(

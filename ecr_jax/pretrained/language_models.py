@@ -25,6 +25,8 @@ from ecr_jax.models.hyperparameters import QuantizationFormat
 from ecr_jax.models.lm import convert, language_model, quantized
 from ecr_jax.models.lm.bert import BertConfig
 from ecr_jax.models.lm.convert_gguf import Readers
+from ecr_jax.models.lm.gpt2 import Gpt2Config
+from ecr_jax.models.lm.llama import LlamaConfig
 from ecr_jax.pretrained import gguf_file
 
 if TYPE_CHECKING:
@@ -40,6 +42,33 @@ class Pretrained(NamedTuple):
     module: nn.Module
     params: dict[str, Any]
     config: convert.LanguageConfig
+
+
+PUBLISHED: dict[str, convert.LanguageConfig] = {
+    **dict.fromkeys(
+        ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-chat-hf"),
+        LlamaConfig(32000, 4096, 32, 32, 32, 128, 11008, positions=4096, eps=1e-5),
+    ),
+    "microsoft/DialoGPT-small": Gpt2Config(50257, 768, 12, 12, 3072),
+    "FacebookAI/roberta-base": BertConfig(50265, 768, 12, 12, 3072, 514, 1, position_offset=2, eps=1e-5),
+}
+"""Sizes of models that configs name, so that their memory is known before their files are fetched."""
+
+
+def abstract_model(config: convert.LanguageConfig, dtype: Any, quantize: QuantizationFormat | None) -> Pretrained:
+    """A model as shapes alone: `jax.ShapeDtypeStruct`s in place of its parameters."""
+    module = convert.module_of(config)(config, dtype=dtype)
+    tokens, mask = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, 1), bool)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)["params"]
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+    if quantize is not None:
+        params = jax.eval_shape(lambda tree: quantized.quantize(tree, quantized.KERNELS, quantize), params)
+    return Pretrained(module, params, config)
+
+
+def read_config(path: Path) -> convert.LanguageConfig:
+    """The sizes of the model at a path; errors as of `load`."""
+    return gguf_file.read(path)[1] if _is_gguf(path) else _folder_config(path)
 
 
 class _LazyTensors(Mapping[str, np.ndarray]):
@@ -182,14 +211,18 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_folder(path: Path) -> tuple[Readers, convert.LanguageConfig]:
+def _folder_config(path: Path) -> convert.LanguageConfig:
     config_file = path / "config.json"
     if not config_file.is_file():
         raise FileNotFoundError(f"{path} has no config.json; give the folder of a Hugging Face model")
     try:
-        config = convert.config_from_hf(_read_json(config_file))
+        return convert.config_from_hf(_read_json(config_file))
     except ValueError as error:
         raise ValueError(f"{config_file}: {error}") from error
+
+
+def _read_folder(path: Path) -> tuple[Readers, convert.LanguageConfig]:
+    config = _folder_config(path)
     readers: Readers = {}
     for file in _weight_files(path):
         try:

@@ -43,6 +43,7 @@ from ecr_jax.models.sharding_rules import classifier_rules
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training.evaluation import jit_over_rows
 from ecr_jax.training.loop import fit
+from ecr_jax.training.step import Loss
 
 _LABELS = (*SEEKER_LABELS, *REPLY_LABELS)
 
@@ -143,6 +144,20 @@ def measure(probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[Act])
     }
 
 
+def act_loss(model: Classifier) -> Loss:
+    """Binary cross-entropy of every label that is known."""
+    sizes = jnp.asarray([len(SEEKER_LABELS), len(REPLY_LABELS)])
+
+    def loss(params, frozen, batch, key):
+        logits = model.apply({"params": params}, batch["state"])
+        truth = jnp.concatenate([batch["seeker"], batch["reply"]], axis=1)
+        weight = jnp.repeat(batch["known"], sizes, axis=1, total_repeat_length=len(_LABELS))
+        weight = weight * batch["example_mask"][:, None]
+        return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, truth) * weight), jnp.sum(weight), {}
+
+    return loss
+
+
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains the classifier and measures it on validation and test turns.
 
@@ -160,14 +175,6 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     training, model = of_split[Split.TRAIN], classifier(experiment)
     params = model.init(experiment.key(spec), training.spec.zeros(1)["state"])["params"]
     forward = jit_over_rows(lambda params, state: jax.nn.sigmoid(model.apply({"params": params}, state)))
-    sizes = jnp.asarray([len(SEEKER_LABELS), len(REPLY_LABELS)])
-
-    def loss(params, frozen, batch, key):
-        logits = model.apply({"params": params}, batch["state"])
-        truth = jnp.concatenate([batch["seeker"], batch["reply"]], axis=1)
-        weight = jnp.repeat(batch["known"], sizes, axis=1, total_repeat_length=len(_LABELS))
-        weight = weight * batch["example_mask"][:, None]
-        return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, truth) * weight), jnp.sum(weight), {}
 
     def measured(params, split: Split) -> dict[str, Any]:
         rows = [of_split[split][index] for index in range(len(of_split[split]))]
@@ -192,7 +199,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         folder,
         params=params,
         frozen={},
-        loss=loss,
+        loss=act_loss(model),
         batches=Batches(training, ({},), config.train.batch_size, seed=config.train.seed),
         evaluate=evaluate,
         select="f1",

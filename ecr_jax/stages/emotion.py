@@ -31,6 +31,7 @@ from ecr_jax.models.sharding_rules import classifier_rules
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.training.evaluation import jit_over_rows
 from ecr_jax.training.loop import fit
+from ecr_jax.training.step import Loss
 
 Labels = tuple[int, ...]
 """The emotion ids of an utterance."""
@@ -104,6 +105,17 @@ def measure(probabilities: np.ndarray, labels: Sequence[Labels]) -> dict[str, An
     }
 
 
+def classifier_loss(model: Classifier) -> Loss:
+    """Soft-max cross-entropy against the distribution over an utterance's labels."""
+
+    def loss(params, frozen, batch, key):
+        logits = model.apply({"params": params}, batch["state"])
+        values = optax.softmax_cross_entropy(logits, batch["target"])
+        return jnp.sum(values * batch["example_mask"]), jnp.sum(batch["example_mask"]), {}
+
+    return loss
+
+
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains the classifier, measures it on validation and test utterances, labels the corpus, counts co-occurrence."""
     config, folder = experiment.config.emotion, experiment.folder(spec)
@@ -119,11 +131,6 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     params = model.init(experiment.key(spec), training.spec.zeros(1)["state"])["params"]
     forward = jit_over_rows(lambda params, state: jax.nn.softmax(model.apply({"params": params}, state)))
 
-    def loss(params, frozen, batch, key):
-        logits = model.apply({"params": params}, batch["state"])
-        values = optax.softmax_cross_entropy(logits, batch["target"])
-        return jnp.sum(values * batch["example_mask"]), jnp.sum(batch["example_mask"]), {}
-
     def probabilities(params, split: Split) -> np.ndarray:
         return np.asarray(forward(params, np.stack([example["state"] for example in of_split[split]])))
 
@@ -135,7 +142,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         folder,
         params=params,
         frozen={},
-        loss=loss,
+        loss=classifier_loss(model),
         batches=Batches(training, ({},), config.train.batch_size, seed=config.train.seed),
         evaluate=evaluate,
         select="recall@2",

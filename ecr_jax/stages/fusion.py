@@ -19,6 +19,7 @@ from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import recommender
 from ecr_jax.training.evaluation import ranking_metrics
 from ecr_jax.training.loop import fit
+from ecr_jax.training.step import Loss
 
 
 def examples(
@@ -34,6 +35,18 @@ def examples(
     )
 
 
+def entity_loss(setup: recommender.RecommenderSetup) -> Loss:
+    """Cross-entropy over all entities."""
+
+    def loss(params, frozen, batch, key):
+        candidates = jnp.asarray(setup.all_entities)
+        predicted = recommender.scores(setup, params, frozen, batch, candidates, "fusion", key)
+        values = cross_entropy(logits=predicted.logits, targets=batch["targets"], where=batch["target_mask"])
+        return jnp.sum(values), jnp.sum(batch["target_mask"]), {}
+
+    return loss
+
+
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Pre-trains the knowledge prompt."""
     config = experiment.config.fusion
@@ -45,16 +58,11 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     entities = setup.all_entities
     scorer = recommender.scorer(setup, entities, "fusion")
 
-    def loss(params, frozen, batch, key):
-        predicted = recommender.scores(setup, params, frozen, batch, jnp.asarray(entities), "fusion", key)
-        values = cross_entropy(logits=predicted.logits, targets=batch["targets"], where=batch["target_mask"])
-        return jnp.sum(values), jnp.sum(batch["target_mask"]), {}
-
     fit(
         experiment.folder(spec),
         params=recommender.init(setup, experiment.key(spec), training.spec.zeros(1), entities, "fusion"),
         frozen=setup.frozen,
-        loss=loss,
+        loss=entity_loss(setup),
         batches=Batches(training, shapes, size, seed=config.train.seed),
         evaluate=lambda params, frozen: ranking_metrics(
             scorer.with_params(params, frozen), validation_batches, entities

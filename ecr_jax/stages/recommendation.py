@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
@@ -25,7 +26,7 @@ from ecr_jax.stages import conversation, recommender
 from ecr_jax.stages.transfer import transfer
 from ecr_jax.training.evaluation import ranking_metrics
 from ecr_jax.training.loop import fit
-from ecr_jax.training.step import Batch
+from ecr_jax.training.step import Batch, Loss
 
 
 def examples(
@@ -72,6 +73,41 @@ def loss_inputs(spec: BatchSpec, batch: Batch, candidates: jax.Array) -> dict[st
     }
 
 
+def item_loss(
+    setup: recommender.RecommenderSetup,
+    objective: Objective,
+    spec: BatchSpec,
+    candidates: np.ndarray,
+    counts: jax.Array,
+) -> Loss:
+    """The loss that the config names, over candidates.
+
+    Args:
+      setup: the recommender.
+      objective: the loss.
+      spec: of the training batches.
+      candidates: int [I] entity ids, sorted.
+      counts: [I] how often each is recommended in the train split.
+    """
+
+    def loss(params, frozen, batch, key):
+        predicted = recommender.scores(setup, params, frozen, batch, jnp.asarray(candidates), "recommendation", key)
+        inputs = loss_inputs(spec, batch, jnp.asarray(candidates))
+        total, count, metrics = objective(
+            logits=predicted.logits,
+            like_logits=None if predicted.liking is None else predicted.liking.total,
+            counts=counts,
+            key=jax.random.fold_in(key, 1),  # the key itself is the dropout's
+            **inputs,
+        )
+        values = cross_entropy(logits=predicted.logits, targets=inputs["targets"], where=inputs["where"])
+        # A mean over targets, whatever the loss is divided by.
+        mean = jnp.sum(values) / jnp.maximum(jnp.sum(inputs["where"]), 1)
+        return total, count, metrics | {"cross_entropy": mean * count}
+
+    return loss
+
+
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains the recommender."""
     config = experiment.config.recommendation
@@ -90,27 +126,12 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     counts = jnp.asarray(recommender.item_counts(experiment)[candidates], jnp.float32)
     scorer = recommender.scorer(setup, setup.items)
 
-    def loss(params, frozen, batch, key):
-        predicted = recommender.scores(setup, params, frozen, batch, jnp.asarray(candidates), "recommendation", key)
-        inputs = loss_inputs(training.spec, batch, jnp.asarray(candidates))
-        total, count, metrics = objective(
-            logits=predicted.logits,
-            like_logits=None if predicted.liking is None else predicted.liking.total,
-            counts=counts,
-            key=jax.random.fold_in(key, 1),  # the key itself is the dropout's
-            **inputs,
-        )
-        values = cross_entropy(logits=predicted.logits, targets=inputs["targets"], where=inputs["where"])
-        # A mean over targets, whatever the loss is divided by.
-        mean = jnp.sum(values) / jnp.maximum(jnp.sum(inputs["where"]), 1)
-        return total, count, metrics | {"cross_entropy": mean * count}
-
     initial = recommender.init(setup, experiment.key(spec), training.spec.zeros(1), setup.items, "recommendation")
     fit(
         experiment.folder(spec),
         params=transfer(initial, experiment.params("fusion"), "fusion"),
         frozen=frozen,
-        loss=loss,
+        loss=item_loss(setup, objective, training.spec, candidates, counts),
         batches=training_batches,
         evaluate=lambda params, frozen: ranking_metrics(
             # Not the graph, which in training encodes fewer entities than are scored after.

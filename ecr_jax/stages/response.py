@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecr_jax.config import ResponseConfig
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.acts import ActName
 from ecr_jax.data.schema import MOVIE, Role, Split
@@ -30,6 +31,7 @@ from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import emotion, tuning
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
+from ecr_jax.training.step import Loss
 
 
 def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueTokenizer]:
@@ -114,6 +116,16 @@ def writer(experiment: ExperimentContext) -> EmotionalWriter:
     return EmotionalWriter(generator, settings.chat)
 
 
+def review_loss(config: ResponseConfig, model: Pretrained) -> Loss:
+    """Next-token cross-entropy over the reviews of a batch."""
+    module = model.module.clone(adapter_dropout=config.adapter.dropout, remat=config.remat)
+
+    def loss(params, frozen, batch, key):
+        return language_model_loss(module, tuning.variables(params, frozen, config.adapter), batch, key)
+
+    return loss
+
+
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Fine-tunes the generator of emotional responses.
 
@@ -124,16 +136,13 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     if not len(reviews):
         raise ValueError("the prepared corpus has no reviews; set corpus.reviews and prepare again")
     model, tokenizer = language_model(experiment)
-    module = model.module.clone(adapter_dropout=config.adapter.dropout, remat=config.remat)
     training = examples(experiment, tokenizer, reviews.of_split(Split.TRAIN))
     validation = examples(experiment, tokenizer, reviews.of_split(Split.VALID)[: config.valid_examples])
     limit, size = config.max_prompt + config.max_review, config.train.batch_size
     shapes = bucket_shapes([training, validation], {"T": (limit // 2, 3 * limit // 4, limit)})
     params = tuning.initial(experiment.key(spec), model, config.tune, config.adapter)
 
-    def loss(params, frozen, batch, key):
-        return language_model_loss(module, tuning.variables(params, frozen, config.adapter), batch, key)
-
+    loss = review_loss(config, model)
     fit(
         experiment.folder(spec),
         params=tuning.begun_with(params, config.begin_with, spec.name, config.language_model, config.adapter),

@@ -43,6 +43,7 @@ from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Role, Split, Turn
 from ecr_jax.emotion import contrasts, ngram_valence
 from ecr_jax.emotion.ngram_valence import NgramModel
+from ecr_jax.features.batch_spec import BatchSpec
 from ecr_jax.features.batches import Batches, bucket_shapes
 from ecr_jax.features.text_states import TextStates
 from ecr_jax.features.tokenizer import with_role
@@ -278,7 +279,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
 
     best = fit(
         folder,
-        params=_init(model, experiment.key(spec), training, config.folds),
+        params=init(model, experiment.key(spec), training.spec, config.folds),
         frozen={},
         loss=fold_loss(model, weights, config.folds),
         batches=Batches(training, _shapes(training), config.train.batch_size, seed=config.train.seed),
@@ -343,8 +344,9 @@ def _scores(
     return np.concatenate([predict(params, examples, batch_size), regressions.scores(grams)], axis=2)
 
 
-def _init(model: ValenceModel, key: jax.Array, examples: ValenceExamples, folds: int) -> Tree:
-    zeros = examples.spec.zeros(1)
+def init(model: ValenceModel, key: jax.Array, spec: BatchSpec, folds: int) -> Tree:
+    """Initial parameters of the models of all folds, stacked; of the spec only shapes and dtypes are used."""
+    zeros = spec.zeros(1)
     inputs = [jnp.asarray(zeros[name]) for name in _MODEL_INPUTS]
     return jax.vmap(lambda of_fold: model.init(of_fold, *inputs)["params"])(jax.random.split(key, folds))
 

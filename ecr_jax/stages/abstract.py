@@ -1,0 +1,265 @@
+"""A stage's arrays and loss as shapes alone: what it would train, without weights, examples or earlier stages.
+
+Sizes come from the prepared corpus and the configurations of the models; `response` needs no corpus.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecr_jax.config import Config
+from ecr_jax.data.prepare import PreparedCorpus
+from ecr_jax.features.acts import acts_spec
+from ecr_jax.features.batch_spec import BatchSpec
+from ecr_jax.features.featurizer import token_fields
+from ecr_jax.features.instances import LOSS_MASK, REVIEW, classifier_spec, recommendation_fields
+from ecr_jax.features.language_models import abstract
+from ecr_jax.features.valence import VALENCES, valence_spec
+from ecr_jax.losses.objective import Objective
+from ecr_jax.models import sharding_rules
+from ecr_jax.models.heads import Facts, SimilarFilms
+from ecr_jax.models.hyperparameters import HeadsConfig
+from ecr_jax.models.lm.language_model import Params
+from ecr_jax.models.prompt import Task
+from ecr_jax.models.recommender import Recommender
+from ecr_jax.pretrained.language_models import Pretrained
+from ecr_jax.runs.caches import BoundedCache
+from ecr_jax.runs.context import ExperimentContext, InMemoryEmotionLabels
+from ecr_jax.stages import acts, conversation, emotion, fusion, recommendation, recommender, response, tuning, valence
+from ecr_jax.training import sharding
+from ecr_jax.training.options import TrainConfig
+from ecr_jax.training.step import Loss, Tree
+
+MANY = 8
+"""Targets, rated films and own recommendations of a row, which have no limit: few bytes beside the rest."""
+
+
+@dataclass(frozen=True)
+class AbstractStage:
+    """What `fit` would get, as shapes.
+
+    Attributes:
+      params, frozen: trees of `jax.ShapeDtypeStruct`.
+      loss: of a batch.
+      batch: shapes of the largest micro-batch.
+      rules: logical axes of all arrays.
+      train: the stage's settings.
+    """
+
+    params: Tree
+    frozen: Tree
+    loss: Loss
+    batch: Mapping[str, jax.ShapeDtypeStruct]
+    rules: sharding.Rules
+    train: TrainConfig
+
+
+def abstract_stage(config: Config, stage: str) -> AbstractStage:
+    """The shapes of a stage.
+
+    Raises:
+      ValueError: a stage that is not one of ECR's, or a corpus that is not prepared.
+    """
+    builders = {
+        "emotion": _emotion,
+        "valence": _valence,
+        "acts": _acts,
+        "fusion": _fusion,
+        "conversation": _conversation,
+        "recommendation": _recommendation,
+        "response": _response,
+    }
+    if stage not in builders:
+        raise ValueError(f"the shapes of {stage!r} are not known; choose one of {', '.join(builders)}")
+    return builders[stage](config)
+
+
+def _abstract(tree: Tree) -> Tree:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype)), tree
+    )
+
+
+def _batch(spec: BatchSpec, train: TrainConfig, **lengths: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a micro-batch."""
+    needed = {axis: lengths.get(axis, MANY) for axis in spec.axes}
+    rows = train.batch_size // train.accumulation
+    return {
+        name: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
+        for name, array in spec.zeros(1, needed).items()
+    }
+
+
+def _key() -> jax.Array:
+    return cast(jax.Array, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """The text encoder's width, in place of a `TextEncoder`."""
+
+    width: int
+
+
+def _context(config: Config, *, reads_corpus: bool) -> ExperimentContext:
+    """A context without weights, and without a corpus where none is read."""
+    return ExperimentContext(
+        config,
+        corpus=PreparedCorpus.open(config.prepared_folder) if reads_corpus else cast(Any, None),
+        encoder=cast(Any, _Encoder(abstract(config.encoder.name).config.width)),
+        language_models=cast(Any, None),
+        emotions=InMemoryEmotionLabels({}),
+        cache=BoundedCache(1),
+        context_cache=BoundedCache(1),
+    )
+
+
+def _emotion(config: Config) -> AbstractStage:
+    experiment = _context(config, reads_corpus=False)
+    model, spec = emotion.classifier(experiment), classifier_spec(experiment.encoder.width)
+    return _classifier(model, spec, emotion.classifier_loss(model), config.emotion.train)
+
+
+def _acts(config: Config) -> AbstractStage:
+    experiment = _context(config, reads_corpus=False)
+    model, spec = acts.classifier(experiment), acts_spec(experiment.encoder.width)
+    return _classifier(model, spec, acts.act_loss(model), config.acts.train)
+
+
+def _classifier(model: Any, spec: BatchSpec, loss: Loss, train: TrainConfig) -> AbstractStage:
+    params = jax.eval_shape(model.init, _key(), spec.zeros(1)["state"])["params"]
+    return AbstractStage(params, {}, loss, _batch(spec, train), sharding_rules.classifier_rules(), train)
+
+
+def _valence(config: Config) -> AbstractStage:
+    settings, experiment = config.valence, _context(config, reads_corpus=False)
+    model, spec = valence.valence_model(experiment), valence_spec(experiment.encoder.width)
+    params = jax.eval_shape(lambda key: valence.init(model, key, spec, settings.folds), _key())
+    loss = valence.fold_loss(model, np.ones(len(VALENCES)), settings.folds)
+    batch = _batch(spec, settings.train, T=3 * config.encoder.turn_tokens)
+    return AbstractStage(params, {}, loss, batch, sharding_rules.valence_rules(), settings.train)
+
+
+def _graph(experiment: ExperimentContext) -> dict[str, Any]:
+    graph = experiment.corpus.graph
+    arrays = {"graph": recommender.graphs_tuple(*graph.message_edges(), len(graph) + 1)}
+    shapes = _abstract(arrays)
+    if experiment.config.recommender.entity_text:
+        shapes["entity_text"] = jax.ShapeDtypeStruct((len(graph) + 1, experiment.encoder.width), jnp.float32)
+    return shapes
+
+
+def _recommender(
+    config: Config, heads: HeadsConfig | None, task: Task
+) -> tuple[ExperimentContext, recommender.RecommenderSetup, BatchSpec, Params]:
+    """The context, the recommender with shapes for its frozen arrays, its batches, and its parameters."""
+    experiment, settings = _context(config, reads_corpus=True), config.recommender
+    graph, heads = experiment.corpus.graph, settings.heads if heads is None else heads
+    model = abstract(config.language_model, layers=settings.layers)
+    entities = len(graph) + 1
+    _, relations = recommender.with_genres(graph, experiment.corpus.genres)
+
+    def table(columns: int, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((entities, columns), dtype)
+
+    frozen = _graph(experiment) | {
+        "language_model": model.params,
+        "item_prior": jax.ShapeDtypeStruct((entities,), jnp.float32),
+        "item_odds": jax.ShapeDtypeStruct((entities,), jnp.float32),
+        "facts": Facts(
+            *(cast(jax.Array, table(settings.facts_per_item, dtype)) for dtype in (jnp.int32, jnp.int32, jnp.float32)),
+            relations,
+        ),
+    }
+    if heads.mixture and settings.entity_text:
+        similar = (table(settings.similar_films, dtype) for dtype in (jnp.int32, jnp.float32))
+        frozen["similar_films"] = SimilarFilms(*(cast(jax.Array, part) for part in similar))
+    setup = recommender.RecommenderSetup(
+        Recommender(settings.prompt, recommender.prompt_sizes(experiment, model.config), heads),
+        model.module,
+        cast(Any, None),
+        frozen=frozen,
+        items=np.asarray(graph.items, np.int32),
+        prefix_visibility=settings.prefix_visibility,
+    )
+    context = experiment.prompt_spec if task == "fusion" else experiment.context_spec
+    spec = context.extended("recommendation", *recommendation_fields(len(graph)))
+    candidates = setup.items if task == "recommendation" else setup.all_entities
+
+    def init(key: jax.Array, frozen: Params) -> Params:
+        return recommender.init(dataclasses.replace(setup, frozen=frozen), key, spec.zeros(1), candidates, task)
+
+    rest = {name: value for name, value in frozen.items() if name != "language_model"}
+    return experiment, setup, spec, jax.eval_shape(init, _key(), rest)
+
+
+def _lengths(config: Config) -> dict[str, int]:
+    settings = config.recommender
+    return {"T": settings.max_tokens, "S": settings.max_states, "E": settings.max_entities}
+
+
+def _fusion(config: Config) -> AbstractStage:
+    _, setup, spec, params = _recommender(config, config.fusion.heads, "fusion")
+    train = config.fusion.train
+    rules = sharding_rules.recommender_rules(cast(Any, setup.language_model).config)
+    batch = _batch(spec, train, **_lengths(config))
+    return AbstractStage(params, setup.frozen, fusion.entity_loss(setup), batch, rules, train)
+
+
+def _recommendation(config: Config) -> AbstractStage:
+    _, setup, spec, params = _recommender(config, None, "recommendation")
+    settings = config.recommendation
+    candidates = setup.items if settings.candidates == "items" else setup.all_entities
+    counts = jnp.ones(len(candidates), jnp.float32)
+    loss = recommendation.item_loss(setup, Objective(settings.loss), spec, candidates, counts)
+    rules = sharding_rules.recommender_rules(cast(Any, setup.language_model).config)
+    batch = _batch(spec, settings.train, **_lengths(config))
+    return AbstractStage(params, setup.frozen, loss, batch, rules, settings.train)
+
+
+def _tuned(settings: Any, model: Pretrained) -> tuple[Params, Params]:
+    """The trained parameters that `tuning.initial` gives, and the frozen ones."""
+    if settings.tune == "model":
+        return {"language_model": model.params}, {}
+    initial = jax.eval_shape(lambda key: tuning.initial(key, model, settings.tune, settings.adapter), _key())
+    return initial, {"language_model": model.params}
+
+
+def _conversation(config: Config) -> AbstractStage:
+    settings, train = config.conversation, config.conversation.train
+    model = abstract(config.language_model, layers=settings.layers, dtype=jnp.dtype(settings.dtype))
+    params, frozen = _tuned(settings, model)
+    if settings.tune != "model":
+        params["movie"] = {"rows": jax.ShapeDtypeStruct((1, model.config.width), jnp.float32)}
+    experiment = _context(config, reads_corpus=settings.prefix)
+    if settings.prefix:
+        encoder, frozen = conversation.prompt_encoder(experiment, model), frozen | _graph(experiment)
+        spec = experiment.prompt_spec
+
+        def init(key: jax.Array, graph: Any, text: jax.Array | None) -> Params:
+            return encoder.init(key, graph, experiment.prompt_spec.zeros(1), "conversation", text)["params"]
+
+        params["encoder"] = jax.eval_shape(init, _key(), frozen["graph"], frozen.get("entity_text"))
+    else:
+        spec = BatchSpec("context", token_fields())
+    lengths = _lengths(config)
+    lengths["T"] += settings.max_plan + settings.max_reply
+    batch = _batch(spec.extended("reply", LOSS_MASK), train, **lengths)
+    loss = conversation.reply_loss(experiment, model)
+    return AbstractStage(params, frozen, loss, batch, sharding_rules.generator_rules(model.config), train)
+
+
+def _response(config: Config) -> AbstractStage:
+    settings, train = config.response, config.response.train
+    model = abstract(settings.language_model, dtype=jnp.dtype(settings.dtype), quantize=settings.quantize)
+    params, frozen = _tuned(settings, model)
+    batch = _batch(REVIEW, train, T=settings.max_prompt + settings.max_review)
+    rules = sharding_rules.generator_rules(model.config)
+    return AbstractStage(params, frozen, response.review_loss(settings, model), batch, rules, train)
