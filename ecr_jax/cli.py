@@ -207,13 +207,20 @@ class Train:
     config: ConfigName = "demo"
     force: bool = False
     """Remove what it wrote before and train from the start."""
+    profile: str | None = None
+    """Steps to write a trace of, such as 20:25, to `runs/NAME/STAGE/profile`, for TensorBoard or Perfetto."""
 
     def __call__(self, console: Console) -> None:
         from ecr_jax.losses import objective
         from ecr_jax.stages import train
-        from ecr_jax.training import processes
+        from ecr_jax.training import processes, watching
 
         processes.join()
+        if self.profile is not None:
+            steps = re.fullmatch(r"(\d+):(\d+)", self.profile)
+            if steps is None or int(steps[1]) >= int(steps[2]):
+                raise ValueError(f"--profile {self.profile!r}: give FIRST:END, such as 20:25 for steps 20 to 24")
+            watching.TRACED.set(range(int(steps[1]), int(steps[2])))
         objective.check(self.settings.recommendation.loss)  # not after hours of training
         train(self.settings, self.stage, force=self.force)
 

@@ -41,8 +41,8 @@ def called(monkeypatch):
 
 
 COMMANDS = (
-    "prepare", "reviews", "annotate", "train", "shardings", "sweep", "evaluate", "simulate", "compare", "zero-shot", "judge",
-    "human", "chat", "export", "demo",
+    "prepare", "reviews", "annotate", "train", "shardings", "sweep", "evaluate", "simulate", "compare", "zero-shot",
+    "judge", "human", "chat", "export", "demo",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from ecr_jax.training import checkpoint, optim, processes, sharding
 from ecr_jax.training.options import TrainConfig
 from ecr_jax.training.sharding import Tree
 from ecr_jax.training.step import Batch, Loss, init_state, make_step, state_shardings
+from ecr_jax.training.watching import Watch
 
 Act = Callable[[Tree, Tree, Batch, int, jax.Array, Mapping[str, Any]], tuple[Batch, dict[str, float], dict[str, Any]]]
 """(params, frozen, batch, steps done, key, memory) -> the batch with more arrays [batch_size, ...], metrics of the
@@ -38,6 +39,9 @@ step, and the memory, a JSON value that a checkpoint holds. What a policy does b
 
 STEPS_AHEAD = 2
 """Steps given to the device before the metrics of one are read: waiting at every step would leave the device idle."""
+
+SLOW_DATA = 0.02
+"""The part of a step that waits for data from which the progress bar says so."""
 
 
 _ACTING = 2**31 - 1
@@ -82,8 +86,8 @@ def fit(
 ) -> FitResult:
     """Trains `params` on `batches` and keeps the best by a validation metric; resumes where an earlier call stopped.
 
-    Writes into `directory`: config.json (first), checkpoints/, metrics.jsonl, tensorboard/, params.safetensors (the
-    best parameters so far) and summary.json (last: the training is complete when it exists).
+    Writes into `directory`: config.json (first), checkpoints/, metrics.jsonl, speed.jsonl (`watching`), tensorboard/,
+    params.safetensors (the best parameters so far) and summary.json (last: the training is complete when it exists).
 
     Args:
       directory: of this stage in this run.
@@ -166,9 +170,17 @@ def fit(
             console.print(f"resuming from step {done} of {steps} in {directory}")
         frozen = sharding.shard_tree(frozen, frozen_placement, may_alias=True)
 
-        with _Log(directory, done, progress.evaluated) as log, _StopSignals() as signals, _progress_bar(console) as bar:
+        def say(sentence: str) -> None:
+            console.print(sentence, style="bold", highlight=False, markup=False)
+
+        with (
+            _Log(directory, done, progress.evaluated) as log,
+            Watch(directory, done, len(batches.shapes), say, writes=first) as watch,
+            _StopSignals() as signals,
+            _progress_bar(console) as bar,
+        ):
             task = bar.add_task(directory.name, total=steps, completed=done, note="compiling")
-            reader = _MetricsReader(log, describe, lambda note: bar.update(task, note=note))
+            reader = _MetricsReader(log, watch, describe, lambda note: bar.update(task, note=note))
             last_checkpoint = interval_start = time.monotonic()
 
             def evaluation_due() -> bool:
@@ -176,16 +188,17 @@ def fit(
 
             while evaluation_due() or (done < steps and not _out_of_patience(progress, config)):
                 if not evaluation_due():  # it is due at once where a stop left it to the next process
-                    batch, seen = next(iterator), {}
+                    own, seen = watch.next(iterator), {}
                     if act is not None:
                         acting = jax.random.fold_in(jax.random.fold_in(key, _ACTING), done)
                         with jax.set_mesh(mesh):
-                            batch, seen, progress.memory = act(
-                                state["params"], frozen, batch, done, acting, progress.memory
+                            own, seen, progress.memory = act(
+                                state["params"], frozen, own, done, acting, progress.memory
                             )
-                        batch = {name: array[own_rows] for name, array in batch.items()}
-                    batch = processes.to_devices(batch, rows, config.batch_size)
-                    state, metrics = step(state, frozen, batch, key)
+                        own = {name: array[own_rows] for name, array in own.items()}
+                    batch = processes.to_devices(own, rows, config.batch_size)
+                    with watch.step(done + 1, own, len(own["example"]) / config.batch_size):
+                        state, metrics = step(state, frozen, batch, key)
                     numbers = batches.example_numbers(done)
                     done += 1
                     progress.examples += len(numbers)
@@ -218,6 +231,7 @@ def fit(
                     interval_start = time.monotonic()
                 checkpoints.save(done, state, iterator, dataclasses.asdict(progress))
                 last_checkpoint = time.monotonic()
+                watch.pause()
                 stop, _ = processes.agree(done, stop or signals.stop_requested, False)
                 if stop and (evaluation_due() or done < steps):
                     console.print(f"stopped at step {done} of {steps}; the same command resumes from there")
@@ -369,11 +383,12 @@ class _MetricsReader:
     def __init__(
         self,
         log: _Log,
+        watch: Watch,
         describe: Callable[[Sequence[int]], Sequence[str]] | None,
         show: Callable[[str], None],
     ):
-        """Reads into `log`; `describe` names examples for errors, `show` displays the line of the latest step."""
-        self.log, self.describe, self.show = log, describe, show
+        """Reads into `log` and `watch`; `describe` names examples for errors, `show` displays a step's line."""
+        self.log, self.watch, self.describe, self.show = log, watch, describe, show
         self.pending: collections.deque[tuple[int, list[int], Tree]] = collections.deque()
         self.recent: collections.deque[tuple[float, int]] = collections.deque(maxlen=20)  # (time, examples) of steps
         self.note = ""
@@ -405,6 +420,11 @@ class _MetricsReader:
         seconds = self.recent[-1][0] - self.recent[0][0]
         rate = sum(examples for _, examples in list(self.recent)[1:]) / seconds if seconds > 0 else 0.0
         self.note = f"loss {metrics['loss']:.4f}  {rate:.0f} examples/s"
+        speed = self.watch.finished(step, len(ids))
+        if "tokens" in speed:
+            self.note += f"  {speed['tokens']:,.0f} tokens/s"
+        if speed.get("waiting", 0.0) >= SLOW_DATA:
+            self.note += f"  {speed['waiting']:.0%} waiting for data"
         self.show(self.note)
 
 

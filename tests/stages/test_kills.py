@@ -66,7 +66,7 @@ def outcome(folder):
     contents = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not {"checkpoints", "tensorboard"} & set(path.relative_to(folder).parts)
+        if path.is_file() and not {"checkpoints", "tensorboard", "speed.jsonl"} & set(path.relative_to(folder).parts)
     }
     for name in ("summary.json", "cost.json"):
         values = json.loads(contents.pop(name))

@@ -44,8 +44,8 @@ STAGES = tuple(spec.name for spec in registry.stages() if not spec.optional)
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_writes_its_run(run, stage):
     folder = run.stage_folder(stage)
-    expected = {"config.json", "checkpoints", "metrics.jsonl", "tensorboard", "params.safetensors", "summary.json",
-                "cost.json"}  # fmt: skip
+    expected = {"config.json", "checkpoints", "metrics.jsonl", "speed.jsonl", "tensorboard", "params.safetensors",
+                "summary.json", "cost.json"}  # fmt: skip
     expected |= (
         {"classifier.json", "emotions.parquet", "emotion_cooccurrence.npz", "cooccurrence.npz"}
         if stage == "emotion"

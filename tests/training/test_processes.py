@@ -106,7 +106,7 @@ def test_two_processes_have_the_losses_of_one(two, tmp_path):
             np.testing.assert_allclose(row[name], expected[name], rtol=1e-5)
     for result in (two, tmp_path):
         assert {path.name for path in result.iterdir() if path.name != "tensorboard"} == {
-            "checkpoints", "config.json", "metrics.jsonl", "params.safetensors", "summary.json",
+            "checkpoints", "config.json", "metrics.jsonl", "speed.jsonl", "params.safetensors", "summary.json",
         }  # fmt: skip
     summary = json.loads((two / "summary.json").read_text())
     assert len(summary["devices"]) == 2 and summary["best"]["step"] == 30
