@@ -40,8 +40,11 @@ class LanguageModels:
         *,
         dtype: str = "float32",
         quantize: QuantizationFormat | None = None,
+        on_host: bool = False,
     ) -> tuple[Pretrained, DialogueTokenizer]:
-        """A language model with its tokenizer, see `load_with_movie_slot`."""
+        """A language model with its tokenizer, see `load_with_movie_slot`; with `on_host` it is not kept in memory."""
+        if on_host:
+            return load_with_movie_slot(name, layers, dtype, quantize, on_host=True)
         return self._load(name, layers, dtype, quantize)
 
 
@@ -79,7 +82,7 @@ def abstract(
 
 
 def load_with_movie_slot(
-    name: str, layers: int | None, dtype: str, quantize: QuantizationFormat | None
+    name: str, layers: int | None, dtype: str, quantize: QuantizationFormat | None, *, on_host: bool = False
 ) -> tuple[Pretrained, DialogueTokenizer]:
     """Loads a language model; the new token `<movie>` starts with the mean embedding of the tokens of " movie".
 
@@ -88,12 +91,14 @@ def load_with_movie_slot(
       layers: how many of its lowest layers are used, None for all.
       dtype: of the parameters and of the computation.
       quantize: the layers' kernels in 8 or 4 bits.
+      on_host: see `pretrained.language_models.load`.
 
     Raises:
       ValueError: the tokenizer does not fit the model, or the model has fewer layers.
     """
     path = hub.resolve(name)
-    model, tokenizer = load(path, layers=layers, dtype=jnp.dtype(dtype), quantize=quantize), load_tokenizer(path)
+    model = load(path, layers=layers, dtype=jnp.dtype(dtype), quantize=quantize, on_host=on_host)
+    tokenizer = load_tokenizer(path)
     check_tokenizer(tokenizer, model.config, path)
     movie_ids = tokenizer(" movie", add_special_tokens=False)["input_ids"]
     dialogue_tokenizer = DialogueTokenizer.of(tokenizer)

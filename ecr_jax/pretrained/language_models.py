@@ -94,6 +94,7 @@ def load(
     dtype: Any = jnp.float32,
     compute_dtype: Any | None = None,
     quantize: QuantizationFormat | None = None,
+    on_host: bool = False,
 ) -> Pretrained:
     """Reads a language model.
 
@@ -104,6 +105,7 @@ def load(
       compute_dtype: dtype of the computation; `dtype` when None.
       quantize: the format for the layers' kernels, which are quantised one by one: the device never holds all of them
         whole. None leaves them as they are.
+      on_host: leave the parameters in numpy arrays, from which each device is given its part: no device ever holds all.
 
     Raises:
       FileNotFoundError: no such path, or no model in the folder.
@@ -124,7 +126,7 @@ def load(
     if quantize is not None:
         params = quantized.quantize(params, quantized.KERNELS, quantize)
     module = convert.module_of(config)(config, dtype=dtype if compute_dtype is None else compute_dtype)
-    return Pretrained(module, jax.tree.map(jnp.asarray, params), config)
+    return Pretrained(module, jax.tree.map(np.asarray if on_host else jnp.asarray, params), config)
 
 
 def save(

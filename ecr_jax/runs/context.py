@@ -304,9 +304,10 @@ class ExperimentContext:
         *,
         dtype: str = "float32",
         quantize: QuantizationFormat | None = None,
+        on_host: bool = False,
     ) -> tuple[Pretrained, DialogueTokenizer]:
         """A language model with the `<movie>` slot and its tokenizer, see `features.language_models`."""
-        return self.language_models.get(name, layers, dtype=dtype, quantize=quantize)
+        return self.language_models.get(name, layers, dtype=dtype, quantize=quantize, on_host=on_host)
 
     def featurizer(
         self, tokenizer: DialogueTokenizer, states: TextStates | None = None, *, evidence: bool = False

@@ -50,10 +50,10 @@ MOST_FILMS = 4
 """Films of a reply that is learned: a reply is to name few."""
 
 
-def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueTokenizer]:
-    """The stage's language model and its tokenizer."""
-    settings = experiment.config.conversation
-    return experiment.language_model(experiment.config.language_model, settings.layers, dtype=settings.dtype)
+def language_model(experiment: ExperimentContext, *, on_host: bool = False) -> tuple[Pretrained, DialogueTokenizer]:
+    """The stage's language model and its tokenizer; `on_host` as of `pretrained.language_models.load`."""
+    settings, name = experiment.config.conversation, experiment.config.language_model
+    return experiment.language_model(name, settings.layers, dtype=settings.dtype, on_host=on_host)
 
 
 def prompt_encoder(experiment: ExperimentContext, model: Pretrained) -> PromptEncoder:
@@ -226,7 +226,7 @@ def reply_loss(
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     """Trains the recommendation response."""
     config, base = experiment.config.conversation, experiment.config.language_model
-    model, tokenizer = language_model(experiment)
+    model, tokenizer = language_model(experiment, on_host=True)
     size, key = config.train.batch_size, experiment.key(spec)
     needed = None if config.train.steps is None else config.train.steps * size
     training = examples(experiment, tokenizer, Split.TRAIN, needed)

@@ -34,10 +34,12 @@ from ecr_jax.training.loop import fit
 from ecr_jax.training.step import Loss
 
 
-def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueTokenizer]:
-    """The stage's language model and its tokenizer."""
+def language_model(experiment: ExperimentContext, *, on_host: bool = False) -> tuple[Pretrained, DialogueTokenizer]:
+    """The stage's language model and its tokenizer; `on_host` as of `pretrained.language_models.load`."""
     settings = experiment.config.response
-    return experiment.language_model(settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize)
+    return experiment.language_model(
+        settings.language_model, None, dtype=settings.dtype, quantize=settings.quantize, on_host=on_host
+    )
 
 
 def first_sentences(experiment: ExperimentContext) -> list[str]:
@@ -135,7 +137,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     config, reviews = experiment.config.response, experiment.corpus.reviews
     if not len(reviews):
         raise ValueError("the prepared corpus has no reviews; set corpus.reviews and prepare again")
-    model, tokenizer = language_model(experiment)
+    model, tokenizer = language_model(experiment, on_host=True)
     training = examples(experiment, tokenizer, reviews.of_split(Split.TRAIN))
     validation = examples(experiment, tokenizer, reviews.of_split(Split.VALID)[: config.valid_examples])
     limit, size = config.max_prompt + config.max_review, config.train.batch_size

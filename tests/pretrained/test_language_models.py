@@ -163,6 +163,14 @@ def test_the_lowest_layers_and_the_final_norm_are_kept(folder):
             language_models.load(folder, layers=layers)
 
 
+def test_parameters_may_stay_on_the_host(folder):
+    read = language_models.load(folder, on_host=True)
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(read.params))
+    assert_same(read.params, MODEL.params)
+    longer = language_models.extend(read, jnp.ones((1, 16)))
+    assert longer.params["layers"] is read.params["layers"]  # no device was given them
+
+
 def test_kernels_are_quantised_as_they_are_read(folder):
     read = language_models.load(folder, quantize="nf4")
     assert_same(read.params, quantized.quantize(MODEL.params, quantized.KERNELS, "nf4"))
