@@ -6,7 +6,7 @@ Sizes come from the prepared corpus and the configurations of the models; `respo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -65,20 +65,11 @@ def abstract_stage(config: Config, stage: str) -> AbstractStage:
     """The shapes of a stage.
 
     Raises:
-      ValueError: a stage that is not one of ECR's, or a corpus that is not prepared.
+      ValueError: a stage that is not in `STAGES`, or a corpus that is not prepared.
     """
-    builders = {
-        "emotion": _emotion,
-        "valence": _valence,
-        "acts": _acts,
-        "fusion": _fusion,
-        "conversation": _conversation,
-        "recommendation": _recommendation,
-        "response": _response,
-    }
-    if stage not in builders:
-        raise ValueError(f"the shapes of {stage!r} are not known; choose one of {', '.join(builders)}")
-    return builders[stage](config)
+    if stage not in STAGES:
+        raise ValueError(f"the shapes of {stage!r} are not known; choose one of {', '.join(STAGES)}")
+    return STAGES[stage](config)
 
 
 def _abstract(tree: Tree) -> Tree:
@@ -263,3 +254,15 @@ def _response(config: Config) -> AbstractStage:
     batch = _batch(REVIEW, train, T=settings.max_prompt + settings.max_review)
     rules = sharding_rules.generator_rules(model.config)
     return AbstractStage(params, frozen, response.review_loss(settings, model), batch, rules, train)
+
+
+STAGES: Mapping[str, Callable[[Config], AbstractStage]] = {
+    "emotion": _emotion,
+    "valence": _valence,
+    "acts": _acts,
+    "fusion": _fusion,
+    "conversation": _conversation,
+    "recommendation": _recommendation,
+    "response": _response,
+}
+"""The stages whose shapes are known."""

@@ -12,11 +12,11 @@ import pytest
 
 from ecr_jax.config import TrainConfig, registry
 from ecr_jax.stages import train
+from ecr_jax.stages.abstract import STAGES
 from ecr_jax.training.options import OptimConfig, ShardingConfig
 
 pytestmark = pytest.mark.slow
 
-STAGES = tuple(spec.name for spec in registry.stages())
 STRATEGIES = {
     "data": ShardingConfig(),
     "fsdp": ShardingConfig("fsdp"),

@@ -14,7 +14,7 @@ from ecr_jax.cli import main
 from ecr_jax.config import registry
 from ecr_jax.runs.context import open_experiment
 from ecr_jax.stages import shardings
-from ecr_jax.stages.abstract import abstract_stage
+from ecr_jax.stages.abstract import STAGES, abstract_stage
 from ecr_jax.training import sharding
 
 
@@ -28,7 +28,7 @@ def shapes(tree):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [spec.name for spec in registry.stages()])
+@pytest.mark.parametrize("stage", STAGES)
 def test_shapes_are_those_of_training(run, stage, monkeypatch, tmp_path):
     seen = {}
 
