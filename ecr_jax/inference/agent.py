@@ -156,6 +156,11 @@ class Exchange:
         return zlib.crc32("\n".join(turn.text for turn in self.context.turns).encode())
 
     @property
+    def said(self) -> frozenset[str]:
+        """The recommender's earlier turns."""
+        return frozenset(turn.text for turn in self.context.turns if turn.role == Role.RECOMMENDER)
+
+    @property
     def spoken_of(self) -> frozenset[int]:
         """The entities that the seeker named."""
         return frozenset(e for turn in self.context.turns if turn.role == Role.SEEKER for e in turn.entities)
@@ -467,9 +472,8 @@ class Agent:
             drafts.append(Draft(exchange.decision, titled, exchange.spoken_of))
         done = []
         for exchange, candidates in zip(exchanges, self.checker(drafts), strict=True):
-            chosen = best(candidates)
-            own = {turn.text for turn in exchange.context.turns if turn.role == Role.RECOMMENDER}
-            plain = plain_reply(exchange.decision, graph, exchange.seed, own) if chosen is None else ""
+            chosen = best(candidates, said=exchange.said)
+            plain = plain_reply(exchange.decision, graph, exchange.seed, exchange.said) if chosen is None else ""
             done.append(
                 dataclasses.replace(
                     exchange,
@@ -520,9 +524,11 @@ class Agent:
         ]
         done = list(exchanges)
         for row, candidates in zip(rows, self.checker(drafts), strict=True):
-            exchange, chosen = exchanges[row], best(candidates)
-            facts = exchange.decision.plan.facts
-            stated = any(value in exchange.recommendation for fact in facts for value in fact.values)
+            exchange = exchanges[row]
+            values = [value for fact in exchange.decision.plan.facts for value in fact.values]
+            unsaid = [value for value in values if value not in exchange.recommendation]
+            chosen = best(candidates, said=exchange.said, values=unsaid)
+            stated = len(unsaid) < len(values)
             plain = "" if stated else plain_addition(exchange.decision)
             done[row] = dataclasses.replace(
                 exchange,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,10 +91,26 @@ class Checker:
         return found
 
 
-def best(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The most fluent candidate without faults, the first where fluency is not known; None if all have faults."""
-    sound = [candidate for candidate in candidates if not candidate.faults]
-    return min(sound, key=lambda candidate: candidate.loss if candidate.loss == candidate.loss else 0.0, default=None)
+def best(
+    candidates: Sequence[Candidate], *, said: Collection[str] = (), values: Sequence[str] = ()
+) -> Candidate | None:
+    """The candidate that is said, None if none can be.
+
+    Of those without faults that no earlier turn contains, it is the one that names most of `values`, and of these the
+    most fluent one (the first where fluency is not known).
+
+    Args:
+      candidates: of one text.
+      said: the recommender's earlier turns.
+      values: of the facts that the text should state.
+    """
+
+    def order(candidate: Candidate) -> tuple[int, float]:
+        fluency = candidate.loss if candidate.loss == candidate.loss else 0.0
+        return -sum(value in candidate.text for value in values), fluency
+
+    sound = [c for c in candidates if not c.faults and not any(c.text in turn for turn in said)]
+    return min(sound, key=order, default=None)
 
 
 _GAP = re.compile(r"(?<=[a-z,]) {2}(?=[a-z])")

@@ -88,3 +88,16 @@ def test_without_fluency_the_first_sound_one_is_best():
 )
 def test_clean_text(text, clean):
     assert clean_text(text) == clean
+
+
+def test_the_best_says_most_facts_and_nothing_again():
+    candidates = [
+        Candidate("It is fun.", loss=1.0),
+        Candidate("Mann directed it.", loss=3.0),
+        Candidate("Mann directed Pacino in it.", loss=4.0),
+        Candidate("Mann, Pacino and De Niro!", (Fault("form", "-"),), loss=0.5),
+    ]
+    values = ("Mann", "Pacino", "De Niro")
+    assert best(candidates, values=values).text == "Mann directed Pacino in it."
+    assert best(candidates, said=["Yes. Mann directed Pacino in it. Enjoy!"], values=values).text == "Mann directed it."
+    assert best(candidates, said=["It is fun."]).text == "Mann directed it."
