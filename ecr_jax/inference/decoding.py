@@ -224,7 +224,7 @@ def prefill(
     unwritten = jnp.broadcast_to(request.rules.end_tokens[0], (tokens.shape[0], max_new))
     zeros = jnp.zeros(tokens.shape[0], jnp.int32)
     progress = Progress(jnp.concatenate([tokens, unwritten], axis=1), jnp.int32(width), zeros, zeros > 0)
-    return _repeated(cache, copies), _write_token(request, progress, scores, no_repeat_ngram)
+    return repeated_cache(cache, copies), _write_token(request, progress, scores, no_repeat_ngram)
 
 
 def _every(request: Request, copies: int) -> Request:
@@ -236,7 +236,7 @@ def _every(request: Request, copies: int) -> Request:
     return request._replace(prefix=(keys, values), prefix_mask=mask)
 
 
-def _repeated(cache: Cache, copies: int) -> Cache:
+def repeated_cache(cache: Cache, copies: int) -> Cache:
     """The cache with each row repeated; rows are the axis before heads, slots and their width."""
     if copies == 1:
         return cache
