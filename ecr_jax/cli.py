@@ -199,6 +199,77 @@ class Annotate(_Remote):
 
 
 @dataclass(frozen=True)
+class Label(_Remote):
+    """Label what recommenders' turns do, as sub-tasks of the stage `manager`, with a language model.
+
+    Example: ecr label prepared/redial --address http://localhost:8000/v1 --model llama-3.1-8b --limit 50
+
+    It writes prepared/labels/redial/LABEL, and goes on where it was stopped. `ecr train manager --manager.labels LABEL`
+    then learns from them; without, labels are those of the corpus, or come from rules (`ecr agreement`).
+    """
+
+    corpus: tyro.conf.Positional[Path]
+    """The prepared corpus, for example prepared/redial."""
+    model: str
+    """The model as the server calls it."""
+    label: str | None = None
+    """What the labels are called; by default as the model."""
+    splits: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+    """The splits that are labelled."""
+    limit: int | None = None
+    """Most turns of each split, evenly spaced; by default all."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data.prepare import PreparedCorpus
+        from ecr_jax.data.schema import Split
+        from ecr_jax.llm.client import Client
+        from ecr_jax.manager import annotation
+
+        address = self.model_address(self.model)
+        corpus = PreparedCorpus.open(self.corpus)
+        splits = [Split(split) for split in self.splits]
+        annotation.label(
+            annotation.replies_of(corpus.conversations, splits, self.limit),
+            Client(address, self.corpus.parent / "answers"),
+            annotation.folder_of(self.corpus, self.label or address.file_name),
+            corpus={part: corpus.manifest[part] for part in ("corpus", "inputs")},
+            console=console,
+        )
+
+
+@dataclass(frozen=True)
+class Agreement(_Remote):
+    """Compare labels of sub-tasks with those that people gave ReDial's turns (IARD): the rules, and a language model.
+
+    Example: ecr agreement data/iard/iard.jsonl --splits valid test
+
+    With --address and --model the language model is asked as well, with the prompt of `ecr label`.
+    """
+
+    iard: tyro.conf.Positional[Path]
+    """IARD's file of labelled dialogues, iard.jsonl."""
+    model: str | None = None
+    """A language model, as the server at --address calls it."""
+    splits: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+    """The splits that are compared; the rules were written without looking at any."""
+    into: Path = Path("runs/agreement.json")
+    """The report to write."""
+
+    def __call__(self, console: Console) -> None:
+        from ecr_jax.data import iard
+        from ecr_jax.data.schema import Split
+        from ecr_jax.llm.client import Client
+        from ecr_jax.manager import annotation
+
+        client = None
+        if self.model is not None:
+            client = Client(self.model_address(self.model), self.into.parent / "answers")
+        conversations = iard.read(self.iard, {}).conversations
+        splits = [Split(split) for split in self.splits]
+        annotation.compare(conversations, splits, client, self.into, console)
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a stage or a baseline, or resume it; writes `runs/NAME/STAGE` or `runs/NAME/baselines/BASELINE`."""
 
@@ -544,19 +615,39 @@ class Human:
 
 @dataclass(frozen=True)
 class Chat:
-    """Talk with a trained run in the terminal."""
+    """Talk with a trained run in the terminal.
+
+    A run that has the stage `manager`, or a language model behind an address, chooses what each reply does:
+    ecr chat runs/demo --llm http://localhost:8000/v1 --model llama-3.1-8b
+    """
 
     run: tyro.conf.Positional[Path]
     """The run's folder, for example runs/demo."""
     explain: bool = False
-    """Show emotions, linked entities, knowledge and scores with each reply."""
+    """Show with each reply what was heard, which sub-task was chosen and by whom, the expert, the plan and the checks.
+    """
     items: int = 0
-    """Fewest films a reply recommends; with 0 it recommends as many as its generated text has slots for."""
+    """Fewest films a reply recommends; with 0 it recommends as many as its plan does."""
+    llm: str | None = None
+    """An OpenAI-compatible address whose model chooses the sub-tasks, in place of the run's own manager."""
+    model: str | None = None
+    """The model as the server calls it; needed with --llm."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable with the key, if one is needed. The key itself is written nowhere."""
+    timeout: float = 10.0
+    """Seconds until the model counts as silent; the learned acts then choose."""
 
     def __call__(self, console: Console) -> None:
         from ecr_jax.inference.chat import talk
+        from ecr_jax.llm.client import Client
 
-        talk(self.run, explain=self.explain, items=self.items, console=console)
+        client = None
+        if self.llm is not None:
+            if self.model is None:
+                raise ValueError("--llm needs --model: the model's name as the server calls it")
+            address = Address(self.llm, self.model, self.key_variable, timeout=self.timeout, retries=0)
+            client = Client(address, self.run / "answers")
+        talk(self.run, explain=self.explain, items=self.items, console=console, client=client)
 
 
 @dataclass(frozen=True)
@@ -657,6 +748,8 @@ Command = (
     Prepare
     | Reviews
     | Annotate
+    | Label
+    | Agreement
     | Train
     | Shardings
     | Sweep
@@ -719,6 +812,8 @@ def parse(arguments: list[str]) -> Command:
         "prepare": Prepare(settings, name),
         "reviews": Reviews(tyro.MISSING, tyro.MISSING, tyro.MISSING),
         "annotate": Annotate(tyro.MISSING, tyro.MISSING),
+        "label": Label(tyro.MISSING, tyro.MISSING),
+        "agreement": Agreement(tyro.MISSING),
         "train": Train(settings, tyro.MISSING, name),
         "shardings": Shardings(settings, tyro.MISSING, name),
         "sweep": Sweep(settings, name),

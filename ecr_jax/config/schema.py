@@ -20,6 +20,7 @@ from ecr_jax.config.sections import (
     EncoderConfig,
     EvaluationConfig,
     FusionConfig,
+    ManagerConfig,
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
@@ -81,6 +82,7 @@ class Config:
     response: ResponseConfig
     valence: ValenceConfig = ValenceConfig()
     acts: ActsConfig = ActsConfig()
+    manager: ManagerConfig = ManagerConfig()
     encoder: EncoderConfig = EncoderConfig()
     language_model: str = DEFAULT_LANGUAGE_MODEL
     baselines: BaselinesConfig = BaselinesConfig()

@@ -209,6 +209,41 @@ class ActsConfig:
 
 
 @dataclass(frozen=True)
+class ManagerConfig:
+    """The manager, which chooses the sub-task of a reply: a LoRA adapter of the experiment's language model.
+
+    Attributes:
+      train: how it is trained.
+      adapter: the adapter's settings.
+      schema: the prompt describes the sub-tasks; a trained model knows them without it.
+      demonstrations: examples of the train split in the prompt, at most one of each sub-task.
+      summary: the prompt says in a line what the dialogue has come to.
+      max_tokens: most tokens of the dialogue in a prompt.
+      categories: genres that a recommendation can be asked to have, the most frequent of the graph.
+      category_weight: what a category adds to the log-probabilities of its films.
+      labels: name of the labels of `ecr label` that come before the corpus's acts and the rules; None for none.
+      valid_examples: most validation examples used for selection.
+    """
+
+    train: TrainConfig = TrainConfig(
+        steps=150, batch_size=8, eval_every=50, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)
+    )
+    adapter: LoraConfig = LoraConfig()
+    schema: bool = False
+    demonstrations: int = 0
+    summary: bool = True
+    max_tokens: int = 96
+    categories: int = 16
+    category_weight: float = 0.5
+    labels: str | None = None
+    valid_examples: int = 128
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "demonstrations", "categories", "category_weight")
+        require_at_least(self, 1, "max_tokens", "valid_examples")
+
+
+@dataclass(frozen=True)
 class FeedbackWeights:
     """Weights of the cross-entropy by the seeker's feedback (Eq. 7; paper 5.4: 2, 1, 0.5)."""
 
