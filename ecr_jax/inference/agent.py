@@ -1,4 +1,4 @@
-"""A trained run as a conversation agent: perceive → remember → rank → plan → write → check → choose.
+"""A trained run as a conversation agent: perceive → remember → rank → manage → plan → write → check → choose.
 
 `Agent` is loaded once. `Agent.replies` takes dialogues through these steps, many at once; each adds one part to the
 `Exchange` of every dialogue. A reply says the best written candidate that passes the checks, or a plain sentence made
@@ -34,21 +34,29 @@ from ecr_jax.features.text_states import RecentStates, TextStates
 from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.features.valence import valence_of
 from ecr_jax.files import write_json
+from ecr_jax.inference import film_experts
 from ecr_jax.inference.candidates import Candidate, Checker, Draft, best, filled, first_sentences
+from ecr_jax.inference.experts import Answered, Call, Registry, installed
 from ecr_jax.inference.memory import Memory, TurnReading, as_corrected, remember
 from ecr_jax.inference.phrases import clean_text
 from ecr_jax.inference.plain import plain_addition, plain_reply
-from ecr_jax.inference.planning import Decision, decide
+from ecr_jax.inference.planning import Decision, chosen_by_acts, decide, possible_sub_tasks
 from ecr_jax.inference.relevance import stated_entities
+from ecr_jax.inference.remote_manager import RemoteManager
 from ecr_jax.inference.responses import RecommendationResponder, response_utterance
 from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, WriteRequest
 from ecr_jax.knowledge.attributes import RELATIONS, attribute_values, with_genres
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker, Link
 from ecr_jax.knowledge.reviews import Knowledge
+from ecr_jax.llm.client import Client
+from ecr_jax.manager.categories import categories, category_table
+from ecr_jax.manager.eliciting import answer_rates
+from ecr_jax.manager.prompts import Instructions
+from ecr_jax.manager.schema import Choice, Chosen, Schema, goal
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.runs.context import ExperimentContext, open_experiment
-from ecr_jax.stages import acts, conversation, emotion, recommender, response, valence
+from ecr_jax.stages import acts, baselines, conversation, emotion, manager, recommender, response, valence
 from ecr_jax.training.evaluation import Ranker
 
 Dialogues = Sequence[Sequence[Utterance]]
@@ -71,6 +79,40 @@ class Writes(Protocol):
         ...
 
 
+class Manages(Protocol):
+    """Who chooses the sub-tasks of replies: the trained manager of a run, or a remote model."""
+
+    @property
+    def schema(self) -> Schema:
+        """The sub-tasks."""
+        ...
+
+    def choose(self, dialogues: Dialogues, allowed: Sequence[Sequence[str]]) -> list[Chosen]:
+        """The choice for each dialogue among the allowed sub-tasks."""
+        ...
+
+
+@dataclass(frozen=True)
+class Management:
+    """How the sub-task of a reply was decided and carried out.
+
+    Attributes:
+      by: who chose: the "manager", or the "acts" that the run learned and the rules.
+      possible: the sub-tasks that could be carried out.
+      choice: the one that was.
+      alternatives: (choice, probability) of the manager's most probable ones.
+      event: why the manager's choice was not taken; empty where it was, or there is no manager.
+      answered: the expert's outcome; None where no expert was asked.
+    """
+
+    by: str
+    possible: tuple[str, ...]
+    choice: Choice
+    alternatives: tuple[tuple[Choice, float], ...] = ()
+    event: str = ""
+    answered: Answered | None = None
+
+
 @dataclass(frozen=True)
 class Reply:
     """A reply and what explains it.
@@ -81,6 +123,7 @@ class Reply:
       decision: the plan and what belongs to it.
       memory: what the dialogue so far has come to.
       writer: who said u^r: the "model", or "plain" sentences where no candidate passed or none was written.
+      management: how its sub-task was decided.
       candidates: of u^r and of u^e, with the reasons for which they were refused.
       emotions: (emotion, probability) of the seeker's last turn.
       entities: linked entity ids of the context, latest last.
@@ -93,6 +136,7 @@ class Reply:
     decision: Decision
     memory: Memory
     writer: str
+    management: Management | None = None
     candidates: tuple[Candidate, ...] = ()
     emotions: tuple[tuple[str, float], ...] = ()
     entities: tuple[int, ...] = ()
@@ -130,6 +174,7 @@ class Exchange:
       memory: what it has come to.
       acts: probabilities of the reply's acts.
       probabilities: float32 [I], of each item to be recommended, in the order of the graph's items.
+      management: the sub-task, and what an expert found for it.
       decision: the plan.
       recommendation: u^r.
       writer: who said it.
@@ -143,6 +188,7 @@ class Exchange:
     memory: Memory = field(default_factory=Memory)
     acts: Mapping[Act, float] = field(default_factory=dict)
     probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    management: Management | None = None
     decision: Decision = Decision(Plan(()))
     recommendation: str = ""
     writer: str = ""
@@ -169,22 +215,24 @@ class Exchange:
 class Agent:
     """A trained run; each model is loaded when it is first needed."""
 
-    def __init__(self, experiment: ExperimentContext, reply_writer: Writes | None = None):
+    def __init__(self, experiment: ExperimentContext, reply_writer: Writes | None = None, client: Client | None = None):
         """Loads nothing yet.
 
         Args:
           experiment: with the trained stages.
           reply_writer: writes u^r; None for the stage `conversation`.
+          client: of a remote model that manages; None for the stage `manager`, where the run has it.
         """
         self.config, self.experiment, self._reply_writer = experiment.config, experiment, reply_writer
+        self._client = client
 
     @classmethod
-    def open(cls, run: Path | str, reply_writer: Writes | None = None) -> Agent:
+    def open(cls, run: Path | str, reply_writer: Writes | None = None, client: Client | None = None) -> Agent:
         """Opens a run's folder.
 
         Args:
           run: the folder.
-          reply_writer: as of the class.
+          reply_writer, client: as of the class.
 
         Raises:
           ValueError: it is not the folder of a run, or a stage is missing there.
@@ -204,7 +252,7 @@ class Agent:
         require(stage for stage in registry.stages() if not stage.optional)
         config = read_run(run, trained)
         require(registry.required_stages(config))
-        return cls(open_experiment(config), reply_writer)
+        return cls(open_experiment(config), reply_writer, client)
 
     # ------------------------------------------------------------------------------------------------------- models
 
@@ -242,6 +290,55 @@ class Agent:
     def reply_writer(self) -> Writes:
         """The writer of u^r."""
         return self._reply_writer or conversation.writer(self.experiment)
+
+    @cached_property
+    def manager(self) -> Manages | None:
+        """Who chooses sub-tasks; None where the run has no stage `manager` and there is no remote model."""
+        if self._client is not None:
+            schema = manager.schema_of(self.experiment)
+            shown = manager.demonstrations(self.experiment, len(schema))
+            return RemoteManager(self._client, schema, self.graph, Instructions(True, shown, True))
+        return manager.Chooser(self.experiment) if self.has("manager") else None
+
+    @cached_property
+    def experts(self) -> Registry:
+        """The experts of the run, and those of other packages."""
+        config, corpus, graph = self.config, self.experiment.corpus, self.graph
+        names = categories(graph, config.manager.categories)
+        table, weight = category_table(graph, names), config.manager.category_weight
+        rankings = [
+            film_experts.ranking(
+                "ranking:run",
+                "recommends a film that fits the whole dialogue: its words, entities and emotions",
+                names,
+                table,
+                weight,
+            )
+        ]
+        for spec in registry.baselines():
+            if self.has(spec.name) and not baselines.build(self.experiment, spec).reads_text:
+                ranker = baselines.dialogue_ranker(self.experiment, spec)
+                rankings.append(
+                    film_experts.ranking(f"ranking:{spec.name}", spec.summary, names, table, weight, ranker)
+                )
+        return Registry(
+            [
+                *rankings,
+                film_experts.details(),
+                film_experts.explanation(),
+                film_experts.reviewed(corpus.reviews),
+                film_experts.elicitation(answer_rates(corpus.split(Split.TRAIN), graph)),
+                *installed(),
+            ],
+            self._similarity,
+        )
+
+    def _similarity(self, goal: str, descriptions: Sequence[str]) -> np.ndarray:
+        """Cosines of the text encoder's mean states of a goal and of descriptions."""
+        states = self.encode([goal, *descriptions])
+        rows = np.concatenate([states.mean([text]) for text in (goal, *descriptions)])
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows[1:] @ rows[0]
 
     @cached_property
     def emotional_writer(self) -> EmotionalWriter:
@@ -398,18 +495,12 @@ class Agent:
           states: text encoder states of the turns, if they are known already.
           top: number of items and of global entities that explain a reply.
         """
-        graph = self.graph
         states = states or self.encode([turn.text_with_role for turns in dialogues for turn in turns])
         exchanges = self.begin(dialogues, states)
         exchanges = self.remember(exchanges, states)
         exchanges = self.rank(exchanges, states)
-        exchanges = [
-            dataclasses.replace(
-                e,
-                decision=decide(e.memory, graph.items, e.probabilities, e.acts, graph, at_least=items, top=top),
-            )
-            for e in exchanges
-        ]
+        exchanges = self.manage(exchanges, items)
+        exchanges = [self.plan(exchange, items, top) for exchange in exchanges]
         exchanges = self.write(exchanges)
         exchanges = [self.add_knowledge(exchange) for exchange in exchanges]
         exchanges = self.write_emotional(exchanges)
@@ -458,6 +549,50 @@ class Agent:
         _, rank = self.ranker
         ((_, scores),) = rank([recommender.context_batch(self.experiment, contexts)])
         return softmax(scores, axis=1)
+
+    def manage(self, exchanges: Sequence[Exchange], at_least: int = 0) -> list[Exchange]:
+        """Step: the sub-task of each reply, and what an expert found for it.
+
+        The manager chooses among what is possible. In a run without one, and where it gave no choice that can be
+        carried out, the learned acts do; without a manager no expert is asked, and the plan finds its facts itself.
+
+        Args:
+          exchanges: with memory, acts and probabilities.
+          at_least: fewest films that a reply recommends.
+        """
+        possible = [possible_sub_tasks(e.memory, e.probabilities, at_least) for e in exchanges]
+        by_acts = [Choice(chosen_by_acts(names, e.acts)) for names, e in zip(possible, exchanges, strict=True)]
+        if self.manager is None:
+            managed = [Management("acts", names, choice) for names, choice in zip(possible, by_acts, strict=True)]
+            return [dataclasses.replace(e, management=m) for e, m in zip(exchanges, managed, strict=True)]
+        done = []
+        chosen = self.manager.choose([e.context.turns for e in exchanges], possible)
+        for exchange, names, made, fallback in zip(exchanges, possible, chosen, by_acts, strict=True):
+            choice = made.choice or fallback
+            call = Call(choice, exchange.memory, exchange.context.turns, self.graph, exchange.probabilities)
+            served = self.experts.serves(choice.sub_task)
+            answered = self.experts.ask(call, goal(self.manager.schema, choice)) if served else None
+            by = "acts" if made.choice is None else "manager"
+            management = Management(by, names, choice, made.alternatives, made.event, answered)
+            done.append(dataclasses.replace(exchange, management=management))
+        return done
+
+    def plan(self, exchange: Exchange, at_least: int = 0, top: int = 10) -> Exchange:
+        """Step: the plan that carries out the sub-task, see `planning.decide`."""
+        management = exchange.management
+        answered = None if management is None else management.answered
+        decision = decide(
+            exchange.memory,
+            self.graph.items,
+            exchange.probabilities,
+            exchange.acts,
+            self.graph,
+            at_least=at_least,
+            top=top,
+            choice=None if management is None else management.choice,
+            outcome=None if answered is None else answered.outcome,
+        )
+        return dataclasses.replace(exchange, decision=decision)
 
     def write(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
         """Step: u^r, the best candidate or a plain reply."""
@@ -558,6 +693,7 @@ def reply_of(exchange: Exchange, top: int) -> Reply:
         decision=exchange.decision,
         memory=exchange.memory,
         writer=exchange.writer,
+        management=exchange.management,
         candidates=exchange.candidates,
         emotions=() if last is None else tuple((EMOTIONS[label], p) for label, p in last.emotions),
         entities=exchange.context.entities,

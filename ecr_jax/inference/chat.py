@@ -15,6 +15,7 @@ from ecr_jax.inference.agent import Agent, Reply
 from ecr_jax.inference.phrases import MOST_FILMS
 from ecr_jax.inference.plain import predicate, wish_words
 from ecr_jax.knowledge.graph import KnowledgeGraph
+from ecr_jax.llm.client import Client
 
 _HELP = (
     "Write what you like to watch. Commands: /items N: recommend at least N films in each reply, at most "
@@ -50,7 +51,7 @@ class Chat:
         return reply
 
 
-def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
+def talk(run: Path, *, explain: bool, items: int, console: Console, client: Client | None = None) -> None:
     """Talks with the user until they leave (`/quit`, Ctrl-D or Ctrl-C).
 
     Args:
@@ -58,12 +59,13 @@ def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
       explain: show what explains each reply.
       items: fewest films that a reply recommends; with 0 it recommends films when its plan does.
       console: the terminal.
+      client: of a remote model that chooses what a reply does; None for the run's own manager, if it has one.
 
     Raises:
       ValueError: a stage of the run is not trained.
     """
     with console.status("loading the run"):
-        agent = Agent.open(run)
+        agent = Agent.open(run, client=client)
         Chat(agent).say("Hello", 1)  # compiles the programs that each reply needs
     console.print(_HELP, style="dim")
     chat = Chat(agent)
@@ -101,7 +103,11 @@ def talk(run: Path, *, explain: bool, items: int, console: Console) -> None:
 def explanation(reply: Reply, graph: KnowledgeGraph) -> Table:
     """A table of what explains a reply: what was heard and remembered, the plan, the facts, and what was refused."""
     table = Table(show_header=False, box=None, style="dim")
-    plan, memory = reply.plan, reply.memory
+    plan, memory, managed = reply.plan, reply.memory, reply.management
+    answered = None if managed is None else managed.answered
+    failures = [f"{name}: {outcome.reason}" for name, outcome in answered.failed] if answered is not None else []
+    if managed is not None and managed.event:
+        failures.insert(0, f"manager: {managed.event}")
 
     def titles(films) -> list[str]:
         return [graph.title(film) for film in films]
@@ -117,6 +123,12 @@ def explanation(reply: Reply, graph: KnowledgeGraph) -> Table:
         "refused": titles(memory.refused),
         "linked entities": titles(reply.entities),
         "related entities": [f"{graph.title(entity)} {weight:.2f}" for entity, weight in reply.related],
+        "sub-task": [] if managed is None else [f"{managed.choice} (chosen by: {managed.by})"],
+        "possible sub-tasks": () if managed is None else managed.possible,
+        "probable choices": [] if managed is None else [f"{c} {p:.2f}" for c, p in managed.alternatives],
+        "expert": [] if answered is None else [answered.expert or "nobody"],
+        "outcome": [] if answered is None else [answered.outcome.text or answered.outcome.reason],
+        "what failed": failures,
         "plan": [*map(str, plan.acts), *titles(plan.films), f"tone {plan.tone or 'open'}"],
         "planned facts": [f"{graph.names[plan.films[f.film]]} {predicate(f)}" for f in plan.facts if f.values],
         "facts given to the writer of u^e": reply.facts,

@@ -1,24 +1,28 @@
 """Planning a reply: what it does, with which films and facts, and in which tone.
 
-`decide` is a pure function of the memory, the ranking, the act probabilities and the graph. What the seeker asks for
-explicitly is done; where they do not ask, learned probabilities choose between asking, recommending and reacting.
+`possible_sub_tasks` says what the reply may do: what the seeker asks for explicitly leaves one sub-task. One of these
+is chosen, by a manager or by the learned acts (`chosen_by_acts`); `decide` makes the plan that carries it out, with
+what an expert found, or by itself where there is none. All are pure functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import softmax
 
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.features.plans import Fact, Plan
+from ecr_jax.inference.experts import Outcome
 from ecr_jax.inference.memory import Memory
 from ecr_jax.inference.phrases import MOST_FILMS
 from ecr_jax.inference.questions import Question, answer
 from ecr_jax.inference.relevance import chosen_facts, shared_facts
 from ecr_jax.inference.wishes import Wish, films_that_fit, forms
 from ecr_jax.knowledge.graph import KnowledgeGraph
+from ecr_jax.manager.schema import CHAT, DETAILS, ELICIT, EXPLAIN, RECOMMEND, Choice
 
 TONES: Mapping[str, str] = {
     "like": "happy",
@@ -78,6 +82,53 @@ class Decision:
     ranked: tuple[tuple[int, float], ...] = ()
 
 
+def possible_sub_tasks(memory: Memory, probabilities: np.ndarray, at_least: int = 0) -> tuple[str, ...]:
+    """The sub-tasks that a reply may carry out, the one that fits best by rule first.
+
+    Args:
+      memory: of the dialogue.
+      probabilities: float [I], of each item to be recommended.
+      at_least: fewest films to recommend.
+    """
+    acts, asked_enough = memory.acts, memory.asked >= _MOST_ASKED
+    requests = bool(acts & {ActName.REQUEST, ActName.SEEN, ActName.REJECT}) or memory.wanted > 0
+    if not memory.intelligible:
+        return (ELICIT,)
+    if memory.questions:
+        return (DETAILS,) if any(question.film is not None for question in memory.questions) else (ELICIT,)
+    if ActName.WHY in acts and memory.discussed is not None:
+        return (EXPLAIN,)
+    if requests:
+        knows = memory.known or memory.recommended or memory.wanted or memory.asked
+        return (RECOMMEND,) if knows or at_least else (ELICIT,)
+    if ActName.THANK in acts or (ActName.ACCEPT in acts and memory.recommended):
+        return (CHAT,)
+    if asked_enough or at_least:
+        return (RECOMMEND,)
+    if not memory.known or (_is_flat(probabilities) and not memory.asked and not memory.recommended):
+        return (ELICIT, RECOMMEND)
+    if memory.troubled and memory.asked == 0:
+        return (ELICIT,)
+    possible = [RECOMMEND, ELICIT, CHAT]
+    if memory.discussed in memory.recommended:
+        possible.append(EXPLAIN)
+    if memory.discussed is not None and "?" in memory.text:
+        possible.append(DETAILS)
+    return tuple(possible)
+
+
+def chosen_by_acts(possible: Sequence[str], acts: Mapping[Act, float]) -> str:
+    """The sub-task of a run without a manager: the first, or asking where that is the more probable act of the reply.
+
+    Args:
+      possible: from `possible_sub_tasks`.
+      acts: probabilities of the reply's acts; empty where they are not known.
+    """
+    likely = {act.name: probability for act, probability in acts.items()}
+    asks = likely.get(ActName.ASK, 0) > likely.get(ActName.RECOMMEND, 1)
+    return ELICIT if asks and possible[0] == RECOMMEND and ELICIT in possible else possible[0]
+
+
 def decide(
     memory: Memory,
     items: np.ndarray,
@@ -87,6 +138,8 @@ def decide(
     *,
     at_least: int = 0,
     top: int = 10,
+    choice: Choice | None = None,
+    outcome: Outcome | None = None,
 ) -> Decision:
     """Plans the reply to a dialogue.
 
@@ -98,15 +151,19 @@ def decide(
       graph: the graph.
       at_least: fewest films to recommend.
       top: how many films `Decision.ranked` lists.
+      choice: the sub-task to carry out, one of `possible_sub_tasks`; None for that of `chosen_by_acts`.
+      outcome: what an expert found for it; what is not there, or failed, is planned from graph and memory.
     """
+    if choice is None:
+        choice = Choice(chosen_by_acts(possible_sub_tasks(memory, probabilities, at_least), acts))
+    found = outcome if outcome is not None and outcome.ok else Outcome("failed")
+    if found.scores is not None:
+        probabilities = softmax(found.scores)
     ranked, unmet = rank_films(memory, items, probabilities, graph)
-    likely = {act.name: probability for act, probability in acts.items()}
-    answers = tuple(
-        Answer(question, *answer(question, graph))
-        for question in memory.questions[:_MOST_ANSWERS]
-        if question.film is not None
-    )
-    names = _act_names(memory, answers, likely, _is_flat(probabilities))
+    answers = _answers(memory, choice, found, graph)
+    if choice.sub_task == DETAILS and not answers:
+        choice = Choice(ELICIT if memory.discussed is None else EXPLAIN)
+    names = _act_names(memory, choice.sub_task, {act.name: p for act, p in acts.items()})
     if at_least and ActName.RECOMMEND not in names:
         names = [name for name in names if name not in (ActName.ASK, ActName.CLOSE)] + [ActName.RECOMMEND]
     if ActName.RECOMMEND in names and not len(ranked):
@@ -114,7 +171,10 @@ def decide(
 
     count = min(max(memory.wanted, at_least, 1), MOST_FILMS) if ActName.RECOMMEND in names else 0
     recommended = tuple(film for film, _ in ranked[:count])
-    discussed, facts = _discussed(memory, names, answers, graph)
+    if ActName.EXPLAIN in names and found.facts:
+        discussed, facts = found.films, list(found.facts)
+    else:
+        discussed, facts = _discussed(memory, names, answers, graph)
     discussed = tuple(film for film in discussed if film not in recommended)[: MOST_FILMS - len(recommended)]
     films = (*discussed, *recommended)
     facts = [fact for fact in facts if fact.film < len(discussed)]
@@ -125,7 +185,7 @@ def decide(
     if recommended and any(fact.film >= len(discussed) for fact in facts):
         names = [*names, ActName.EXPLAIN]  # corpora call a fact that goes with a recommendation so
     plan = Plan(
-        tuple(act for name in names for act in _with_attributes(name, memory, answers)),
+        tuple(act for name in names for act in _with_attributes(name, memory, answers, found.attribute)),
         films,
         len(recommended),
         tuple(facts),
@@ -139,9 +199,23 @@ def decide(
         memory.troubled,
         not memory.intelligible,
         bool(memory.questions) and not answers,
-        _options(memory, graph),
+        found.options if found.attribute == Attribute.GENRE and found.options else _options(memory, graph),
         tuple(ranked[:top]),
     )
+
+
+def _answers(memory: Memory, choice: Choice, found: Outcome, graph: KnowledgeGraph) -> tuple[Answer, ...]:
+    """The answers to the questions of the turn; where none was understood and details are chosen, to the expert's."""
+    stated = {(found.films[fact.film], fact.attribute): fact.values for fact in found.facts}
+    answers = []
+    for question in memory.questions[:_MOST_ANSWERS]:
+        if question.film is not None:
+            yes, values = answer(question, graph)
+            known = None if question.yes_no else stated.get((question.film, question.attribute))
+            answers.append(Answer(question, yes, values if known is None else known))
+    if not answers and choice.sub_task == DETAILS:
+        answers = [Answer(Question(attribute, film), None, values) for (film, attribute), values in stated.items()]
+    return tuple(answers[:_MOST_ANSWERS])
 
 
 def rank_films(
@@ -172,36 +246,24 @@ def rank_films(
     return best, unmet
 
 
-def _act_names(
-    memory: Memory, answers: tuple[Answer, ...], likely: Mapping[ActName, float], flat: bool
-) -> list[ActName]:
+def _act_names(memory: Memory, sub_task: str, likely: Mapping[ActName, float]) -> list[ActName]:
+    """The acts that carry out a sub-task, those that open the reply first."""
     acts = memory.acts
-    requests = bool(acts & {ActName.REQUEST, ActName.SEEN, ActName.REJECT}) or memory.wanted > 0
     if not memory.intelligible:
         return [ActName.CHAT, ActName.ASK]
-    if memory.questions:
-        if not answers:
-            return [ActName.ASK]
+    if sub_task == DETAILS:
         return [ActName.ANSWER, *([ActName.RECOMMEND] if acts & {ActName.REQUEST, ActName.SEEN} else [])]
-    if ActName.WHY in acts and memory.discussed is not None:
+    if sub_task == EXPLAIN:
         return [ActName.EXPLAIN]
+    if memory.questions:
+        return [ActName.ASK]
+    if sub_task == CHAT and (ActName.THANK in acts or ActName.ACCEPT in acts):
+        return [ActName.CLOSE]
     opening = [ActName.GREET] if memory.turns <= 1 and ActName.GREET in acts else []
-    reacts = memory.troubled or _reacts(memory, likely)
-    opening += [ActName.REACT] if reacts and not opening else []
-    if requests:
-        knows = memory.known or memory.recommended or memory.wanted or memory.asked
-        return [*opening, ActName.RECOMMEND if knows else ActName.ASK]
-    if ActName.THANK in acts:
-        return [ActName.CLOSE]
-    if ActName.ACCEPT in acts and memory.recommended:
-        return [ActName.CLOSE]
-    if not memory.known or (flat and not memory.asked and not memory.recommended):
-        return [*opening, ActName.RECOMMEND if memory.asked >= _MOST_ASKED else ActName.ASK]
-    if memory.troubled and memory.asked == 0:
-        return [*opening, ActName.ASK]
-    if memory.asked < _MOST_ASKED and likely.get(ActName.ASK, 0) > likely.get(ActName.RECOMMEND, 1):
-        return [*opening, ActName.ASK]
-    return [*opening, ActName.RECOMMEND]
+    opening += [ActName.REACT] if (memory.troubled or _reacts(memory, likely)) and not opening else []
+    if sub_task == CHAT:
+        return opening or [ActName.REACT]
+    return [*opening, ActName.ASK if sub_task == ELICIT else ActName.RECOMMEND]
 
 
 def _reacts(memory: Memory, likely: Mapping[ActName, float]) -> bool:
@@ -250,19 +312,22 @@ def _discussed(
     return (), []
 
 
-def _with_attributes(name: ActName, memory: Memory, answers: tuple[Answer, ...]) -> list[Act]:
-    """An act with what it is about: one for each answer."""
+def _with_attributes(name: ActName, memory: Memory, answers: tuple[Answer, ...], wanted: Attribute | None) -> list[Act]:
+    """An act with what it is about: one for each answer; `wanted`: what an expert would ask for."""
     if name == ActName.ANSWER:
         return [Act(name, answer.question.attribute) for answer in answers]
-    return [Act(name, _asked_attribute(memory, answers) if name == ActName.ASK else None)]
+    return [Act(name, _asked_attribute(memory, answers, wanted) if name == ActName.ASK else None)]
 
 
-def _asked_attribute(memory: Memory, answers: tuple[Answer, ...]) -> Attribute | None:
-    """What is asked for: the film that a question was about, else the first thing that is not known yet."""
+def _asked_attribute(memory: Memory, answers: tuple[Answer, ...], wanted: Attribute | None) -> Attribute | None:
+    """What is asked for: the film that a question was about, else what an expert wants to know, else the first thing
+    that is not known yet."""
     if memory.questions and not answers:
         return Attribute.FILM
     if memory.troubled:
         return Attribute.GENRE
+    if wanted is not None:
+        return wanted
     known = {Attribute.FILM} if memory.liked or memory.disliked else set()
     order = (Attribute.FILM, Attribute.GENRE, Attribute.CAST, Attribute.YEAR)
     return next(

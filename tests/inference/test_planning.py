@@ -7,10 +7,12 @@ import pytest
 
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.features.plans import Fact
+from ecr_jax.inference.experts import Outcome
 from ecr_jax.inference.memory import Memory
 from ecr_jax.inference.plain import plain_reply, predicates
-from ecr_jax.inference.planning import rank_films
+from ecr_jax.inference.planning import chosen_by_acts, decide, possible_sub_tasks, rank_films
 from ecr_jax.inference.wishes import Wish
+from ecr_jax.manager.schema import Choice
 from tests.inference.small_films import GRAPH, Talk, entity, film, names
 
 
@@ -213,3 +215,76 @@ def test_who_wrote_and_directed_a_film_is_said_once():
     assert predicates(facts) == ["was written and directed by Sean Penn", "came out in 2007"]
     facts[1] = Fact(0, Attribute.WRITER, ("Jon Krakauer",))
     assert predicates(facts[:2]) == ["was directed by Sean Penn", "was written by Jon Krakauer"]
+
+
+# ----------------------------------------------------------------------------------------------------- sub-tasks
+
+PEAKED = np.array([0.9, *[0.1 / (len(GRAPH.items) - 1)] * (len(GRAPH.items) - 1)])
+
+
+@pytest.mark.parametrize(
+    ("said", "possible"),
+    [
+        (["Hi!"], {"elicit", "recommend"}),
+        (["I like Heat (1995)"], {"recommend", "elicit", "chat"}),
+        (["recommend me a comedy"], {"recommend"}),
+        (["who directed Heat (1995)?"], {"details"}),
+        (["who directed it?"], {"elicit"}),  # no film is under discussion
+        (["I like Heat (1995)", "why that one?"], {"explain"}),
+        (["I like Heat (1995)", "thanks, bye"], {"chat"}),
+        (["I like Heat (1995)", "Al Pacino is good"], {"recommend", "elicit", "chat", "explain"}),
+        (["xqzt brzk"], {"elicit"}),
+    ],
+)
+def test_what_is_asked_for_in_so_many_words_leaves_one_sub_task(said, possible):
+    talk = Talk()
+    for text in said:
+        talk.say(text)
+    assert set(possible_sub_tasks(talk.memory, PEAKED)) == possible
+
+
+def test_the_learned_acts_choose_between_asking_and_recommending():
+    likely = {Act(ActName.ASK): 0.8, Act(ActName.RECOMMEND): 0.3}
+    assert chosen_by_acts(("recommend", "elicit"), likely) == "elicit"
+    assert chosen_by_acts(("recommend", "elicit"), {}) == "recommend"
+    assert chosen_by_acts(("recommend",), likely) == "recommend"
+    assert chosen_by_acts(("elicit", "recommend"), {}) == "elicit"
+
+
+def planned(memory, sub_task, outcome=None):
+    return decide(memory, GRAPH.items, PEAKED, {}, GRAPH, choice=Choice(sub_task), outcome=outcome)
+
+
+def test_the_chosen_sub_task_is_carried_out():
+    talk = Talk()
+    talk.say("I like Heat (1995)")
+    talk.say("Al Pacino is good")
+    for sub_task, act in {"recommend": "recommend", "elicit": "ask", "chat": "react", "explain": "explain"}.items():
+        assert act in [a.name.value for a in planned(talk.memory, sub_task).plan.acts]
+    assert planned(talk.memory, "chat").plan.films == ()
+
+
+def test_what_an_expert_found_goes_into_the_plan():
+    talk = Talk()
+    talk.say("I like Heat (1995)")
+    memory = talk.memory
+    scores = np.full(len(GRAPH.items), -9.0)
+    scores[GRAPH.items.tolist().index(film("Halloween"))] = 0
+    assert planned(memory, "recommend", Outcome(scores=scores)).plan.films == (film("Halloween"),)
+    asked = planned(memory, "elicit", Outcome(attribute=Attribute.GENRE, options=("horror", "comedy")))
+    assert [str(act) for act in asked.plan.acts] == ["ask:genre"] and asked.options == ("horror", "comedy")
+    told = Outcome(films=(film("Heat"),), facts=(Fact(0, Attribute.CAST, ("Al Pacino",)),))
+    explained = planned(memory, "explain", told).plan
+    assert explained.films == told.films and explained.facts == told.facts
+    answered = planned(memory, "details", told)
+    assert [str(act) for act in answered.plan.acts] == ["answer:cast"] and answered.answers[0].values == ("Al Pacino",)
+    plain_reply(answered, GRAPH, 0)
+
+
+@pytest.mark.parametrize("sub_task", ["recommend", "details", "explain", "elicit", "chat"])
+def test_without_an_outcome_the_plan_does_without(sub_task):
+    talk = Talk()
+    talk.say("I like Heat (1995)")
+    failed = Outcome("failed", "down", scores=np.zeros(2))
+    assert planned(talk.memory, sub_task, failed) == planned(talk.memory, sub_task)
+    assert plain_reply(planned(talk.memory, sub_task), GRAPH, 0)

@@ -10,18 +10,20 @@ Each baseline is one short file of this package whose `build(experiment, setting
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import rich
 
 from ecr_jax import files
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
-from ecr_jax.features.batches import Batches, Examples
+from ecr_jax.features.batches import Batches, Examples, pad_batch
+from ecr_jax.features.dialogues import Utterance
 from ecr_jax.features.featurizer import ContextFeaturizer
 from ecr_jax.features.instances import InstancesOf, TargetExamples, film_sequence_instances, recommendation_instances
 from ecr_jax.losses.ranking import cross_entropy
@@ -93,6 +95,26 @@ def trained_ranker(
     targets = examples(experiment, baseline, split, instances_of)
     batches = Batches.in_order(baseline.extend(targets), shapes(baseline, targets), EVALUATION_BATCH)
     return scorer(baseline).with_params(params), batches
+
+
+def dialogue_ranker(experiment: ExperimentContext, spec: StageSpec) -> Callable[[Sequence[Utterance]], np.ndarray]:
+    """A trained baseline for running dialogues: turns -> log-probability of each item, float32 [I].
+
+    Raises:
+      ValueError: the baseline is not trained, or it reads texts, whose states exist for corpus turns alone.
+    """
+    baseline = build(experiment, spec)
+    if baseline.reads_text:
+        raise ValueError(f"the baseline {spec.name!r} reads the texts of corpus turns; take one that reads entities")
+    rank = scorer(baseline).with_params(jax.device_put(experiment.params(spec)))
+    featurizer = ContextFeaturizer(baseline.features, experiment.config.recommender.max_entities)
+
+    def log_probabilities(turns: Sequence[Utterance]) -> np.ndarray:
+        example = featurizer.arrays(featurizer.context(turns))
+        ((_, scores),) = rank([pad_batch(featurizer.spec, [example], [0], baseline.longest, 1)])
+        return scores[0]
+
+    return log_probabilities
 
 
 def train(experiment: ExperimentContext, spec: StageSpec) -> None:
