@@ -17,7 +17,7 @@ import ecr_jax.runs.demo
 import ecr_jax.runs.sweep
 import ecr_jax.stages
 from ecr_jax.cli import main
-from ecr_jax.config import LoraConfig
+from ecr_jax.config import LoraConfig, presets
 from ecr_jax.data.schema import BadLine, CorpusError, Split
 from ecr_jax.training.options import ShardingConfig
 
@@ -124,14 +124,15 @@ def test_help_is_quick():
 def test_an_adapter_on_a_quantised_base(called):
     flags = ["--response.quantize", "nf4", "--response.dtype", "bfloat16", "--response.adapter.rank", "4"]
     flags += ["--response.adapter.patterns", "layers/attention/q", "layers/mlp/.*"]
-    flags += ["--response.adapter.rank-pattern", "layers/mlp/.*", "2"]
+    flags += ["--response.adapter.rank-pattern", "layers/mlp/.*", "2", "--response.begin-with", "None"]
     assert main(["train", "response", *flags]) == 0
     ((_, (config, _), _),) = called
     assert (config.response.quantize, config.response.dtype) == ("nf4", "bfloat16")
     assert config.response.adapter == LoraConfig(
-        ("layers/attention/q", "layers/mlp/.*"), rank=4, rank_pattern=(("layers/mlp/.*", 2),)
+        ("layers/attention/q", "layers/mlp/.*"), rank=4, alpha=8.0, rank_pattern=(("layers/mlp/.*", 2),)
     )
-    assert config.conversation.adapter == LoraConfig()
+    assert config.response.begin_with is None
+    assert config.conversation.adapter == presets.films_adapter()
 
 
 def test_the_config_may_come_last(called):
