@@ -112,6 +112,9 @@ def find_faults(
     faults += _film_faults(text, names, decision, graph, emotional)
     faults += _entity_faults(text, names, sentences, decision, graph, context)
     faults += _year_faults(text, names, decision, graph)
+    named = Counter(text[name.start : name.end] for name in names)
+    if any(count > 2 for count in named.values()):
+        faults.append(Fault("loop", "a name comes three times"))
     if not emotional:
         faults += _act_faults(text, decision)
     return tuple(dict.fromkeys(faults))
@@ -276,9 +279,11 @@ def _entity_faults(
         if graph.kinds[name.entities[0]] in ("film", "work"):
             continue
         begin, end = next((span for span in sentences if span[0] <= name.start < span[1]), (0, len(text)))
-        attribute = (
-            _implied(text, begin, name.start, name.end, end) if graph.kinds[name.entities[0]] == "person" else None
-        )
+        person = graph.kinds[name.entities[0]] == "person"
+        if person and _HEARD.search(text[begin:end]) and not any(forms(graph, e) & taken_up for e in name.entities):
+            faults.append(Fault("fact", f"the seeker did not speak of {written!r}"))
+            continue
+        attribute = _implied(text, begin, name.start, name.end, end) if person else None
         before = [other.entities[0] for other in names if begin <= other.start < name.start and other.entities]
         said_of = [entity for entity in before if entity in plan.films][-1:]
         films = said_of or list(plan.films)
@@ -316,6 +321,7 @@ def _implied(text: str, begin: int, start: int, stop: int, end: int) -> Attribut
 
 
 _JOINT = re.compile(r",?(?:'s|,? (?:who|also|both|has|have|is|was|had|really|the|its|a|one|of))* ", re.IGNORECASE)
+_HEARD = re.compile(r"\byou(?:'ve| have)? (?:mentioned|named|asked|wanted|said|spoke|brought)\b", re.IGNORECASE)
 _MIXED = re.compile(r"\b(?:mix|mixture|blend|combination|cross) (?:of|between) (?:[\w ,-]+ and )?$", re.IGNORECASE)
 
 

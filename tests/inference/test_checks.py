@@ -59,6 +59,7 @@ def faults(text, decision, context=(), emotional=False):
         ("I don't know who directed Unknown Land (2010).", UNKNOWN),
         ("Because it was directed by Michael Mann, like Heat (1995).", EXPLAIN),
         ("You might like Collateral (2004). Michael Mann is the director.", RECOMMEND),
+        ("You might like Collateral (2004). It has Tom Cruise, who you mentioned.", RECOMMEND),
         ("You might like Collateral (2004), a mix of crime and thriller.", RECOMMEND),
     ],
 )
@@ -71,6 +72,8 @@ def test_good_replies_have_no_faults(text, decision):
     [
         ("How about Collateral (2004) or Alien (1979)?", RECOMMEND, "film"),  # not planned
         ("How about Collateral (2004)? Tom Cruise is the director.", RECOMMEND, "fact"),
+        ("How about Collateral (2004)? It has Jamie Foxx, who you mentioned.", RECOMMEND, "fact"),  # they did not
+        ("Collateral (2004) stars Jamie Foxx. I like Jamie Foxx, and so does Jamie Foxx.", RECOMMEND, "loop"),
         ("How about Collateral (2004)? It's a mix of Tom Cruise and Jamie Foxx.", RECOMMEND, "fact"),
         ("How about Collateral (2004)? It's a mix of thriller and Jamie Foxx.", RECOMMEND, "fact"),
         ("How about Collateral (2004)? I don\u00edt know it.", RECOMMEND, "form"),
