@@ -172,8 +172,11 @@ class PolicyObjective:
         )  # what lies behind an end may be infinite
         inputs = {"log_probs": log_probs, "behaviour": behaviour, "reference": reference, "advantage": advantage}
         values = sum(
-            term.weight * loss(**{name: inputs[name] for name in names})
-            for term, (loss, names) in zip(self.terms, self._bound, strict=True)
+            (
+                term.weight * loss(**{name: inputs[name] for name in names})
+                for term, (loss, names) in zip(self.terms, self._bound, strict=True)
+            ),
+            start=jnp.zeros(()),
         )
         if jnp.shape(values) != where.shape:
             raise ValueError(f"the loss returns the shape {jnp.shape(values)} for tokens {where.shape}")
