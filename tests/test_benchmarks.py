@@ -82,6 +82,7 @@ def case():
     return recommendation.Case(config, Gpt2Config(13, width=16, layers=2, heads=2, hidden=24), ENCODER.width)
 
 
+@pytest.mark.slow
 def test_step_trains_and_an_encoder_inside_adds_its_forward_pass(case, graph):
     cached = recommendation.Training(case, graph)
     before = jax.tree.map(np.asarray, cached.state["params"])
@@ -96,6 +97,7 @@ def test_step_trains_and_an_encoder_inside_adds_its_forward_pass(case, graph):
     assert inside.flops - cached.flops == ENCODER.layers * layer
 
 
+@pytest.mark.slow
 def test_micro_batches_count_the_graph_each_time(case, graph):
     """Twice the rows in two micro-batches are two steps of products."""
     twice = dataclasses.replace(case, config=recommendation.with_batch(case.config, 2 * ROWS, 2))

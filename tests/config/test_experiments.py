@@ -138,6 +138,7 @@ def test_every_config_states_paper_command_hardware_and_time(name):
     assert all(word in head for word in ("Paper:", "Command", "Hardware:", "Time"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["prepare"], ["train", "emotion"], ["evaluate"]])
 @pytest.mark.parametrize("name", NAMES)
 def test_command_line_takes_it_and_changes_a_field(name, words):

@@ -169,6 +169,7 @@ def run(package: Path, code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_baseline_of_another_package_is_in_the_table_the_config_and_the_command_line(package):
     out = run(
         package,

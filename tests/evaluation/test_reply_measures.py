@@ -178,6 +178,7 @@ def test_sacrebleu_is_that_of_the_package():
     )
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_reply_alone():
     words = tiny.WORDS
     tokenizer = DialogueTokenizer.of(tiny.tokenizer(words))

@@ -124,6 +124,7 @@ def test_side_of_the_padding_changes_nothing():
     assert again.tokens.tolist() == generated()
 
 
+@pytest.mark.slow
 def test_same_key_same_text_whatever_the_batch():
     settings = dict(temperature=1.3, top_p=0.95, min_p=0.01)
     whole = generated(keys=keys(1, 2, 3), **settings)
@@ -265,6 +266,7 @@ def merged(adapter):
     return {"params": {**MODEL.params, "layers": layers}}
 
 
+@pytest.mark.slow
 def test_one_adapter_a_row_equals_merged_weights():
     (module, variables, tokens, mask), prefix = arguments()
     settings = dict(decoding=Decoding(max_new=NEW), end=NEVER, **prefix)
@@ -275,6 +277,7 @@ def test_one_adapter_a_row_equals_merged_weights():
     np.testing.assert_array_equal(mixed, np.stack([apart[row][row] for row in range(3)]))
 
 
+@pytest.mark.slow
 def test_generation_equals_the_published_code(golden):
     published = Published(golden)
     config = gpt2.Gpt2Config(300, 64, 2, 4, 256, positions=64)
@@ -333,6 +336,7 @@ def test_pad_left():
         pad_left([[1], [1, 2, 3, 4]], 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stacked", [True, False])
 def test_copies_read_their_prompt_once_and_write_as_if_alone(stacked):
     (module, variables, tokens, mask), prefix = arguments()

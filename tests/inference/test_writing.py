@@ -70,6 +70,7 @@ def test_without_a_limit_the_same_model_writes_more_slots():
     assert max(text.count(MOVIE) for text in texts) > 1
 
 
+@pytest.mark.slow
 def test_candidates_depend_on_their_own_request_alone():
     writer = ReplyWriter(generator(), prefixes, 24)
     requests = [WriteRequest(CONTEXT, plan(1)), WriteRequest(OTHER, plan(2)), WriteRequest(OTHER, plan(1))]
@@ -149,6 +150,7 @@ def test_whole_sentences(text, sentences):
     assert whole_sentences(text) == sentences
 
 
+@pytest.mark.slow
 def test_fluency_is_the_mean_loss_of_each_token():
     texts = ["hello i liked that", "what", "", "you should see Ronin tonight ."]
     losses = Fluency(MODEL.module, MODEL.params, TOKENIZER, max_tokens=8)(texts)

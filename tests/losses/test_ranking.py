@@ -275,6 +275,7 @@ def test_language_model_is_shifted():
     assert hits == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4, 6, 1024])
 def test_chunks_of_the_vocabulary_loss_change_nothing(chunk):
     keys = jax.random.split(jax.random.key(0), 4)

@@ -66,6 +66,7 @@ def specificity(degree):
     return 1 - np.log(degree) / np.log(11)
 
 
+@pytest.mark.slow
 def test_a_disliked_genre_or_person_counts_against_what_has_it():
     np.testing.assert_allclose(aversion([8], [1.0]), [0, -3, -3, -3], rtol=1e-5)
     np.testing.assert_allclose(aversion([7], [0.5]), [-1.5, -1.5, 0, 0], rtol=1e-5)

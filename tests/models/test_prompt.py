@@ -191,6 +191,7 @@ MODES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_published_numbers(published, mode):
     task, fields = MODES[mode]

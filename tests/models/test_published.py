@@ -62,6 +62,7 @@ def check_norms(published, mode, gradients):
         np.testing.assert_allclose(np.linalg.norm(gradient), expected, rtol=1e-9, err_msg=theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["conv", "conv48"])
 def test_conversation(published, mode):
     """Its loss; and gradients where they are stored: the norms of all, and four whole."""
@@ -81,6 +82,7 @@ def test_conversation(published, mode):
             np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max(), err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", sorted(MODES.keys() - {"rec_copy"}))
 def test_ranking(published, mode):
     """Logits, losses of instances and of the batch, in float64; the gradients' norms where they are stored."""

@@ -69,6 +69,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["improved", "summed"])
 def test_padding_changes_nothing(preset):
     model = recommender(preset)
@@ -129,6 +130,7 @@ def test_heads_by_hand():
     np.testing.assert_allclose(run({**params, "head": head}, batch), moved, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_begins_as_the_mixture_alone():
     """What corrects it, and the feelings, begin at zero; so that training begins with the untrained hybrid."""
     model, batch = recommender(), with_evidence(with_tokens(small_batch()))
@@ -309,6 +311,7 @@ def test_paths_of_the_heads(preset):
     assert any("mixture" in path for path in paths) == (preset == "improved")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["improved", "summed"])
 def test_every_parameter_learns(preset):
     model, batch = recommender(preset), with_evidence(with_tokens(small_batch()))
@@ -328,6 +331,7 @@ def test_published_cooccurrence_head_needs_emotions():
         jax.eval_shape(lambda: model.init(jax.random.key(0), small_graph(), small_batch(), ITEMS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_published_logits_and_losses(published, mode):
     run, params = published_run(published, mode, jnp.float32)
@@ -340,6 +344,7 @@ def test_published_logits_and_losses(published, mode):
         np.testing.assert_allclose(value, published[f"out/{mode}/rec_loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["rec", "rec_noemo"])
 def test_published_float64(published, mode):
     with jax.enable_x64(True):

@@ -82,6 +82,7 @@ def test_starts_with_few_repetitions():
     assert float(chances[0, 0] + chances[0, 2]) == pytest.approx(odds / (1 + odds), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_in_the_recommender():
     """Probabilities over the candidates sum to 1; the gate orders the mentioned ones as the score alone does."""
     gated, scored = recommender(repetition="gate"), recommender()
@@ -99,6 +100,7 @@ def test_in_the_recommender():
     np.testing.assert_allclose(logits[2], jax.nn.log_softmax(plain[2]), atol=1e-5)  # row 2 mentions nothing
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     model = recommender(repetition="gate")
     batch = with_cooccurrence(with_tokens(small_batch()))

@@ -64,6 +64,7 @@ def shapes(section="prompt", **fields):
     return {name: leaf.shape for name, leaf in flatten(jax.eval_shape(init, jax.random.key(0))).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "fields", "gone", "new"),
     [

@@ -37,6 +37,7 @@ def scores(model, variables):
     return np.asarray(logits(variables["params"], hidden))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [LLAMA, GPT2], ids=["llama", "gpt2"])
 @pytest.mark.parametrize("tune", ["adapter", "model", "nothing"])
 def test_training_begins_with_the_base(model, tune):
@@ -50,6 +51,7 @@ def test_training_begins_with_the_base(model, tune):
     np.testing.assert_allclose(scores(model, apart), scores(model, variables), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_whole_gpt2_learns():
     """DialoGPT-type tuning: every parameter but unused positions and words moves, and the loss falls."""
     params = tuning.initial(KEY, GPT2, "model", CONFIG)

@@ -34,6 +34,7 @@ def batch_and_params(seed=0):
     return batch, jax.vmap(lambda key: MODEL.init(key, *inputs)["params"])(keys)
 
 
+@pytest.mark.slow
 def test_a_model_learns_nothing_from_its_own_fold():
     batch, params = batch_and_params()
     batch["fold"][:] = 1
@@ -54,6 +55,7 @@ def test_folds_follow_from_the_ids_alone_and_are_of_one_size():
     assert np.bincount(of, minlength=5).min() > 340
 
 
+@pytest.mark.slow
 def test_padding_changes_no_logits():
     batch, params = batch_and_params()
     longer = valence_spec(6).zeros(8, {"T": 9})

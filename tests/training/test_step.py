@@ -58,6 +58,7 @@ def test_eight_devices_give_the_result_of_one(one, model):
     assert mu["first"]["bias"].sharding == bias.sharding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulation", "devices"), [(2, 1), (16, 1), (2, 8)])
 def test_accumulation_equals_the_big_batch(one, accumulation, devices):
     mesh = sharding.make_mesh(devices=jax.devices()[:devices])

@@ -38,6 +38,7 @@ def test_the_cases_differ_in_what_matters():
     assert [c.position_offset for c in configs[4:]] == [0, 2]
 
 
+@pytest.mark.slow
 def test_scores_states_and_gradients_equal_transformers(case):
     arrays, ours, batch = case
     read, mask = ours.read(batch), batch["mask"]

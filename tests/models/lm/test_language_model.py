@@ -143,6 +143,7 @@ def read(model, variables, cache=None, end=6):
     return model.module.apply(variables, tokens[:, :end], mask[:, :end], prefix, SEEN, cache)
 
 
+@pytest.mark.slow
 @slow_but_first
 def test_unstacked_layers_compute_the_same(config):
     model = tiny.random_model(config)

@@ -236,6 +236,7 @@ def test_each_row_has_the_adapter_it_asks_for(llama, three):
     assert not np.allclose(actual[1], alone[0][1], atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "cut"), [(LLAMA, dict), (GPT2, unstack)], ids=["stacked llama", "unstacked gpt2"])
 def test_rows_with_adapters_are_decoded(config, cut):
     """With a cache, in two parts, as in one pass."""
