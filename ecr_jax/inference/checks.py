@@ -112,7 +112,7 @@ def find_faults(
     faults += _film_faults(text, names, decision, graph, emotional)
     faults += _entity_faults(text, names, sentences, decision, graph, context)
     faults += _year_faults(text, names, decision, graph)
-    named = Counter(text[name.start : name.end] for name in names)
+    named = Counter(text[name.start : name.end].lower() for name in names)
     if any(count > 2 for count in named.values()):
         faults.append(Fault("loop", "a name comes three times"))
     if not emotional:
@@ -321,6 +321,10 @@ def _implied(text: str, begin: int, start: int, stop: int, end: int) -> Attribut
 
 
 _JOINT = re.compile(r",?(?:'s|,? (?:who|also|both|has|have|is|was|had|really|the|its|a|one|of))* ", re.IGNORECASE)
+_COMFORT = re.compile(
+    r"\b(?:sorry|sad|hard|tough|rough|hope|cheer|comfort|better|hug|oh no|oh dear|easy|a lot|understand)\b",
+    re.IGNORECASE,
+)
 _HEARD = re.compile(r"\byou(?:'ve| have)? (?:mentioned|named|asked|wanted|said|spoke|brought)\b", re.IGNORECASE)
 _MIXED = re.compile(r"\b(?:mix|mixture|blend|combination|cross) (?:of|between) (?:[\w ,-]+ and )?$", re.IGNORECASE)
 
@@ -347,6 +351,8 @@ def _act_faults(text: str, decision: Decision) -> list[Fault]:
     plan, spoken = decision.plan, f" {normalise(text)} "
     acts = {act.name for act in plan.acts}
     faults = []
+    if decision.comfort and not _COMFORT.search(text):
+        faults.append(Fault("missing", "it does not answer that the seeker feels bad"))
     if ActName.ASK in acts and "?" not in text:
         faults.append(Fault("missing", "it asks nothing"))
     if ActName.ASK not in acts and ActName.RECOMMEND not in acts and "?" in text:

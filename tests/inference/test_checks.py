@@ -21,6 +21,7 @@ def act(name, attribute=None):
 
 RECOMMEND = Decision(Plan((act("recommend"),), (COLLATERAL,), 1, (Fact(0, Attribute.DIRECTOR, ("Michael Mann",)),)))
 TWO = Decision(Plan((act("recommend"),), (HEAT, COLLATERAL), 2))
+SAD = Decision(Plan((act("react"), act("recommend")), (COLLATERAL,), 1), comfort=True)
 ASK = Decision(Plan((act("ask", Attribute.GENRE),)))
 EXPLAIN = Decision(Plan((act("explain"),), (COLLATERAL, HEAT), 0, (Fact(0, Attribute.DIRECTOR, ("Michael Mann",)),)))
 
@@ -59,6 +60,7 @@ def faults(text, decision, context=(), emotional=False):
         ("I don't know who directed Unknown Land (2010).", UNKNOWN),
         ("Because it was directed by Michael Mann, like Heat (1995).", EXPLAIN),
         ("You might like Collateral (2004). Michael Mann is the director.", RECOMMEND),
+        ("I'm sorry to hear that. Maybe Collateral (2004)?", SAD),
         ("You might like Collateral (2004). It has Tom Cruise, who you mentioned.", RECOMMEND),
         ("You might like Collateral (2004), a mix of crime and thriller.", RECOMMEND),
     ],
@@ -72,6 +74,8 @@ def test_good_replies_have_no_faults(text, decision):
     [
         ("How about Collateral (2004) or Alien (1979)?", RECOMMEND, "film"),  # not planned
         ("How about Collateral (2004)? Tom Cruise is the director.", RECOMMEND, "fact"),
+        ("You'd have a good time with Collateral (2004).", SAD, "missing"),
+        ("How about Collateral (2004)? Jamie Foxx! Who? Jamie Foxx! And jamie foxx!", RECOMMEND, "loop"),
         ("How about Collateral (2004)? It has Jamie Foxx, who you mentioned.", RECOMMEND, "fact"),  # they did not
         ("Collateral (2004) stars Jamie Foxx. I like Jamie Foxx, and so does Jamie Foxx.", RECOMMEND, "loop"),
         ("How about Collateral (2004)? It's a mix of Tom Cruise and Jamie Foxx.", RECOMMEND, "fact"),
