@@ -14,7 +14,7 @@ from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.schema import Role
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.dialogues import Correction, Utterance
-from ecr_jax.inference.phrases import explicit_acts, is_question, understood, wanted_films
+from ecr_jax.inference.phrases import explicit_acts, feels_bad, is_question, understood, wanted_films
 from ecr_jax.inference.questions import Question, read_questions
 from ecr_jax.inference.wishes import (
     Wish,
@@ -249,7 +249,8 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
     titles = [(link.start, link.end) for link in reading.links if graph.kinds[link.entity] == "film"]
     spoken, spoken_rest = _blank(text, titles, "#"), _blank(rest, titles, "#")  # a title's own words do nothing
     acts = _acts(spoken, spoken_rest, reading, bool(questions))
-    heard = EMOTIONS[turn.emotions[0][0]] if turn.emotions else ""
+    feels = feels_bad(spoken) and not any(graph.kinds[link.entity] == "film" for link in reading.links)
+    heard = EMOTIONS[_NEGATIVE if feels else turn.emotions[0][0]] if feels or turn.emotions else ""
     negative = bool(turn.emotions) and turn.emotions[0][0] == _NEGATIVE
     valences = dict(turn.valences)
     feelings = {link.entity: _feeling(link, rest, valences.get(link.entity, 0.0), negative) for link in links}
@@ -281,7 +282,7 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
         questions=questions,
         wanted=wanted_films(spoken_rest),
         heard=heard,
-        troubled=negative and not reading.links and not wished and not acts & {ActName.REJECT, ActName.SEEN},
+        troubled=feels or (negative and not reading.links and not wished and not acts & {ActName.REJECT, ActName.SEEN}),
         intelligible=understood(text) or bool(reading.links or acts),
         text=turn.text,
     )

@@ -187,6 +187,24 @@ def understood(text: str) -> bool:
     return bool(found) and sum(map(ordinary, found)) * 3 >= len(found)
 
 
+_FEELS_BAD = _compile(
+    r"\b(?:i'?m|i am|i feel|i'?ve been|i have been|i was|feeling|makes me|made me)\b(?: (?:so|really|very|quite|pretty|a bit|a little|"
+    r"kind of|just|too|feeling|all)){0,3} (?:terrible|awful|miserable|sad|lonely|depressed|exhausted|stressed|heartbroken|anxious|"
+    r"upset|unhappy|blue|down(?! (?:for|with|to))|low|worn out|sick)\b"
+    r"|\bmy (?:\w+ ){1,2}(?:died|passed away|left me|dumped me|is dying)\b|\b(?:lost my|broke up with|got fired|got dumped)\b"
+    r"|\b(?:rough|hard|bad|terrible|awful|horrible|long) (?:day|week|month|year)\b"
+)
+
+
+def feels_bad(text: str) -> bool:
+    """Whether a seeker says that they feel bad, about whatever it is.
+
+    >>> feels_bad("My dog died."), feels_bad("I'm so sad today"), feels_bad("I'm down for a comedy")
+    (True, True, False)
+    """
+    return bool(_FEELS_BAD.search(text))
+
+
 def clean_text(text: str, most: int = 2000) -> str:
     """A text without control characters and lone surrogates, single-spaced, cut after `most` characters."""
     kept = "".join(c if unicodedata.category(c)[0] != "C" or c in "\u200d" else " " for c in text[: 4 * most])

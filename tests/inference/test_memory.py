@@ -233,6 +233,23 @@ def test_trouble_that_is_not_about_films():
     assert not talk.memory.troubled
 
 
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [
+        ("I feel terrible today, my dog died.", True),
+        ("I'm so sad. Maybe a comedy?", True),
+        ("It was a rough week", True),
+        ("I'm down for a comedy", False),
+        ("I love sad films", False),
+        ("I felt awful after Heat (1995), it made me sad", False),
+    ],
+)
+def test_who_says_that_they_feel_bad_is_heard_whatever_the_classifier_finds(text, bad):
+    talk = Talk()
+    talk.say(text, "like")
+    assert talk.memory.troubled is bad and talk.memory.heard == ("negative" if bad else "like")
+
+
 def test_the_words_of_a_title_do_nothing():
     link = LINKER.link("Heat (1995)")[0]
     text = "I like Thanks, Bye (1995)."
