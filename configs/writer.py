@@ -10,7 +10,9 @@ Commands: ecr prepare --config writer
           ecr train response --config writer
           python -m ecr_jax.runs.starting_adapter runs/writer ecr_jax/pretrained/adapters/films
 Hardware: two CPU cores, 8 GiB.
-Time and score: docs/results/writer.md.
+Time:     48 and 29 minutes beside other work on two slow cores (140 GFLOP/s).
+Score:    perplexity per token 2.08 of replies after their plans, 1.89 of reviews of films that training did not
+          see; 64 validation examples each, at the best step. `python -m benchmarks.writers --config writer` has the base beside.
 """
 
 import dataclasses
