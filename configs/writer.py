@@ -12,7 +12,8 @@ Commands: ecr prepare --config writer
 Hardware: two CPU cores, 8 GiB.
 Time:     48 and 29 minutes beside other work on two slow cores (140 GFLOP/s).
 Score:    perplexity per token 2.08 of replies after their plans, 1.89 of reviews of films that training did not
-          see; 64 validation examples each, at the best step. `python -m benchmarks.writers --config writer` has the base beside.
+          see; 64 validation examples each, at the best step. `python -m benchmarks.writers --config writer` measures
+          the base model beside them.
 """
 
 import dataclasses
