@@ -28,9 +28,13 @@ from ecr_jax.config import (
     EncoderConfig,
     EvaluationConfig,
     FusionConfig,
+    ManagerConfig,
+    NearestContextsConfig,
     OptimConfig,
+    PolicyConfig,
     RecommendationConfig,
     ResponseConfig,
+    RlpfConfig,
     SasRecConfig,
     TrainConfig,
     presets,
@@ -104,3 +108,34 @@ config = Config(
     ),
     evaluation=EvaluationConfig(replies=32),
 )
+
+variants = {
+    "llmcrs": dataclasses.replace(
+        config,
+        name="gorecdial_llmcrs",
+        base="gorecdial",
+        manager=ManagerConfig(
+            train=TrainConfig(
+                steps=100, batch_size=8, eval_every=50, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)
+            ),
+            layers=4,
+            max_tokens=32,
+            category_weight=1.0,
+            valid_examples=64,
+        ),
+        rlpf=RlpfConfig(
+            train=TrainConfig(
+                steps=48,
+                batch_size=8,
+                eval_every=16,
+                optim=OptimConfig(learning_rate=1e-3, warmup=0.1, weight_decay=0.0),
+            ),
+            policy=PolicyConfig(advantage="leave_one_out", samples=8),
+            train_examples=384,
+            valid_examples=64,
+        ),
+        evaluation=dataclasses.replace(
+            config.evaluation, nearest_contexts=NearestContextsConfig(contexts=800, power=2.0)
+        ),
+    ),
+}

@@ -282,7 +282,7 @@ class Train:
     """Steps to write a trace of, such as 20:25, to `runs/NAME/STAGE/profile`, for TensorBoard or Perfetto."""
 
     def __call__(self, console: Console) -> None:
-        from ecr_jax.losses import objective
+        from ecr_jax.losses import objective, policy, rewards
         from ecr_jax.stages import train
         from ecr_jax.training import processes, watching
 
@@ -293,6 +293,8 @@ class Train:
                 raise ValueError(f"--profile {self.profile!r}: give FIRST:END, such as 20:25 for steps 20 to 24")
             watching.TRACED.set(range(int(steps[1]), int(steps[2])))
         objective.check(self.settings.recommendation.loss)  # not after hours of training
+        policy.FAMILY.check(self.settings.rlpf.policy.loss)
+        rewards.FAMILY.check(self.settings.rlpf.reward)
         train(self.settings, self.stage, force=self.force)
 
 

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
         RecommendationConfig,
         RecommenderConfig,
         ResponseConfig,
+        RlpfConfig,
         SasRecConfig,
         ValenceConfig,
     )
     from ecr_jax.errors import ConfigError
     from ecr_jax.models.hyperparameters import HeadsConfig, LoraConfig, PromptConfig
-    from ecr_jax.training.options import OptimConfig, ShardingConfig, TrainConfig
+    from ecr_jax.training.options import OptimConfig, PolicyConfig, ShardingConfig, TrainConfig
 
 __all__ = [
     "ActsConfig",
@@ -67,10 +68,12 @@ __all__ = [
     "ManagerConfig",
     "NearestContextsConfig",
     "OptimConfig",
+    "PolicyConfig",
     "PromptConfig",
     "RecommendationConfig",
     "RecommenderConfig",
     "ResponseConfig",
+    "RlpfConfig",
     "SasRecConfig",
     "ShardingConfig",
     "TrainConfig",

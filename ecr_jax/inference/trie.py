@@ -4,7 +4,7 @@ At each step only the tokens that lead to an allowed output are scored, so an ou
 probability of an output is exact: the product over its tokens of the softmax among the tokens that are possible at each
 place. A token without an alternative has probability 1, and the probabilities of all allowed outputs sum to 1.
 
-`sample` draws with a cache, `log_probs_of` scores given outputs in one forward pass with gradients; both read the same
+`sample` draws, `log_probs_of` scores given outputs with gradients; both read each prompt once, and the same
 distribution. All are pure functions with static shapes: B rows, T tokens of a prompt, N outputs, K tokens of the
 longest one, S states of the trie, A most tokens that are possible in one state.
 """
@@ -158,12 +158,14 @@ def _last_real(mask: jax.Array) -> jax.Array:
     return jnp.max(jnp.where(mask, jnp.arange(mask.shape[1]), 0), axis=1)
 
 
-def _read(module: Any, variables: Params, trie: Trie, prompts: Prompts) -> tuple[jax.Array, Cache]:
+def _read(
+    module: Any, variables: Params, trie: Trie, prompts: Prompts, rngs: dict[str, jax.Array] | None = None
+) -> tuple[jax.Array, Cache]:
     """Reads the prompts; returns the state after each [B, D], and a cache with room for the longest output."""
     mask = jnp.asarray(prompts.mask, bool)
     room = mask.shape[1] + np.shape(trie.states)[1]
     cache = init_cache(module.config, mask.shape[0], room, module.dtype, params=variables["params"])
-    out = module.apply(variables, jnp.asarray(prompts.tokens), mask, cache=cache)
+    out = module.apply(variables, jnp.asarray(prompts.tokens), mask, cache=cache, rngs=rngs)
     return out.hidden[jnp.arange(mask.shape[0]), _last_real(mask)], out.cache
 
 
@@ -233,25 +235,28 @@ def token_log_probs(
     outputs: ArrayLike,
     *,
     key: jax.Array | None = None,
+    copies: int = 1,
 ) -> TokenLogProbs:
-    """Scores given outputs in one forward pass; differentiable in `variables`.
+    """Scores given outputs behind their prompts; differentiable in `variables`.
 
     Args:
       module, variables, trie, prompts: as of `sample`.
-      outputs: int [B], an allowed output of each row; the log-probability of another one is about -1e30.
+      outputs: int [B * copies], allowed outputs; the log-probability of another one is about -1e30.
       key: of the adapter's dropout; None turns it off.
+      copies: outputs of each prompt, one after another; it is read once, and so is its gradient.
     """
-    outputs, mask = jnp.asarray(outputs), jnp.asarray(prompts.mask, bool)
+    outputs = jnp.asarray(outputs)
     states, branches = jnp.asarray(trie.states)[outputs], jnp.asarray(trie.branches)[outputs]  # [B, K]
     path = jnp.maximum(jnp.asarray(trie.tokens)[states, branches], 0)
     where = jnp.arange(path.shape[1]) < jnp.asarray(trie.lengths)[outputs][:, None]
+    of_prompt, of_output = (None, None) if key is None else ({"dropout": each} for each in jax.random.split(key))
+    last, cache = _read(module, variables, trie, prompts, of_prompt)
     # What follows the last token is not needed, so the end token of the longest output is not read.
-    text = jnp.concatenate([jnp.asarray(prompts.tokens), path[:, :-1]], axis=1)
-    rngs = None if key is None else {"dropout": key}
-    read = module.apply(variables, text, jnp.concatenate([mask, where[:, 1:]], axis=1), rngs=rngs).hidden
-    rows, width = jnp.arange(len(mask)), mask.shape[1]
-    hidden = jnp.concatenate([read[rows, _last_real(mask)][:, None], read[:, width:]], axis=1)  # [B, K, D]
-    possible = _possible(trie, states, jnp.asarray(prompts.allowed, bool))
+    read = module.apply(
+        variables, path[:, :-1], where[:, 1:], cache=repeated_cache(cache, copies), rngs=of_output
+    ).hidden
+    hidden = jnp.concatenate([jnp.repeat(last, copies, axis=0)[:, None], read], axis=1)  # [B, K, D]
+    possible = _possible(trie, states, jnp.repeat(jnp.asarray(prompts.allowed, bool), copies, axis=0))
     log_probs = _branch_log_probs(head(variables["params"]), hidden, jnp.asarray(trie.tokens)[states], possible)
     chosen = jnp.take_along_axis(log_probs, branches[..., None], axis=-1)[..., 0]
     return TokenLogProbs(jnp.where(where, chosen, 0.0), where)

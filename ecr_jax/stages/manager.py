@@ -3,8 +3,8 @@
 Data: recommender's turns that reply to a seeker, labelled with sub-tasks (`manager/labels.py`). Trains a LoRA adapter
 to foretell the label from the dialogue before, within the closed set of the schema (`inference/trie.py`). Loss: the
 negative log-probability of the label inside the trie; rare sub-tasks weigh more, by one over the square root of their
-frequency. Selects by the macro F1 of the sub-tasks on validation. Writes manager.json: accuracy and F1, beside what the
-stage `acts` foretells and always the most frequent sub-task.
+frequency. Selects by the macro F1 of the sub-tasks on validation. Writes manager.json: accuracy and F1, beside always
+the most frequent sub-task and, where it is trained, what the stage `acts` foretells.
 
 `policy(experiment)` gives the choice as a policy: `sample` draws, `log_prob` scores with gradients; both are the same
 distribution. A running dialogue is managed by a `Chooser`.
@@ -44,6 +44,7 @@ from ecr_jax.manager.schema import Choice, Chosen, SubTask, choices, film_schema
 from ecr_jax.models.hyperparameters import LoraConfig
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.models.sharding_rules import generator_rules
+from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import acts, tuning
 from ecr_jax.training.loop import fit
@@ -131,6 +132,11 @@ class Policy:
         )
 
 
+def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueTokenizer]:
+    """The stage's language model and its tokenizer."""
+    return experiment.language_model(experiment.config.language_model, experiment.config.manager.layers)
+
+
 def graph_of(experiment: ExperimentContext) -> KnowledgeGraph:
     """The corpus's graph with all genres of its film table."""
     return with_genres(experiment.corpus.graph, experiment.corpus.genres)
@@ -144,7 +150,7 @@ def schema_of(experiment: ExperimentContext) -> tuple[SubTask, ...]:
 def policy(experiment: ExperimentContext) -> Policy:
     """The policy of an experiment's settings; its parameters are those that the stage trained, or a new adapter's."""
     settings = experiment.config.manager
-    model, tokenizer = experiment.language_model(experiment.config.language_model, None)
+    model, tokenizer = language_model(experiment)
     schema = schema_of(experiment)
     every = choices(schema)
     shown = demonstrations(experiment, settings.demonstrations)
@@ -253,7 +259,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     for split in (Split.VALID, Split.TEST):
         chosen[split] = evenly_spaced(chosen[split], config.valid_examples)
     manager = policy(experiment)
-    model, _ = experiment.language_model(experiment.config.language_model, None)
+    model, _ = language_model(experiment)
     data = {split: examples(manager, turns) for split, turns in chosen.items() if turns}
     longest = max(int(each.lengths()["T"].max()) for each in data.values())
     longest = -(-longest // _WIDTH_STEP) * _WIDTH_STEP
@@ -301,13 +307,15 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         rules=generator_rules(model.config),
         record=experiment.record(spec),
     ).params
+    systems = {"manager": lambda split: foretold(best, manager.frozen, split),
+               "majority": lambda split: [majority(chosen[Split.TRAIN])] * len(chosen[split])}  # fmt: skip
+    if (experiment.folder("acts") / "params.safetensors").is_file():
+        systems["acts"] = lambda split: by_acts(experiment, chosen[split], manager.schema)
     write_json(
         folder / "manager.json",
         {
             split.value: {
-                "manager": measure(truth(split), foretold(best, manager.frozen, split)),
-                "acts": measure(truth(split), by_acts(experiment, chosen[split], manager.schema)),
-                "majority": measure(truth(split), [majority(chosen[Split.TRAIN])] * len(chosen[split])),
+                **{name: measure(truth(split), found(split)) for name, found in systems.items()},
                 "sources": dict(Counter(turn.label.source for turn in chosen[split])),
             }
             for split in (Split.VALID, Split.TEST)
