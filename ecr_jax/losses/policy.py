@@ -200,12 +200,11 @@ def measures(
       clip: of `clipped_ratio`.
 
     Returns:
-      ratio: mean of an output's ratios to the sampling policy.
-      clipped: share of its tokens whose ratio the clip holds back.
-      log_prob_difference: mean absolute difference of log-probabilities to the sampling policy. At the first update
-        that a rollout serves it is the difference between sampler and trainer, which should be rounding.
-      kl_k1, kl_k3: estimates of the KL to the reference, summed over an output's tokens.
-      entropy: -log-probability of an output, an unbiased estimate of the policy's entropy.
+      `ratio` is the mean of an output's ratios to the sampling policy, and `clipped` the share of its tokens whose
+      ratio the clip holds back. `log_prob_difference` is the mean absolute difference of log-probabilities to the
+      sampling policy; at the first update that a rollout serves it is the difference between sampler and trainer, which
+      should be rounding. `kl_k1` and `kl_k3` estimate the KL to the reference, summed over an output's tokens, and
+      `entropy` is the negative log-probability of an output, an unbiased estimate of the policy's entropy.
     """
     log_probs, behaviour, reference = (jnp.where(where, each, 0.0) for each in (log_probs, behaviour, reference))
     ratio, advantage = _ratio(log_probs, behaviour), advantage[:, None]
