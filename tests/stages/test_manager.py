@@ -91,7 +91,7 @@ def test_it_is_trained_and_chooses_among_what_is_allowed(config):
     assert measured["valid"]["majority"]["accuracy"] == 0.5 and measured["test"]["manager"]["turns"] == 8
     assert measured["valid"]["sources"] == {"acts": 8}
     losses = [row["loss"] for row in read_jsonl_rows(folder / "metrics.jsonl") if row["split"] == "train"]
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])  # of 1.6 nats for five sub-tasks and their arguments
+    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])  # of 1.6 nats for five sub-tasks and their arguments
 
     experiment = open_experiment(config)
     chooser, turns = manager.Chooser(experiment), manager.turns_of(experiment, Split.VALID)
