@@ -31,8 +31,10 @@ def shortened(config: Config) -> Config:
         "name": f"{config.name}-short",
         "conversation.valid_examples": 4,
         "conversation.max_reply": 16,
+        "conversation.candidates": 0,  # to compile all that writes and checks candidates takes minutes
         "response.valid_examples": 4,
         "response.max_review": 24,
+        "response.candidates": 0,
         "corpus.dialogues": 40,
         "corpus.film_reviews": 60,
         "evaluation.replies": 2,
