@@ -25,6 +25,7 @@ from typing import Literal
 
 import jax
 import numpy as np
+import tyro
 from rich.console import Console
 
 from ecr_jax import config as configs
@@ -327,3 +328,7 @@ def main(
         with files.replacing(page) as temporary:
             text = f"# LLMCRS\n\n{INTRODUCTION}\n\n{title}; seeds {seeds}.\n\n{text}\n\n{source}\n"
             temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

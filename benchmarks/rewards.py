@@ -26,6 +26,7 @@ from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.data.schema import Role, Split
 from ecr_jax.features.batch_spec import BatchSpec, Field
 from ecr_jax.features.batches import Batches, InMemoryExamples
+from ecr_jax.features.instances import evenly_spaced
 from ecr_jax.losses.policy import ESTIMATORS
 from ecr_jax.losses.rewards import bleu
 from ecr_jax.training.loop import fit
@@ -44,7 +45,7 @@ order 1 pays them best, and the policy finds it."""
 def turns(corpus: PreparedCorpus, split: Split, limit: int) -> list[str]:
     """The recommender's turns of a split, at most so many, evenly spaced; titles are `<movie>`."""
     texts = [t.masked() for c in corpus.split(split) for t in c.turns if t.role == Role.RECOMMENDER and t.text]
-    return [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, limit).astype(int))]
+    return evenly_spaced(texts, limit)
 
 
 def constant_replies(training: Sequence[str]) -> dict[str, str]:

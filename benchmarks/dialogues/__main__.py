@@ -1,6 +1,6 @@
 """Holds the scripted dialogues with a run and counts what its replies do.
 
-    python -m benchmarks.dialogues RUN [--rounds 1] [--json FILE] [--page FILE] [--transcript FILE]
+    python -m benchmarks.dialogues RUN [--rounds 1] [--json FILE] [--page FILE] [--transcript-to FILE]
 
 The same scripts work on every run: their films, people and genres are chosen from its graph.
 """
@@ -148,7 +148,7 @@ def transcript(said: list[Said]) -> str:
 
 
 def main(
-    run: Path,
+    run: tyro.conf.Positional[Path],
     rounds: int = 1,
     seed: int = 0,
     json: Path | None = None,
