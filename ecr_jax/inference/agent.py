@@ -56,7 +56,7 @@ from ecr_jax.manager.prompts import Instructions
 from ecr_jax.manager.schema import Choice, Chosen, Schema, goal
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.runs.context import ExperimentContext, open_experiment
-from ecr_jax.stages import acts, baselines, conversation, emotion, manager, recommender, response, valence
+from ecr_jax.stages import acts, baselines, conversation, emotion, manager, recommender, response, rlpf, valence
 from ecr_jax.training.evaluation import Ranker
 
 Dialogues = Sequence[Sequence[Utterance]]
@@ -293,12 +293,14 @@ class Agent:
 
     @cached_property
     def manager(self) -> Manages | None:
-        """Who chooses sub-tasks; None where the run has no stage `manager` and there is no remote model."""
+        """Who chooses sub-tasks: a remote model, else the run's manager as its latest stage left it; None without one."""
         if self._client is not None:
             schema = manager.schema_of(self.experiment)
             shown = manager.demonstrations(self.experiment, len(schema))
             return RemoteManager(self._client, schema, self.graph, Instructions(True, shown, True))
-        return manager.Chooser(self.experiment) if self.has("manager") else None
+        if not self.has("manager"):
+            return None
+        return manager.Chooser(*(rlpf if self.has("rlpf") else manager).trained(self.experiment))
 
     @cached_property
     def experts(self) -> Registry:

@@ -281,17 +281,7 @@ def all_log_probs(module: nn.Module, variables: Params, trie: Trie, prompts: Pro
 
     Each prompt is read once; N continuations of it are scored in one pass.
     """
-    hidden, cache = _read(module, variables, trie, prompts)
-    states, branches = jnp.asarray(trie.states), jnp.asarray(trie.branches)  # [N, K]
-    (count, _), rows = states.shape, len(hidden)
-    path = jnp.maximum(jnp.asarray(trie.tokens)[states, branches], 0)
-    where = jnp.arange(path.shape[1]) < jnp.asarray(trie.lengths)[:, None]
-    tokens, real = jnp.tile(path[:, :-1], (rows, 1)), jnp.tile(where[:, 1:], (rows, 1))
-    read = module.apply(variables, tokens, real, cache=repeated_cache(cache, count)).hidden  # [B * N, K - 1, D]
-    first = jnp.repeat(hidden, count, axis=0)[:, None]
-    after = jnp.concatenate([first, read], axis=1).reshape(rows, count, path.shape[1], -1)
-    possible = _possible(trie, jnp.broadcast_to(states, (rows, *states.shape)), jnp.asarray(prompts.allowed, bool))
-    log_probs = _branch_log_probs(head(variables["params"]), after, jnp.asarray(trie.tokens)[states], possible)
-    chosen = jnp.take_along_axis(log_probs, branches[None, ..., None], axis=-1)[..., 0]  # [B, N, K]
-    total = jnp.where(where, chosen, 0.0).sum(axis=-1)
-    return jnp.where(jnp.asarray(prompts.allowed, bool), total, _IMPOSSIBLE)
+    allowed = jnp.asarray(prompts.allowed, bool)
+    rows, count = allowed.shape
+    scored = token_log_probs(module, variables, trie, prompts, jnp.tile(jnp.arange(count), rows), copies=count)
+    return jnp.where(allowed, scored.log_probs.sum(axis=1).reshape(rows, count), _IMPOSSIBLE)

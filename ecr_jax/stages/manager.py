@@ -50,7 +50,6 @@ from ecr_jax.stages import acts, tuning
 from ecr_jax.training.loop import fit
 
 _WIDTH_STEP = 32
-"""Prompts are padded to a multiple of this, so that a handful of programs is compiled."""
 _DEMONSTRATED = 200
 """Conversations of the train split from which demonstrations are taken."""
 _MORE_SUMMARY = 16
@@ -98,7 +97,7 @@ class Policy:
         """
         rows = [self.prompt(turns) for turns in dialogues]
         usual = len(self.prompt(())) + self.max_tokens + _MORE_SUMMARY
-        width = -(-max(usual, *map(len, rows)) // _WIDTH_STEP) * _WIDTH_STEP
+        width = padded_width(max(usual, *map(len, rows)))
         every = np.ones((len(rows), len(self.choices)), bool)
         return Prompts(*pad(rows, width), every if allowed is None else allowed)
 
@@ -130,6 +129,11 @@ class Policy:
         return trie.token_log_probs(
             module, self.variables(params, frozen), self.trie, prompts, jnp.asarray(outputs), key=key
         )
+
+
+def padded_width(tokens: int) -> int:
+    """The columns of a prompt of so many tokens: a multiple of 32, so that a handful of programs is compiled."""
+    return -(-tokens // _WIDTH_STEP) * _WIDTH_STEP
 
 
 def language_model(experiment: ExperimentContext) -> tuple[Pretrained, DialogueTokenizer]:
@@ -166,6 +170,15 @@ def policy(experiment: ExperimentContext) -> Policy:
         instructions=Instructions(settings.schema, shown, settings.summary),
         max_tokens=settings.max_tokens,
     )
+
+
+def trained(experiment: ExperimentContext) -> tuple[Policy, Params]:
+    """The policy, and the parameters that the stage trained.
+
+    Raises:
+      ValueError: the stage is not trained.
+    """
+    return policy(experiment), jax.tree.map(jnp.asarray, experiment.params("manager"))
 
 
 def demonstrations(experiment: ExperimentContext, count: int) -> tuple[tuple[tuple[Utterance, ...], Choice], ...]:
@@ -261,8 +274,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     manager = policy(experiment)
     model, _ = language_model(experiment)
     data = {split: examples(manager, turns) for split, turns in chosen.items() if turns}
-    longest = max(int(each.lengths()["T"].max()) for each in data.values())
-    longest = -(-longest // _WIDTH_STEP) * _WIDTH_STEP
+    longest = padded_width(max(int(each.lengths()["T"].max()) for each in data.values()))
     sizes = sorted({max(_WIDTH_STEP, longest // 2), max(_WIDTH_STEP, 3 * longest // 4), longest})
     shapes = bucket_shapes(list(data.values()), {"T": sizes})
     size = config.train.batch_size
@@ -342,13 +354,15 @@ def first_probable(likely: Mapping[ActName, float], schema: Sequence[SubTask]) -
 
 
 class Chooser:
-    """Chooses the sub-tasks of replies in running dialogues, with the parameters that the stage trained."""
+    """Chooses the sub-tasks of replies in running dialogues."""
 
-    def __init__(self, experiment: ExperimentContext):
-        """Raises ValueError where the stage is not trained."""
-        params = jax.tree.map(jnp.asarray, experiment.params("manager"))
-        self.policy = policy(experiment)
-        self._variables = tuning.variables(params, self.policy.frozen, self.policy.adapter, for_inference=True)
+    def __init__(self, policy: Policy, params: Params):
+        """Args:
+        policy: of the choices.
+        params: its trained parameters, {"adapter": ...}.
+        """
+        self.policy = policy
+        self._variables = tuning.variables(params, policy.frozen, policy.adapter, for_inference=True)
 
     @property
     def schema(self) -> tuple[SubTask, ...]:

@@ -42,9 +42,6 @@ from ecr_jax.training.loop import fit
 from ecr_jax.training.rollouts import LogProbs, Rollouts, Sample, Sampled, TokenLogProbs, policy_loss
 from ecr_jax.training.step import Tree
 
-_WIDTH_STEP = 32
-"""Prompts are padded to a multiple of this."""
-
 
 def warm_started(experiment: ExperimentContext) -> Policy:
     """The manager's policy with what it learned merged into its base.
@@ -52,13 +49,12 @@ def warm_started(experiment: ExperimentContext) -> Policy:
     Raises:
       ValueError: the stage `manager` is not trained.
     """
-    policy = manager.policy(experiment)
-    learned = jax.tree.map(jnp.asarray, experiment.params("manager")["adapter"])
-    base = lora.merge(policy.frozen["language_model"], learned, policy.adapter)
+    policy, learned = manager.trained(experiment)
+    base = lora.merge(policy.frozen["language_model"], learned["adapter"], policy.adapter)
     return dataclasses.replace(policy, frozen={"language_model": base})
 
 
-def refined(experiment: ExperimentContext) -> tuple[Policy, Params]:
+def trained(experiment: ExperimentContext) -> tuple[Policy, Params]:
     """The warm-started policy and the adapter that this stage trained.
 
     Raises:
@@ -161,7 +157,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
         found = outcomes_of(experiment, policy, turns[split], split, scores)
         data[split] = examples(policy, turns[split], found, reward)
     longest = max(int(each.lengths()["T"].max()) for each in data.values())
-    shapes = bucket_shapes(list(data.values()), {"T": [-(-longest // _WIDTH_STEP) * _WIDTH_STEP]})
+    shapes = bucket_shapes(list(data.values()), {"T": [manager.padded_width(longest)]})
     weights = np.asarray([term.weight for term in reward.terms], np.float32)
     names = [str(term) for term in reward.terms]
 

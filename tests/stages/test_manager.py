@@ -94,7 +94,7 @@ def test_it_is_trained_and_chooses_among_what_is_allowed(config):
     assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])  # of 1.6 nats for five sub-tasks and their arguments
 
     experiment = open_experiment(config)
-    chooser, turns = manager.Chooser(experiment), manager.turns_of(experiment, Split.VALID)
+    chooser, turns = manager.Chooser(*manager.trained(experiment)), manager.turns_of(experiment, Split.VALID)
     dialogues, everything = [turn.before for turn in turns], [task.name for task in chooser.schema]
     chosen = chooser.choose(dialogues, [everything] * len(dialogues))
     assert all(0 < p <= 1 + 1e-5 for c in chosen for _, p in c.alternatives)
