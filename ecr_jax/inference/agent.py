@@ -293,7 +293,7 @@ class Agent:
 
     @cached_property
     def manager(self) -> Manages | None:
-        """Who chooses sub-tasks: a remote model, else the run's manager as its latest stage left it; None without one."""
+        """Who chooses sub-tasks: a remote model, else the manager of the run, refined if it is; None without one."""
         if self._client is not None:
             schema = manager.schema_of(self.experiment)
             shown = manager.demonstrations(self.experiment, len(schema))
