@@ -159,7 +159,39 @@ _REMOTE_FIELDS = {field.name for field in fields(_Remote)}
 
 
 @dataclass(frozen=True)
-class Annotate(_Remote):
+class _Labelling(_Remote):
+    """What the commands share that have a language model label the turns of a prepared corpus."""
+
+    corpus: tyro.conf.Positional[Path]
+    """The prepared corpus, for example prepared/redial."""
+    model: str
+    """The model as the server calls it."""
+    label: str | None = None
+    """What the labels are called; by default as the model."""
+    splits: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+    """The splits that are labelled; the stage `emotion` needs all three."""
+    limit: int | None = None
+    """Most turns of each split, evenly spaced; by default all. (The paper annotates 5,082 utterances.)"""
+
+    def labelled_with(self, annotation: Any, turns_of: Any, label: Any, console: Console) -> None:
+        """Labels the turns that `turns_of` finds by the function `label`, both of the module `annotation`."""
+        from ecr_jax.data.prepare import PreparedCorpus
+        from ecr_jax.data.schema import Split
+        from ecr_jax.llm.client import Client
+
+        address = self.model_address(self.model)
+        corpus = PreparedCorpus.open(self.corpus)
+        label(
+            turns_of(corpus.conversations, [Split(split) for split in self.splits], self.limit),
+            Client(address, self.corpus.parent / "answers"),
+            annotation.folder_of(self.corpus, self.label or address.file_name),
+            corpus={part: corpus.manifest[part] for part in ("corpus", "inputs")},
+            console=console,
+        )
+
+
+@dataclass(frozen=True)
+class Annotate(_Labelling):
     """Label the emotions of seekers' turns, and how they feel about each film, with a language model.
 
     Example: ecr annotate prepared/redial --address http://localhost:8000/v1 --model llama-3.1-8b --limit 50
@@ -169,37 +201,14 @@ class Annotate(_Remote):
     learns from the labels.
     """
 
-    corpus: tyro.conf.Positional[Path]
-    """The prepared corpus, for example prepared/redial."""
-    model: str
-    """The model as the server calls it."""
-    label: str | None = None
-    """What the annotation is called; by default as the model."""
-    splits: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
-    """The splits that are annotated; the stage `emotion` needs all three."""
-    limit: int | None = None
-    """Most turns of each split, evenly spaced; by default all. (The paper annotates 5,082 utterances.)"""
-
     def __call__(self, console: Console) -> None:
-        from ecr_jax.data.prepare import PreparedCorpus
-        from ecr_jax.data.schema import Split
         from ecr_jax.emotion import annotation
-        from ecr_jax.llm.client import Client
 
-        address = self.model_address(self.model)
-        corpus = PreparedCorpus.open(self.corpus)
-        turns = annotation.seeker_turns(corpus.conversations, [Split(split) for split in self.splits], self.limit)
-        annotation.annotate(
-            turns,
-            Client(address, self.corpus.parent / "answers"),
-            annotation.folder_of(self.corpus, self.label or address.file_name),
-            corpus={part: corpus.manifest[part] for part in ("corpus", "inputs")},
-            console=console,
-        )
+        self.labelled_with(annotation, annotation.seeker_turns, annotation.annotate, console)
 
 
 @dataclass(frozen=True)
-class Label(_Remote):
+class Label(_Labelling):
     """Label what recommenders' turns do, as sub-tasks of the stage `manager`, with a language model.
 
     Example: ecr label prepared/redial --address http://localhost:8000/v1 --model llama-3.1-8b --limit 50
@@ -208,33 +217,10 @@ class Label(_Remote):
     then learns from them; without, labels are those of the corpus, or come from rules (`ecr agreement`).
     """
 
-    corpus: tyro.conf.Positional[Path]
-    """The prepared corpus, for example prepared/redial."""
-    model: str
-    """The model as the server calls it."""
-    label: str | None = None
-    """What the labels are called; by default as the model."""
-    splits: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
-    """The splits that are labelled."""
-    limit: int | None = None
-    """Most turns of each split, evenly spaced; by default all."""
-
     def __call__(self, console: Console) -> None:
-        from ecr_jax.data.prepare import PreparedCorpus
-        from ecr_jax.data.schema import Split
-        from ecr_jax.llm.client import Client
         from ecr_jax.manager import annotation
 
-        address = self.model_address(self.model)
-        corpus = PreparedCorpus.open(self.corpus)
-        splits = [Split(split) for split in self.splits]
-        annotation.label(
-            annotation.replies_of(corpus.conversations, splits, self.limit),
-            Client(address, self.corpus.parent / "answers"),
-            annotation.folder_of(self.corpus, self.label or address.file_name),
-            corpus={part: corpus.manifest[part] for part in ("corpus", "inputs")},
-            console=console,
-        )
+        self.labelled_with(annotation, annotation.replies_of, annotation.label, console)
 
 
 @dataclass(frozen=True)
@@ -403,7 +389,7 @@ class Simulate(_Remote):
     Example: ecr simulate runs/demo --dialogues 100 --baselines popularity ranker
 
     A seeker knows attributes of its film, never the title. By default it is played by rule, the same way each time;
-    --llm has a language model at --address play it. The tables and the dialogues go to RUN/SPLIT/simulated. A command
+    --model has a language model at --address play it. The tables and the dialogues go to RUN/SPLIT/simulated. A command
     that was stopped goes on with the dialogues that are missing.
     """
 
@@ -418,8 +404,8 @@ class Simulate(_Remote):
     baselines: tuple[Literal["popularity", "ranker"], ...] = ("popularity",)
     """Rows beside the run's. popularity: the most recommended film that fulfils all that was said; ranker: the run's
     recommender alone, without memory, plans and checks."""
-    llm: str | None = None
-    """The model that plays the seekers, as the server calls it."""
+    model: str | None = None
+    """The model that plays the seekers, as the server at --address calls it."""
     seed: int = 0
     """Of the films and the seekers."""
     force: bool = False
@@ -433,9 +419,9 @@ class Simulate(_Remote):
 
         if self.dialogues < 1 or self.turns < 1:
             raise ValueError(f"--dialogues {self.dialogues} --turns {self.turns}: give 1 or more of each")
-        if self.llm is None and self.address is not None:
-            raise ValueError("--address without --llm: name the model that plays the seekers")
-        client = None if self.llm is None else Client(self.model_address(self.llm), self.run / "answers")
+        if self.model is None and self.address is not None:
+            raise ValueError("--address without --model: name the model that plays the seekers")
+        client = None if self.model is None else Client(self.model_address(self.model), self.run / "answers")
         simulate(
             Agent.open(self.run),
             split=Split(self.split),
@@ -615,8 +601,34 @@ class Human:
         self.action(console)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Managed:
+    """What the commands share in which a language model behind an address may choose what each reply does."""
+
+    llm: str | None = None
+    """An OpenAI-compatible address whose model chooses the sub-tasks, in place of the run's own manager."""
+    model: str | None = None
+    """The model as the server calls it; needed with --llm."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable with the key, if one is needed. The key itself is written nowhere."""
+    timeout: float = 10.0
+    """Seconds until the model counts as silent; the learned acts then choose."""
+
+    def client(self, run: Path) -> Any:
+        """The client of the model, which keeps its answers with the run; None where no address is given."""
+        from ecr_jax.llm.client import Client
+
+        if self.llm is None:
+            return None
+        if self.model is None:
+            raise ValueError("--llm needs --model: the model's name as the server calls it")
+        return Client(
+            Address(self.llm, self.model, self.key_variable, timeout=self.timeout, retries=0), run / "answers"
+        )
+
+
 @dataclass(frozen=True)
-class Chat:
+class Chat(_Managed):
     """Talk with a trained run in the terminal.
 
     A run that has the stage `manager`, or a language model behind an address, chooses what each reply does:
@@ -630,30 +642,15 @@ class Chat:
     """
     items: int = 0
     """Fewest films a reply recommends; with 0 it recommends as many as its plan does."""
-    llm: str | None = None
-    """An OpenAI-compatible address whose model chooses the sub-tasks, in place of the run's own manager."""
-    model: str | None = None
-    """The model as the server calls it; needed with --llm."""
-    key_variable: str = "OPENAI_API_KEY"
-    """The environment variable with the key, if one is needed. The key itself is written nowhere."""
-    timeout: float = 10.0
-    """Seconds until the model counts as silent; the learned acts then choose."""
 
     def __call__(self, console: Console) -> None:
         from ecr_jax.inference.chat import talk
-        from ecr_jax.llm.client import Client
 
-        client = None
-        if self.llm is not None:
-            if self.model is None:
-                raise ValueError("--llm needs --model: the model's name as the server calls it")
-            address = Address(self.llm, self.model, self.key_variable, timeout=self.timeout, retries=0)
-            client = Client(address, self.run / "answers")
-        talk(self.run, explain=self.explain, items=self.items, console=console, client=client)
+        talk(self.run, explain=self.explain, items=self.items, console=console, client=self.client(self.run))
 
 
 @dataclass(frozen=True)
-class Serve:
+class Serve(_Managed):
     """Serve a trained run: an API for OpenAI's clients, kept conversations, and a web page at its address.
 
     Example: ecr serve runs/demo
@@ -692,6 +689,7 @@ class Serve:
             keys=self.keys,
             hosts=self.hosts,
             limits=self.limits,
+            client=self.client(self.run),
             console=console,
         )
 

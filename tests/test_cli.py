@@ -227,3 +227,14 @@ def test_errors_are_printed(monkeypatch, capsys, raised, status, expected):
     assert main(["prepare"]) == status
     printed = capsys.readouterr()
     assert expected in printed.err + printed.out and "Traceback" not in printed.err
+
+
+def test_a_remote_model_may_manage_what_is_served(monkeypatch, tmp_path, capsys):
+    served = {}
+    monkeypatch.setattr("ecr_jax.serving.server.serve", lambda run, **options: served.update(options))
+    command = ["serve", str(tmp_path), "--llm", "http://localhost:1/v1"]
+    assert main(["serve", str(tmp_path)]) == 0 and served["client"] is None
+    assert main([*command, "--model", "m", "--timeout", "3"]) == 0
+    address = served["client"].address
+    assert (address.base_url, address.model, address.timeout, address.retries) == ("http://localhost:1/v1", "m", 3, 0)
+    assert main(command) == 1 and "--model" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from ecr_jax.data.schema import Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.dialogues import Correction, Utterance
 from ecr_jax.features.plans import Fact, Plan
-from ecr_jax.inference.agent import Agent, Exchange, Reply, Writes
+from ecr_jax.inference.agent import Agent, Exchange, Reply
 from ecr_jax.inference.loaded_run import LoadedRun
 from ecr_jax.inference.memory import Memory, beliefs
 from ecr_jax.inference.plain import predicate, wish_words
@@ -22,6 +22,7 @@ from ecr_jax.inference.relevance import shared_facts
 from ecr_jax.inference.wishes import films_that_fit
 from ecr_jax.knowledge.attributes import attribute_values
 from ecr_jax.knowledge.graph import KnowledgeGraph
+from ecr_jax.llm.client import Client
 from ecr_jax.serving.engine import EngineReply, RecommendQuery, ReplyQuery, Said
 from ecr_jax.serving.schemas import Belief, Emotion, Entity, Film, FilmCard, ReplyExplanation, ScoredFilm, Why
 
@@ -36,17 +37,17 @@ class RunEngine:
         self._rows: tuple[int, ...] = (1,)
 
     @classmethod
-    def open(cls, run: Path, reply_writer: Writes | None = None) -> RunEngine:
+    def open(cls, run: Path, client: Client | None = None) -> RunEngine:
         """Opens a run's folder, by whose name clients call it.
 
         Args:
           run: the folder.
-          reply_writer: as of `Agent`.
+          client: as of `Agent`.
 
         Raises:
           ValueError: it is not the folder of a run, or a stage is missing there.
         """
-        return cls(Agent.open(run, reply_writer), Path(run).resolve().name)
+        return cls(Agent.open(run, client=client), Path(run).resolve().name)
 
     def warm_up(self, batch: int) -> None:
         """Loads the models and compiles the programs for one dialogue, for `batch`, and for a quarter of it, and so on.

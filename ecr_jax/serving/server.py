@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 
+from ecr_jax.llm.client import Client
 from ecr_jax.serving.app import create_app
 from ecr_jax.serving.callers import Callers, read_keys
 from ecr_jax.serving.run_engine import RunEngine
@@ -28,6 +29,7 @@ def serve(
     keys: Path | None,
     hosts: Sequence[str],
     limits: Limits,
+    client: Client | None,
     console: Console,
 ) -> None:
     """Serves a run until SIGTERM or Ctrl-C.
@@ -41,12 +43,13 @@ def serve(
       hosts: names by which browsers may call the server; none: those of loopback where it listens there
         alone, else any.
       limits: bounds of requests.
+      client: of a remote model that manages; None for the run's own manager.
       console: where it is said what is served.
 
     Raises:
       ValueError: the run, the database or the keys cannot be read.
     """
-    engine = RunEngine.open(run)
+    engine = RunEngine.open(run, client)
     callers = Callers(None if keys is None else read_keys(keys), limits.requests_per_minute)
     store = Store.open(database or f"sqlite:///{(run / 'conversations.db').resolve()}")
     local = is_loopback(host)
