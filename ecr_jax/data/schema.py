@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -162,6 +162,25 @@ class FieldError(ValueError):
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Mc", "Me", "Mn", "Zl", "Zp", "Zs"}
 _FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a Braille pattern that are drawn as nothing
+
+
+def title_mentions(text: str, titles: Mapping[str, str], feedback: Mapping[str, Feedback]) -> tuple[Mention, ...]:
+    """Where a text has the titles of films: one mention of each, the longest first where one is a part of another.
+
+    Args:
+      text: of a turn.
+      titles: URI -> title.
+      feedback: URI -> the seeker's feedback; `UNSAID` where a film is not there.
+    """
+    found: list[Mention] = []
+    for uri, title in sorted(titles.items(), key=lambda pair: -len(pair[1])):
+        start = text.find(title) if title else -1
+        while start >= 0 and any(m.start < start + len(title) and start < m.end for m in found):
+            start = text.find(title, start + 1)
+        if start >= 0:
+            opinion = feedback.get(uri, Feedback.UNSAID)
+            found.append(Mention(start, start + len(title), title, True, uri, opinion))
+    return tuple(sorted(found, key=lambda mention: mention.start))
 
 
 def is_blank(text: str) -> bool:

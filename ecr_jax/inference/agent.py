@@ -318,8 +318,8 @@ class Agent:
             )
         ]
         for spec in registry.baselines():
-            if self.has(spec.name) and not baselines.build(self.experiment, spec).reads_text:
-                ranker = baselines.dialogue_ranker(self.experiment, spec)
+            ranker = baselines.dialogue_ranker(self.experiment, spec) if self.has(spec.name) else None
+            if ranker is not None:
                 rankings.append(
                     film_experts.ranking(f"ranking:{spec.name}", spec.summary, names, table, weight, ranker)
                 )

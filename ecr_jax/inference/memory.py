@@ -145,6 +145,10 @@ class Belief:
     id: str
 
 
+_READ_BELIEF = re.compile(r"(?:liked|disliked|constraint:(?:with|without)):(.+)")
+"""The id of a belief whose entity the recommender reads."""
+
+
 def beliefs(memory: Memory, graph: KnowledgeGraph) -> tuple[Belief, ...]:
     """What a memory holds of the seeker: films liked, disliked, seen and refused, then wishes."""
     found = []
@@ -190,13 +194,8 @@ def as_corrected(turns: Sequence[Utterance], graph: KnowledgeGraph) -> tuple[Utt
     done: list[Utterance] = []
     for turn in turns:
         if turn.correction is not None:
-            withdrawn_uris = {
-                identifier.removeprefix("liked:").removeprefix("disliked:")
-                .removeprefix("constraint:with:").removeprefix("constraint:without:")
-                for identifier in turn.correction.forgotten
-                if identifier.startswith(("liked:", "disliked:", "constraint:"))
-            }  # fmt: skip
-            gone = {graph.ids[uri] for uri in withdrawn_uris if uri in graph.ids}
+            withdrawn_beliefs = filter(None, map(_READ_BELIEF.fullmatch, turn.correction.forgotten))
+            gone = {graph.ids[belief[1]] for belief in withdrawn_beliefs if belief[1] in graph.ids}
             done = [_without_entities(before, gone) for before in done]
             marks = {**dict.fromkeys(turn.correction.liked, 1.0), **dict.fromkeys(turn.correction.disliked, -1.0)}
             turn = replace(

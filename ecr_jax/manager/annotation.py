@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, precision_recall_
 
 from ecr_jax.data.acts import Act, Attribute
 from ecr_jax.data.schema import Conversation, Split, Turn
+from ecr_jax.features.instances import evenly_spaced
 from ecr_jax.features.plans import acts_by_rule
 from ecr_jax.features.tokenizer import with_role
 from ecr_jax.files import read_parquet, replacing, write_json, write_parquet
@@ -86,11 +87,7 @@ def replies_of(conversations: Iterable[Conversation], splits: Sequence[Split], l
     for conversation in conversations:
         if conversation.split in of_split:
             of_split[conversation.split] += [Reply(conversation, turn) for turn in replies(conversation.turns)]
-    chosen = []
-    for found in of_split.values():
-        count = len(found) if limit is None else min(limit, len(found))
-        chosen += [found[index * len(found) // count] for index in range(count)]
-    return chosen
+    return [reply for found in of_split.values() for reply in (found if limit is None else evenly_spaced(found, limit))]
 
 
 def prompt(reply: Reply) -> Messages:

@@ -9,12 +9,12 @@ keeps the films, the feedback and the acts of the recommender's turns.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ecr_jax.data import jsonl
 from ecr_jax.data.acts import Act
 from ecr_jax.data.parsing import parse_json
-from ecr_jax.data.schema import Conversation, FieldError, Mention, Role, Split, Turn, merge_messages
+from ecr_jax.data.schema import Conversation, FieldError, Role, Split, Turn, merge_messages, title_mentions
 from ecr_jax.data.schema import Feedback as Liking
 from ecr_jax.serving.faults import ApiError, bad_request
 from ecr_jax.serving.schemas import ConversationDetail, FilmCard, Message, ReplyExplanation, ScoredFilm, storable
@@ -69,7 +69,7 @@ def _turns(branch: Sequence[Message]) -> list[Turn]:
         acts = message.explanation.sub_acts if message.explanation else []
         turns.append(
             Turn(
-                Role(message.role), message.text, _mentions(message.text, wanted, likings), (),
+                Role(message.role), message.text, title_mentions(message.text, wanted, likings), (),
                 tuple(Act.parse(act) for act in acts),
             )
         )  # fmt: skip
@@ -79,17 +79,6 @@ def _turns(branch: Sequence[Message]) -> list[Turn]:
 def _films(message: Message) -> Sequence[ScoredFilm]:
     explanation = message.explanation
     return () if explanation is None else (*explanation.films, *explanation.others)
-
-
-def _mentions(text: str, titles: Mapping[str, str], likings: Mapping[str, Liking]) -> tuple[Mention, ...]:
-    """The first place of each title, longer titles first, where they do not overlap."""
-    found: list[Mention] = []
-    for uri, title in sorted(titles.items(), key=lambda pair: -len(pair[1])):
-        start = text.find(title)
-        end = start + len(title)
-        if start >= 0 and title and not any(start < other.end and other.start < end for other in found):
-            found.append(Mention(start, end, title, True, uri, likings.get(uri, Liking.UNSAID)))
-    return tuple(sorted(found, key=lambda mention: mention.start))
 
 
 def parse(body: bytes, limits: Limits) -> list[list[NewMessage]]:

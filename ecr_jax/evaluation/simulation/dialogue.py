@@ -7,13 +7,13 @@ schema of all corpora.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ecr_jax.data.acts import Act, ActName, Attribute
-from ecr_jax.data.schema import Conversation, Feedback, Mention, Role, Split, Turn
+from ecr_jax.data.schema import Conversation, Feedback, Mention, Role, Split, Turn, title_mentions
 from ecr_jax.evaluation.simulation.goals import Goal
 from ecr_jax.features.plans import Plan
 from ecr_jax.files import write_jsonl
@@ -151,37 +151,23 @@ def conversations(dialogues: Iterable[Simulated], graph: KnowledgeGraph, split: 
 
 
 def _conversation(dialogue: Simulated, graph: KnowledgeGraph, split: Split) -> Conversation:
-    feedback: dict[int, Feedback] = {}
-    for each in dialogue.rounds:
-        feedback |= {f: Feedback.LIKE if liked else Feedback.DISLIKE for f, liked in each.seeker.feedback.items()}
+    feedback = {
+        graph.uris[film]: Feedback.LIKE if liked else Feedback.DISLIKE
+        for each in dialogue.rounds
+        for film, liked in each.seeker.feedback.items()
+    }
+
+    def mentions(text: str, films: Iterable[int]) -> tuple[Mention, ...]:
+        return title_mentions(text, {graph.uris[film]: graph.title(film) for film in films}, feedback)
+
     turns = []
     for each in dialogue.rounds:
         said = each.seeker
         emotions = (said.emotion,) if said.emotion else ()
-        turns.append(
-            Turn(Role.SEEKER, said.text, _mentions(said.text, said.named, graph, feedback), emotions, said.acts)
-        )
+        turns.append(Turn(Role.SEEKER, said.text, mentions(said.text, said.named), emotions, said.acts))
         reply = each.reply
-        turns.append(
-            Turn(Role.RECOMMENDER, reply.text, _mentions(reply.text, reply.films, graph, feedback), (), reply.acts)
-        )
+        turns.append(Turn(Role.RECOMMENDER, reply.text, mentions(reply.text, reply.films), (), reply.acts))
     return Conversation(f"{dialogue.system} {dialogue.goal.id}", split, tuple(turns))
-
-
-def _mentions(
-    text: str, films: Sequence[int], graph: KnowledgeGraph, feedback: Mapping[int, Feedback]
-) -> tuple[Mention, ...]:
-    """Where a text has the titles of films, the longest first where one is a part of another."""
-    taken: list[Mention] = []
-    for film in sorted(films, key=lambda film: -len(graph.title(film))):
-        title = graph.title(film)
-        start = text.find(title)
-        while start >= 0 and any(m.start < start + len(title) and start < m.end for m in taken):
-            start = text.find(title, start + 1)
-        if start >= 0:
-            opinion = feedback.get(film, Feedback.UNSAID)
-            taken.append(Mention(start, start + len(title), title, True, graph.uris[film], opinion))
-    return tuple(sorted(taken, key=lambda mention: mention.start))
 
 
 # ---------------------------------------------------------------------------------------------------------- storage

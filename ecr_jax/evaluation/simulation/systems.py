@@ -67,8 +67,7 @@ class RankerSystem:
         """See `System`."""
         agent = self._agent
         perceived: Dialogues = _filled([agent.perceive(heard.turns) for heard in dialogues])
-        texts = [turn.text_with_role for turns in perceived for turn in turns]
-        states = agent.experiment.encode_turns(texts, label="encode", cached=False)
+        states = agent.encode([turn.text_with_role for turns in perceived for turn in turns])
         exchanges = agent.rank(agent.begin(perceived, states), states)
         items = agent.graph.items
         allowed = np.ones(len(items), bool)

@@ -97,15 +97,19 @@ def trained_ranker(
     return scorer(baseline).with_params(params), batches
 
 
-def dialogue_ranker(experiment: ExperimentContext, spec: StageSpec) -> Callable[[Sequence[Utterance]], np.ndarray]:
+def dialogue_ranker(
+    experiment: ExperimentContext, spec: StageSpec
+) -> Callable[[Sequence[Utterance]], np.ndarray] | None:
     """A trained baseline for running dialogues: turns -> log-probability of each item, float32 [I].
 
+    None of a baseline that reads texts, whose states exist for corpus turns alone.
+
     Raises:
-      ValueError: the baseline is not trained, or it reads texts, whose states exist for corpus turns alone.
+      ValueError: the baseline is not trained.
     """
     baseline = build(experiment, spec)
     if baseline.reads_text:
-        raise ValueError(f"the baseline {spec.name!r} reads the texts of corpus turns; take one that reads entities")
+        return None
     rank = scorer(baseline).with_params(jax.device_put(experiment.params(spec)))
     featurizer = ContextFeaturizer(baseline.features, experiment.config.recommender.max_entities)
 
