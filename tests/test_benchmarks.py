@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -187,3 +188,15 @@ def test_untrained_baselines_need_a_prepared_corpus_alone(tmp_path):
     assert models == {"popularity", "copy-last", "co-occurrence", "nearest contexts", "hybrid"}
     assert {row.split for row in report.rows} == {"valid"} and report.value("hybrid", "recall@10").value == 1
     assert not config.runs.exists()
+
+
+COMMANDS = {path.stem for path in Path("benchmarks").iterdir() if path.suffix in ("", ".py") and path.stem[0] != "_"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(COMMANDS - {"common"}))
+def test_each_benchmark_is_a_command(name):
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--help"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0 and "usage" in done.stdout

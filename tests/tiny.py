@@ -217,3 +217,25 @@ def tiny_config(folder):
         prepared=folder / "prepared",
         runs=folder / "runs",
     )  # fmt: skip
+
+
+def managed_rows(split, count):
+    """Conversations with acts: who likes a film is asked for more; who asks what else gets a film."""
+    films = list(FILMS)
+    return [
+        {
+            "id": f"{split}-{number}",
+            "turns": [
+                turn("seeker", f"hello i liked {FILMS[films[number % 6]]} a lot", [films[number % 6]]),
+                turn("recommender", "is that one with Robert De Niro ?", acts=["ask:genre"]),
+                turn("seeker", "that is one , what else ?"),
+                turn(
+                    "recommender",
+                    f"maybe {FILMS[films[(number + 1) % 6]]} is for you .",
+                    [films[(number + 1) % 6]],
+                    acts=["recommend"],
+                ),
+            ],
+        }
+        for number in range(count)
+    ]

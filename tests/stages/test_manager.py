@@ -40,28 +40,6 @@ def test_what_the_stage_acts_foretells():
     assert manager.first_probable({}, SCHEMA) == "recommend"
 
 
-def rows(split, count):
-    """Who likes a film is asked for more; who asks what else gets a film."""
-    films = list(tiny.FILMS)
-    return [
-        {
-            "id": f"{split}-{number}",
-            "turns": [
-                tiny.turn("seeker", f"hello i liked {tiny.FILMS[films[number % 6]]} a lot", [films[number % 6]]),
-                tiny.turn("recommender", "is that one with Robert De Niro ?", acts=["ask:genre"]),
-                tiny.turn("seeker", "that is one , what else ?"),
-                tiny.turn(
-                    "recommender",
-                    f"maybe {tiny.FILMS[films[(number + 1) % 6]]} is for you .",
-                    [films[(number + 1) % 6]],
-                    acts=["recommend"],
-                ),
-            ],
-        }
-        for number in range(count)
-    ]
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("manager")
@@ -70,14 +48,14 @@ def config(tmp_path_factory):
     config = dataclasses.replace(tiny.tiny_config(folder), language_model=path)
     for path, value in {
         "manager.adapter": LoraConfig(rank=4, patterns=("layers/.*",), dropout=0.1),
-        "manager.train.steps": 30,
-        "manager.train.eval_every": 15,
+        "manager.train.steps": 50,
+        "manager.train.eval_every": 25,
         "manager.train.optim.learning_rate": 3e-3,
         "manager.categories": 2,
     }.items():
         config = configs.replace(config, path, value)
     for split, count in {"train": 16, "valid": 4, "test": 4}.items():
-        tiny.write_lines(folder / "data" / f"{split}.jsonl", rows(split, count))
+        tiny.write_lines(folder / "data" / f"{split}.jsonl", tiny.managed_rows(split, count))
     prepare(config, console=Console(quiet=True))
     return config
 
@@ -91,7 +69,7 @@ def test_it_is_trained_and_chooses_among_what_is_allowed(config):
     assert measured["valid"]["majority"]["accuracy"] == 0.5 and measured["test"]["manager"]["turns"] == 8
     assert measured["valid"]["sources"] == {"acts": 8}
     losses = [row["loss"] for row in read_jsonl_rows(folder / "metrics.jsonl") if row["split"] == "train"]
-    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])  # of 1.6 nats for five sub-tasks and their arguments
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])  # of 1.6 nats for five sub-tasks and their arguments
 
     experiment = open_experiment(config)
     chooser, turns = manager.Chooser(*manager.trained(experiment)), manager.turns_of(experiment, Split.VALID)

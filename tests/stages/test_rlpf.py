@@ -26,28 +26,6 @@ from ecr_jax.stages.outcomes import decision_of, masked_reply, outcomes
 from tests import gguf_files, tiny
 
 
-def rows(split, count):
-    """Who likes a film is asked for more; who asks what else gets a film."""
-    films = list(tiny.FILMS)
-    return [
-        {
-            "id": f"{split}-{number}",
-            "turns": [
-                tiny.turn("seeker", f"hello i liked {tiny.FILMS[films[number % 6]]} a lot", [films[number % 6]]),
-                tiny.turn("recommender", "is that one with Robert De Niro ?", acts=["ask:genre"]),
-                tiny.turn("seeker", "that is one , what else ?"),
-                tiny.turn(
-                    "recommender",
-                    f"maybe {tiny.FILMS[films[(number + 1) % 6]]} is for you .",
-                    [films[(number + 1) % 6]],
-                    acts=["recommend"],
-                ),
-            ],
-        }
-        for number in range(count)
-    ]
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A prepared corpus, a tiny language model whose tokens are bytes, and a refinement that can learn."""
@@ -73,7 +51,7 @@ def prepared(tmp_path_factory):
         ),
     )
     for split, count in {"train": 16, "valid": 4, "test": 4}.items():
-        tiny.write_lines(folder / "data" / f"{split}.jsonl", rows(split, count))
+        tiny.write_lines(folder / "data" / f"{split}.jsonl", tiny.managed_rows(split, count))
     prepare(config, console=Console(quiet=True))
     return config
 
