@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.common import Row, page, report
+from benchmarks import common
+from benchmarks.common import Row
 from ecr_jax import config as configs
 from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.data.schema import Role, Split
@@ -128,7 +129,7 @@ def main(
     limit: int = 4000,
     seed: int = 0,
     json: Path | None = None,
-    page_path: Path | None = None,
+    page: Path | None = None,
 ) -> None:
     """Measures BLEU as a reward.
 
@@ -139,23 +140,23 @@ def main(
       limit: most turns of each split, evenly spaced.
       seed: of the drawn replies and the policy.
       json: file to write the rows to.
-      page_path: Markdown page to write.
+      page: Markdown page to write.
     """
     settings = dataclasses.replace(configs.load(config), prepared=prepared)
     corpus = PreparedCorpus.open(settings.prepared_folder)
     rows = measure(corpus, Split(split), limit, seed)
-    report(rows, f"BLEU as a reward, {settings.corpus.label}, {split}", json)
-    if page_path is not None:
+    common.report(rows, f"BLEU as a reward, {settings.corpus.label}, {split}", json)
+    if page is not None:
         constant = "\n".join(
             f"- {name}: `{text}`" for name, text in constant_replies(turns(corpus, Split.TRAIN, limit)).items()
         )
         command = f"python -m benchmarks.rewards --config {config} --split {split} --limit {limit} --seed {seed}"
-        page(
+        common.page(
             rows,
             "BLEU as a reward",
             f"{INTRODUCTION}\n\n{settings.corpus.label}, {split} split:\n\n{constant}",
             command,
-            page_path,
+            page,
         )
 
 

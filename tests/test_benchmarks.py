@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +195,12 @@ def test_untrained_baselines_need_a_prepared_corpus_alone(tmp_path):
 COMMANDS = {path.stem for path in Path("benchmarks").iterdir() if path.suffix in ("", ".py") and path.stem[0] != "_"}
 
 
+def module_docstring(name):
+    path = Path("benchmarks", name)
+    source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMMANDS - {"common"}))
 def test_each_benchmark_is_a_command(name):
@@ -200,3 +208,6 @@ def test_each_benchmark_is_a_command(name):
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0 and "usage" in done.stdout
+    documented = re.findall(rf"python -m benchmarks\.{name}\b.*?(?:\n\n|\Z)", module_docstring(name), re.DOTALL)
+    options = {option for usage in documented for option in re.findall(r"--[a-z-]+", usage)}
+    assert documented and not [o for o in options if not re.search(rf"{o}(?![\w-])", done.stdout)]
