@@ -19,6 +19,7 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
     summed        the scoring heads co-occurrence, popularity, two hops and repetition, summed, in place of the mixture
     gate          repetition as a gate on the sum of all heads, g · p(mentioned) + (1 - g) · p(new)
     use_resp      the recommender reads the generated recommendation response u^r (Eqs. 2 and 6)
+    whole         all layers of the language model in the recommender: for an accelerator
     plain         ECR as published, without this project's scoring heads, with the numerics of `improved`; without the
                   heads it learns more slowly, so it has five epochs, of which validation chooses the best
     plain_l, plain_ls, plain_lg    its ablations
@@ -26,10 +27,10 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
     paper_preset  the preset `paper` at this config's sizes
     code_preset   the preset `code` at this config's sizes
 
-One variant has a corpus of its own, and is prepared and trained as a whole; three more use its corpus:
+One variant has a corpus of its own, and is prepared and trained as a whole; four more use its corpus:
 
     all_data      with what is public of the other training dialogues: the films of 5,209, and text of 2,714 of them
-    all_data_none, all_data_plain, all_data_unicrs    as ecr_none, plain and unicrs
+    all_data_none, all_data_plain, all_data_unicrs, all_data_whole    as ecr_none, plain, unicrs and whole
 """
 
 import dataclasses
@@ -136,6 +137,7 @@ def variant(name: str, *changes: tuple[str, object], of: Config | None = None) -
     return changed
 
 
+WHOLE = ("recommender.layers", None)
 NO_GLOBAL_ENTITIES = ("recommender.prompt.global_entities", False)
 NO_EMOTIONS = ("recommender.prompt.emotions", False)
 NO_VALENCE = ("recommender.valence", False)
@@ -164,6 +166,7 @@ variants = {
     "summed": variant("summed", ("recommender.heads", presets.summed_heads()), NO_VALENCE),
     "gate": variant("gate", ("recommender.heads.repetition", "gate")),
     "use_resp": variant("use_resp", ("recommendation.use_resp", True)),
+    "whole": variant("whole", WHOLE),
     "plain": variant("plain", *PLAIN),
     "plain_l": variant("plain_l", *PLAIN, NO_GLOBAL_ENTITIES, NO_FEEDBACK),
     "plain_ls": variant("plain_ls", *PLAIN, NO_GLOBAL_ENTITIES),
@@ -172,6 +175,7 @@ variants = {
     "all_data_none": variant("all_data_none", *NOTHING, of=ALL_DATA),
     "all_data_plain": variant("all_data_plain", *PLAIN, of=ALL_DATA),
     "all_data_unicrs": variant("all_data_unicrs", *PLAIN, *NOTHING, of=ALL_DATA),
+    "all_data_whole": variant("all_data_whole", WHOLE, of=ALL_DATA),
     "paper_preset": variant(
         "paper_preset",
         ("recommender", PAPER),

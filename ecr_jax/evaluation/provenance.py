@@ -83,13 +83,14 @@ def fingerprint(config: Config, corpus: PreparedCorpus, split: Split, protocol: 
     }
 
 
-def log_read(folder: Path, split: Split, fingerprint: Fingerprint) -> str:
+def log_read(folder: Path, split: Split, fingerprint: Fingerprint, stage: str = "recommendation") -> str:
     """Adds a line to `reads.jsonl`: models were ranked on this split once more.
 
     Args:
       folder: the run's folder of the split.
       split: which.
       fingerprint: what was measured.
+      stage: folder of the stage whose parameters ranked it.
 
     Returns:
       A sentence that says how often the run has read the split by now, and with how many sets of parameters.
@@ -101,7 +102,7 @@ def log_read(folder: Path, split: Split, fingerprint: Fingerprint) -> str:
         {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "protocol": fingerprint["protocol"],
-            "parameters": fingerprint["parameters"]["recommendation"],
+            "parameters": fingerprint["parameters"][stage],
             "commit": process["commit"],
             "command": process["command"],
         }

@@ -27,7 +27,8 @@ from ecr_jax.data.schema import Split
 from ecr_jax.evaluation import predictions, report, terminal
 from ecr_jax.evaluation.catalogue import Catalogue
 from ecr_jax.evaluation.predictions import Prediction
-from ecr_jax.evaluation.provenance import run_provenance
+from ecr_jax.evaluation.protocol import PROTOCOLS
+from ecr_jax.evaluation.provenance import fingerprint, log_read, run_provenance
 from ecr_jax.evaluation.rankings import rank_stage
 from ecr_jax.evaluation.report import Report
 from ecr_jax.evaluation.rows import measure_models
@@ -208,13 +209,26 @@ def _number(text: str) -> float:
 
 
 def predict(experiment: ExperimentContext, stage: StageSpec, split: Split) -> list[Prediction]:
-    """The prediction rows of a trained trial, computed unless the file is newer than its parameters."""
-    path = experiment.config.folder / split.value / "predictions.jsonl"
-    summary = experiment.folder(stage) / "summary.json"
+    """The prediction rows of a trained trial, computed unless the file is newer than its parameters.
+
+    They are written as `ecr evaluate` writes them, with the catalogue and a line of `reads.jsonl`, so that
+    `ecr compare` reads trials as it reads runs.
+    """
+    folder = experiment.config.folder / split.value
+    path, summary = folder / "predictions.jsonl", experiment.folder(stage) / "summary.json"
     if not path.is_file() or path.stat().st_mtime < summary.stat().st_mtime:
-        predictions.write(path, rank_stage(experiment, stage, split))
+        rows = rank_stage(experiment, stage, split)
+        _catalogue(experiment, split).save(folder)
+        predictions.write(path, rows)
+        chosen = PROTOCOLS["default"]
+        log_read(folder, split, fingerprint(experiment.config, experiment.corpus, split, chosen), stage.folder)
     (rows,) = predictions.read(path).values()
     return rows
+
+
+def _catalogue(experiment: ExperimentContext, split: Split) -> Catalogue:
+    items, name = experiment.corpus.graph.items, experiment.config.corpus.name
+    return Catalogue.of(name, split.value, "default", items, experiment.recommended)
 
 
 def run(
@@ -289,9 +303,7 @@ def _report(
         corpus.label,
         split.value,
         pairs=[(other, first) for other in others],
-        catalogue=Catalogue.of(
-            corpus.name, split.value, "default", experiment.corpus.graph.items, experiment.recommended
-        ),
+        catalogue=_catalogue(experiment, split),
         resamples=settings.resamples,
         seed=experiment.config.seed,
         auc_batch=settings.auc_batch,

@@ -20,7 +20,9 @@ from ecr_jax.cli import main
 from ecr_jax.config import registry
 from ecr_jax.data.prepare import prepare
 from ecr_jax.data.schema import Split
+from ecr_jax.evaluation.compare import compare
 from ecr_jax.evaluation.rows import ReportRow
+from ecr_jax.files import read_jsonl_rows
 from ecr_jax.losses.ranking import feedback_cross_entropy
 from ecr_jax.runs import sweep
 from ecr_jax.runs.sweep import Trial, override, trials
@@ -222,6 +224,12 @@ def test_what_trials_share_is_trained_once(base, first_sweep):
         for stage in ("emotion", "fusion"):
             assert (folder / stage).is_symlink() and (folder / stage).samefile(base.runs / "tiny" / stage)
         configs.read_run(folder, sweep.chain(RECOMMENDATION, base))  # a run as any other
+    groups = [str(folder) for folder in folders]  # which `ecr compare` reads
+    compared = compare(groups, split=Split.VALID, into=root / "compared", console=Console(file=io.StringIO()))
+    assert "left out" not in compared.provenance
+    for folder in folders:
+        (read,) = read_jsonl_rows(folder / "valid" / "reads.jsonl")
+        assert read["parameters"]
     learned = [(folder / "recommendation" / "params.safetensors").read_bytes() for folder in folders]
     assert len(set(learned)) == 4  # losses and seeds end elsewhere
     log = next(root.glob("normalised*seed0*/tiny/recommendation/metrics.jsonl")).read_text().split("\n")[0]
