@@ -42,7 +42,7 @@ from ecr_jax.evaluation.significance import interval, resample
 from ecr_jax.features.tokenizer import with_role
 from ecr_jax.files import read_jsonl_rows, write_json
 from ecr_jax.runs.context import open_experiment
-from ecr_jax.stages.emotion import classify
+from ecr_jax.stages.emotion_model import classify
 
 LABELLED = Path(__file__).with_name("seeker_emotions.jsonl")
 _BINS = 10

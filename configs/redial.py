@@ -19,6 +19,7 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
     summed        the scoring heads co-occurrence, popularity, two hops and repetition, summed, in place of the mixture
     gate          repetition as a gate on the sum of all heads, g · p(mentioned) + (1 - g) · p(new)
     use_resp      the recommender reads the generated recommendation response u^r (Eqs. 2 and 6)
+    tuned_emotion the emotion classifier is trained with a LoRA adapter of the text encoder
     whole         all layers of the language model in the recommender: for an accelerator
     plain         ECR as published, without this project's scoring heads, with the numerics of `improved`; without the
                   heads it learns more slowly, so it has five epochs, of which validation chooses the best
@@ -45,6 +46,7 @@ from ecr_jax.config import (
     EncoderConfig,
     EvaluationConfig,
     FusionConfig,
+    LoraConfig,
     OptimConfig,
     RecommendationConfig,
     RecommenderConfig,
@@ -137,6 +139,10 @@ def variant(name: str, *changes: tuple[str, object], of: Config | None = None) -
     return changed
 
 
+TUNED_EMOTION = EmotionConfig(
+    train=TrainConfig(epochs=3, batch_size=64, optim=OptimConfig(learning_rate=5e-4, warmup=0.1)),
+    adapter=LoraConfig(patterns=(r"layers/.*",), rank=16, alpha=32.0),
+)
 WHOLE = ("recommender.layers", None)
 NO_GLOBAL_ENTITIES = ("recommender.prompt.global_entities", False)
 NO_EMOTIONS = ("recommender.prompt.emotions", False)
@@ -166,6 +172,7 @@ variants = {
     "summed": variant("summed", ("recommender.heads", presets.summed_heads()), NO_VALENCE),
     "gate": variant("gate", ("recommender.heads.repetition", "gate")),
     "use_resp": variant("use_resp", ("recommendation.use_resp", True)),
+    "tuned_emotion": variant("tuned_emotion", ("emotion", TUNED_EMOTION)),
     "whole": variant("whole", WHOLE),
     "plain": variant("plain", *PLAIN),
     "plain_l": variant("plain_l", *PLAIN, NO_GLOBAL_ENTITIES, NO_FEEDBACK),

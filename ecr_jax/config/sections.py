@@ -138,6 +138,8 @@ class EmotionConfig:
       limit: most training utterances, None for all.
       annotations: folder of `ecr annotate` whose labels the classifier learns in the place of GoEmotions' or the
         corpus's own: its name under prepared/annotations/CORPUS, by default the model's.
+      adapter: a LoRA adapter of the text encoder that is trained with the classifier; None: the classifier reads the
+        states of the frozen encoder, which are computed once.
     """
 
     train: TrainConfig
@@ -145,6 +147,7 @@ class EmotionConfig:
     beta: float = 0.1
     limit: int | None = None
     annotations: str | None = None
+    adapter: LoraConfig | None = None
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "hidden", "limit")

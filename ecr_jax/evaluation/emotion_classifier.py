@@ -18,7 +18,7 @@ _METRICS = (
 """(model, metric in the report, name in classifier.json)."""
 
 
-def classifier_report(config: Config, split: Split) -> tuple[list[ReportRow], dict[str, list[int]]]:
+def classifier_report(config: Config, split: Split) -> tuple[list[ReportRow], dict[str, list[float]]]:
     """The report rows of the emotion classifier, and its confusion matrix: emotion -> counts of predicted emotions."""
     path = config.stage_folder("emotion") / "classifier.json"
     measured = json.loads(path.read_text(encoding="utf-8"))[split.value]

@@ -19,7 +19,7 @@ from ecr_jax.evaluation.system_replies import SystemReply
 from ecr_jax.features.instances import conversation_instances, evenly_spaced, recommendation_instances
 from ecr_jax.features.tokenizer import with_role
 from ecr_jax.inference.agent import Agent
-from ecr_jax.stages import emotion, response
+from ecr_jax.stages import emotion_model, response
 
 HUMAN = "human"
 """The name of the corpus's own turns among the systems."""
@@ -114,7 +114,7 @@ def reply_measures(agent: Agent, replies: Sequence[SystemReply], split: Split) -
     if not replies:
         return []
     experiment, config = agent.experiment, agent.config
-    emotions = emotion.classify(experiment, [with_role(Role.SEEKER, reply.reply) for reply in replies])
+    emotions = emotion_model.classify(experiment, [with_role(Role.SEEKER, reply.reply) for reply in replies])
     model, tokenizer = response.language_model(experiment)
     texts = [reply.reply for reply in replies]
     losses, tokens = reply_losses(model, tokenizer, [reply.context for reply in replies], texts)

@@ -62,7 +62,7 @@ class Report:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     replies: tuple[SampleReply, ...] = ()
-    confusion: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    confusion: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def value(self, model: str, metric: str, stratum: str = "all") -> ReportRow | None:
         """The row of a model, None where it was not measured."""
@@ -87,7 +87,7 @@ def build(
     provenance: Mapping[str, Any] | None = None,
     curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     replies: Iterable[SampleReply] = (),
-    confusion: Mapping[str, Sequence[int]] | None = None,
+    confusion: Mapping[str, Sequence[float]] | None = None,
 ) -> Report:
     """Measures models on the same targets, and each paired difference `main` - other model.
 

@@ -425,12 +425,16 @@ REVIEW = BatchSpec(
 """Examples of the stage `response`."""
 
 
+_EMOTION_TARGET = Field("target", np.float32, (len(EMOTIONS),), meaning="uniform distribution over its labels")
+
+
 def classifier_spec(width: int) -> BatchSpec:
     """Examples of the stage `emotion`; `width`: of the text encoder."""
-    return BatchSpec(
-        "emotion",
-        (
-            Field("state", np.float32, (width,), meaning="mean text-encoder state of an utterance"),
-            Field("target", np.float32, (len(EMOTIONS),), meaning="uniform distribution over its labels"),
-        ),
-    )
+    state = Field("state", np.float32, (width,), meaning="mean text-encoder state of an utterance")
+    return BatchSpec("emotion", (state, _EMOTION_TARGET))
+
+
+def tuned_classifier_spec() -> BatchSpec:
+    """Examples of the stage `emotion` where the text encoder is tuned with the classifier."""
+    tokens = Field("tokens", np.int32, ("T",), 0, "token_mask", "token ids of an utterance")
+    return BatchSpec("emotion", (tokens, _EMOTION_TARGET))

@@ -56,7 +56,7 @@ from ecr_jax.manager.prompts import Instructions
 from ecr_jax.manager.schema import Choice, Chosen, Schema, goal
 from ecr_jax.models.lm.language_model import Params
 from ecr_jax.runs.context import ExperimentContext, open_experiment
-from ecr_jax.stages import acts, baselines, conversation, emotion, manager, recommender, response, rlpf, valence
+from ecr_jax.stages import acts, baselines, conversation, emotion_model, manager, recommender, response, rlpf, valence
 from ecr_jax.training.evaluation import Ranker
 
 Dialogues = Sequence[Sequence[Utterance]]
@@ -370,9 +370,8 @@ class Agent:
         return self.experiment.corpus.linker
 
     @cached_property
-    def _classify_emotions(self) -> Callable[[np.ndarray], jax.Array]:
-        model, params = emotion.classifier(self.experiment), self.params("emotion")
-        return jax.jit(lambda state: jax.nn.softmax(model.apply({"params": params}, state)))
+    def _classify_emotions(self) -> emotion_model.Labeller:
+        return emotion_model.labeller(self.experiment, self.encode)
 
     @cached_property
     def _label_acts(self) -> acts.ActLabeller:
@@ -384,9 +383,7 @@ class Agent:
 
     def emotion_probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """The probabilities of the nine emotions of each text: float32 [n, 9]."""
-        spoken = [with_role(Role.SEEKER, text) for text in texts]
-        states = self.encode(spoken)
-        return np.concatenate([np.asarray(self._classify_emotions(states.mean([text]))) for text in spoken])
+        return self._classify_emotions([with_role(Role.SEEKER, text) for text in texts])
 
     @cached_property
     def encode(self) -> RecentStates:

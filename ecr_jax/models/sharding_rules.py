@@ -116,8 +116,13 @@ def generator_rules(language_model: LanguageConfig) -> Rules:
 
 
 def classifier_rules() -> Rules:
-    """Of the stages `emotion` and `acts`."""
+    """Of the stage `acts`."""
     return _anchored(CLASSIFIER)
+
+
+def emotion_rules(encoder: LanguageConfig) -> Rules:
+    """Of the stage `emotion`: "classifier", and "encoder" with its "adapter" where it is tuned."""
+    return (*_anchored(CLASSIFIER, "classifier"), *language_model_rules(encoder, "encoder|adapter"))
 
 
 def valence_rules() -> Rules:

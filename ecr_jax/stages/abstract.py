@@ -19,7 +19,7 @@ from ecr_jax.data.prepare import PreparedCorpus
 from ecr_jax.features.acts import acts_spec
 from ecr_jax.features.batch_spec import BatchSpec
 from ecr_jax.features.featurizer import token_fields
-from ecr_jax.features.instances import LOSS_MASK, REVIEW, classifier_spec, recommendation_fields
+from ecr_jax.features.instances import LOSS_MASK, REVIEW, classifier_spec, recommendation_fields, tuned_classifier_spec
 from ecr_jax.features.language_models import abstract
 from ecr_jax.features.valence import VALENCES, valence_spec
 from ecr_jax.losses.objective import Objective
@@ -32,7 +32,18 @@ from ecr_jax.models.recommender import Recommender
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.caches import BoundedCache
 from ecr_jax.runs.context import ExperimentContext, InMemoryEmotionLabels
-from ecr_jax.stages import acts, conversation, emotion, fusion, recommendation, recommender, response, tuning, valence
+from ecr_jax.stages import (
+    acts,
+    conversation,
+    emotion,
+    emotion_model,
+    fusion,
+    recommendation,
+    recommender,
+    response,
+    tuning,
+    valence,
+)
 from ecr_jax.training import sharding
 from ecr_jax.training.options import TrainConfig
 from ecr_jax.training.step import Loss, Tree
@@ -94,9 +105,13 @@ def _key() -> jax.Array:
 
 @dataclass(frozen=True)
 class _Encoder:
-    """The text encoder's width, in place of a `TextEncoder`."""
+    """The text encoder as shapes, in place of a `TextEncoder`."""
 
-    width: int
+    model: Pretrained
+
+    @property
+    def width(self) -> int:
+        return self.model.config.width
 
 
 def _context(config: Config, *, reads_corpus: bool) -> ExperimentContext:
@@ -104,7 +119,7 @@ def _context(config: Config, *, reads_corpus: bool) -> ExperimentContext:
     return ExperimentContext(
         config,
         corpus=PreparedCorpus.open(config.prepared_folder) if reads_corpus else cast(Any, None),
-        encoder=cast(Any, _Encoder(abstract(config.encoder.name).config.width)),
+        encoder=cast(Any, _Encoder(abstract(config.encoder.name))),
         language_models=cast(Any, None),
         emotions=InMemoryEmotionLabels({}),
         cache=BoundedCache(1),
@@ -113,20 +128,22 @@ def _context(config: Config, *, reads_corpus: bool) -> ExperimentContext:
 
 
 def _emotion(config: Config) -> AbstractStage:
-    experiment = _context(config, reads_corpus=False)
-    model, spec = emotion.classifier(experiment), classifier_spec(experiment.encoder.width)
-    return _classifier(model, spec, emotion.classifier_loss(model), config.emotion.train)
+    experiment, settings = _context(config, reads_corpus=False), config.emotion
+    model, frozen = emotion_model.emotion_model(experiment), emotion_model.frozen_arrays(experiment)
+    width = experiment.encoder.width
+    spec = classifier_spec(width) if settings.adapter is None else tuned_classifier_spec()
+    params = jax.eval_shape(lambda key, frozen: model.init(key, width, frozen), _key(), frozen)
+    batch = _batch(spec, settings.train, T=config.encoder.turn_tokens)
+    rules = sharding_rules.emotion_rules(experiment.encoder.model.config)
+    return AbstractStage(params, frozen, emotion.classifier_loss(model), batch, rules, settings.train)
 
 
 def _acts(config: Config) -> AbstractStage:
     experiment = _context(config, reads_corpus=False)
-    model, spec = acts.classifier(experiment), acts_spec(experiment.encoder.width)
-    return _classifier(model, spec, acts.act_loss(model), config.acts.train)
-
-
-def _classifier(model: Any, spec: BatchSpec, loss: Loss, train: TrainConfig) -> AbstractStage:
+    model, spec, train = acts.classifier(experiment), acts_spec(experiment.encoder.width), config.acts.train
     params = jax.eval_shape(model.init, _key(), spec.zeros(1)["state"])["params"]
-    return AbstractStage(params, {}, loss, _batch(spec, train), sharding_rules.classifier_rules(), train)
+    rules = sharding_rules.classifier_rules()
+    return AbstractStage(params, {}, acts.act_loss(model), _batch(spec, train), rules, train)
 
 
 def _valence(config: Config) -> AbstractStage:

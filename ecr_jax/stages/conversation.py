@@ -39,7 +39,7 @@ from ecr_jax.models.prompt import Prefix, PromptEncoder
 from ecr_jax.models.sharding_rules import generator_rules
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages import emotion, tuning
+from ecr_jax.stages import emotion_model, tuning
 from ecr_jax.stages.recommender import context_batch, graph_arrays, prompt_sizes
 from ecr_jax.stages.transfer import transfer, with_key_value_layers
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
@@ -112,8 +112,8 @@ def planned_instances(experiment: ExperimentContext, split: Split) -> list[tuple
     tones = [turn.emotions[0] if turn.emotions else "" for turn in turns]
     labelled = any(turn.emotions for c in corpus.conversations for turn in c.turns if turn.role == Role.RECOMMENDER)
     if turns and experiment.config.conversation.classify_emotions and not labelled:
-        states = experiment.turn_states.mean([with_role(turn.role, turn.text) for turn in turns])
-        tones = emotion.clear_labels(experiment, states)
+        texts = [with_role(turn.role, turn.text) for turn in turns]
+        tones = emotion_model.clear_labels(experiment, texts, experiment.turn_states)
     planned = []
     for instance, tone in zip(instances, tones, strict=True):
         said = conversations[instance.dialogue].turns[instance.turn - 1]

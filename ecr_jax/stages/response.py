@@ -28,7 +28,7 @@ from ecr_jax.knowledge.reviews import Review, pieces
 from ecr_jax.models.sharding_rules import generator_rules
 from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
-from ecr_jax.stages import emotion, tuning
+from ecr_jax.stages import emotion_model, tuning
 from ecr_jax.training.evaluation import language_model_loss, mean_loss
 from ecr_jax.training.loop import fit
 from ecr_jax.training.step import Loss
@@ -79,7 +79,8 @@ def examples(
     labelled = any(review.emotion for review in experiment.corpus.reviews.reviews)
     if reviews and config.classify_emotions and not labelled:
         texts = [with_role(Role.SEEKER, review.text) for review in reviews]
-        tones = emotion.clear_labels(experiment, experiment.encode_turns(texts, label="encode reviews").mean(texts))
+        states = experiment.encode_turns(texts, label="encode reviews")
+        tones = emotion_model.clear_labels(experiment, texts, states)
     arrays: list[Example] = []
     for index, (review, tone) in enumerate(zip(reviews, tones, strict=True)):
         rng = np.random.default_rng((experiment.config.seed, index))
