@@ -129,8 +129,12 @@ def _build(kind: type, value: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {f.name: value[f.name] for f in dataclasses.fields(kind) if f.name in value}
     for name, plain in fields.items():
-        if dataclasses.is_dataclass(hints[name]):
-            fields[name] = _build(hints[name], plain)
+        # Of `X | None`, a mapping is an X.
+        section = next(
+            (part for part in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(part)), None
+        )
+        if section is not None and isinstance(plain, Mapping):
+            fields[name] = _build(typing.cast(type, section), plain)
         elif hints[name] is Path:
             fields[name] = Path(plain)
         elif isinstance(plain, list):
