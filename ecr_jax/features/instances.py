@@ -25,7 +25,7 @@ from ecr_jax.features.dialogues import (
 )
 from ecr_jax.features.featurizer import ContextFeaturizer
 from ecr_jax.features.item_odds import ItemOdds
-from ecr_jax.features.plans import Plan, reply_prompt
+from ecr_jax.features.plans import Plan, plan_text, reply_prompt
 from ecr_jax.features.tokenizer import DialogueTokenizer
 
 ReplyOf = Callable[[Dialogue, int], Utterance]
@@ -369,10 +369,18 @@ class ReplyExamples(ContextExamples):
           plans: of the reply of each instance.
           max_plan: most tokens of a plan.
           max_reply: longest reply in tokens.
+
+        Raises:
+          ValueError: a plan is too long without its facts.
         """
         super().__init__(dialogues, instances, featurizer, exclude_own=exclude_own)
         opening = len(tokenizer.opening())
-        self.prompts = [reply_prompt(tokenizer, (), plan, max_plan) for plan in plans]
+        self.prompts: list[list[int]] = []
+        for plan in plans:
+            prompt = reply_prompt(tokenizer, (), plan, max_plan)
+            if prompt is None:
+                raise ValueError(f"the plan {plan_text(plan)!r} has more than max_plan={max_plan} tokens; allow more")
+            self.prompts.append(prompt)
         replies = [dialogues[instance.dialogue].turns[instance.turn] for instance in instances]
         # A reply that is cut has no end token, so that the model does not learn to stop in the middle.
         self.replies = [

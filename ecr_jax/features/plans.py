@@ -97,21 +97,20 @@ def films_named(plan: Plan, slots: int) -> tuple[int, ...] | None:
     return plan.films[len(plan.films) - slots :]
 
 
-def plan_tokens(tokenizer: DialogueTokenizer, plan: Plan, limit: int) -> list[int]:
+def plan_tokens(tokenizer: DialogueTokenizer, plan: Plan, limit: int) -> list[int] | None:
     """Token ids of a plan's line with its end token; the last facts are left out where it is longer than `limit`.
 
-    Raises:
-      ValueError: it is too long without any facts.
+    None where it is too long without any facts.
     """
     for count in range(len(plan.facts), -1, -1):
         text = plan_text(dataclasses.replace(plan, facts=plan.facts[:count]))
         tokens = [*tokenizer.encode([text])[0], tokenizer.end]
         if len(tokens) <= limit:
             return tokens
-    raise ValueError(f"the plan {text!r} has {len(tokens)} tokens, and there is room for {limit}; plan fewer films")
+    return None
 
 
-def reply_prompt(tokenizer: DialogueTokenizer, context: Iterable[int], plan: Plan, limit: int) -> list[int]:
+def reply_prompt(tokenizer: DialogueTokenizer, context: Iterable[int], plan: Plan, limit: int) -> list[int] | None:
     """The prompt that a reply is written after, in training and in inference: context, plan, the reply's opening.
 
     Args:
@@ -120,10 +119,11 @@ def reply_prompt(tokenizer: DialogueTokenizer, context: Iterable[int], plan: Pla
       plan: of the reply.
       limit: most tokens of the plan.
 
-    Raises:
-      ValueError: see `plan_tokens`.
+    Returns:
+      The token ids; None where the plan does not fit, see `plan_tokens`.
     """
-    return [*context, *plan_tokens(tokenizer, plan, limit), *tokenizer.opening()]
+    tokens = plan_tokens(tokenizer, plan, limit)
+    return None if tokens is None else [*context, *tokens, *tokenizer.opening()]
 
 
 # ------------------------------------------------------------------------------------------- plans of corpus turns

@@ -166,26 +166,22 @@ class ReplyWriter:
         """Candidates of each response, the most probable one first, with open `<movie>` slots.
 
         They have at least as many slots as the plan recommends films, unless they end at the longest length, and at
-        most as many as it has films.
+        most as many as it has films. Where a plan does not fit into the prompt there are none.
 
         Args:
           requests: contexts and plans.
           candidates: of each response.
-
-        Raises:
-          ValueError: a plan is too long for the prompt.
         """
+        tokenizer = self.generator.tokenizer
+        prompts = [reply_prompt(tokenizer, r.arrays["tokens"].tolist(), r.plan, self.max_plan) for r in requests]
+        fitting = [(request, prompt) for request, prompt in zip(requests, prompts, strict=True) if prompt is not None]
         written: list[list[str]] = []
-        for batch, count in batches(requests):
-            tokenizer = self.generator.tokenizer
-            prompts = [
-                reply_prompt(tokenizer, request.arrays["tokens"].tolist(), request.plan, self.max_plan)
-                for request in batch
-            ]
-            prefix = None if self.prefix is None else self.prefix([request.arrays for request in batch])
-            slots = [(request.plan.recommended, len(request.plan.films)) for request in batch]
-            written += self.generator(prompts, candidates, prefix, slots)[:count]
-        return written
+        for batch, count in batches(fitting):
+            prefix = None if self.prefix is None else self.prefix([request.arrays for request, _ in batch])
+            slots = [(request.plan.recommended, len(request.plan.films)) for request, _ in batch]
+            written += self.generator([prompt for _, prompt in batch], candidates, prefix, slots)[:count]
+        texts = iter(written)
+        return [[] if prompt is None else next(texts) for prompt in prompts]
 
 
 @dataclass(frozen=True)

@@ -171,5 +171,12 @@ def test_the_prompt_of_a_plan_keeps_what_fits():
     assert whole[:2] == [5, 6] and whole[-1:] == TOKENIZER.opening()
     short = reply_prompt(TOKENIZER, [5, 6], Plan(RECOMMEND, (3,), 1, facts), len(whole) - 4)
     assert short == reply_prompt(TOKENIZER, [5, 6], Plan(RECOMMEND, (3,), 1, facts[:1]), 64)
-    with pytest.raises(ValueError, match="plan fewer films"):
-        reply_prompt(TOKENIZER, [], Plan(RECOMMEND, (3,), 1), 3)
+    assert reply_prompt(TOKENIZER, [], Plan(RECOMMEND, (3,), 1), 3) is None
+
+
+def test_where_a_plan_does_not_fit_nothing_is_written():
+    writer = ReplyWriter(generator(), None, max_plan=8)
+    long = WriteRequest(CONTEXT, plan(6))
+    one, none, other = writer.write([WriteRequest(CONTEXT, plan(1)), long, WriteRequest(OTHER, plan(1))], 2)
+    assert len(one) == len(other) == 2 and none == []
+    assert writer.write([long], 2) == [[]]
