@@ -119,6 +119,14 @@ _FILM_PRONOUN = _compile(
 )
 
 
+_AS_WISHED = _compile(
+    r"(?:(\bnot|n't)(?! (?:\w+ )?(?:know|sure|certain|care|remember|say|matter|tell))\b[^.,;!?]{0,20} "
+    r"|\b(?:just|exactly|precisely|that's|that is|this is|it's)(?: \w+)? )what i(?:'m| am| was|'ve| have| had| wanted| want| needed"
+    r"| need| meant)\b[^.,;!?]*"
+)
+"""Words that say whether something is as it was wished; the wish in them ("what I was looking for") is none."""
+
+
 def clauses(text: str) -> Iterator[re.Match[str]]:
     """The sentences of a text, with their places."""
     return _CLAUSE.finditer(text)
@@ -128,6 +136,9 @@ def explicit_acts(text: str) -> frozenset[ActName]:
     """The acts of a seeker's turn that its words say outright; questions are `question_attributes`."""
     found = set()
     text = text.replace("’", "'")
+    for match in _AS_WISHED.finditer(text):
+        found.add(ActName.REJECT if match[1] else ActName.ACCEPT)
+    text = _AS_WISHED.sub(" ", text)
     for name, pattern in (
         (ActName.REQUEST, _REQUEST),
         (ActName.REJECT, _REJECT),

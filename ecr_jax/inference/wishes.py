@@ -96,7 +96,10 @@ _SIDE = re.compile(
     r"\b(before|older than|until|up to|after|since|newer than|later than)\s+(?:the\s+)?(?:year\s+)?((?:19|20)\d\d)\b",
     re.IGNORECASE,
 )
-_EXACT = re.compile(r"\b(?:from|in|of|year)\s+((?:19|20)\d\d)\b(?!\s*(?:and|to|until|-))", re.IGNORECASE)
+_EXACT = re.compile(
+    r"(?<!born )(?<!met )\b(?:from|in|of|year)\s+((?:19|20)\d\d)\b(?!\s*(?:and|to|until|-)\s*(?:19|20)\d\d)",
+    re.IGNORECASE,
+)
 _NEWER = re.compile(r"\b(newer|more recent|more modern)\b", re.IGNORECASE)
 _NEW = re.compile(
     r"\b(new(?:est)?|recent|modern|latest|current)\b(?! (?:one|idea|to me|for me|york|zealand|start))", re.IGNORECASE
@@ -123,8 +126,8 @@ _ALONE = re.compile(
 )
 """Genres whose bare name the linker takes for an ordinary word; after these words they are meant."""
 _MOOD = re.compile(
-    r"\b(?:something|anything|(?:movies?|films?|ones?|flicks?)(?: that(?:'s| is| are))?|make it|want it|a|an|some|any|more|be)\s+"
-    r"(?:(?:really|very|quite|bit|pretty|more|to|that|is|a)\s+)*(?:"
+    r"\b(?:something|anything|nothing|(?:movies?|films?|ones?|flicks?)(?: that(?:'s| is| are))?|make it|want it|a|an|some|any|no|more"
+    r"|be)\s+(?:(?:really|very|quite|bit|pretty|too|more|to|that|is|a)\s+)*(?:"
     + "|".join(f"(?P<{genre}>{words})" for genre, words in _MOODS.items())
     + r")(?![\w-])",
     re.IGNORECASE,
@@ -293,26 +296,27 @@ def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
 
 
 def year_spans(text: str, graph: KnowledgeGraph, film: int | None) -> list[tuple[int, tuple[int, int]]]:
-    """Spans of years that a text speaks of: (place, (first year, last year)), those of full years first.
+    """Spans of years that a text speaks of: (place, (first year, last year)), in its order.
 
-    "New" and "old" are the newest and the oldest third of the graph's films, "newer" and "older" compare with the film.
+    Spans that "or" or "and" join are one ("the eighties or nineties"). "New" and "old" are the newest and the oldest
+    third of the graph's films, "newer" and "older" compare with the film; they count where no years are named.
     """
-    for match in _BETWEEN.finditer(text):
-        return [(match.start(), (int(match[1]), int(match[2])))]
-    for match in _SIDE.finditer(text):
-        year, before = int(match[2]), match[1].lower() in ("before", "older than", "until", "up to")
-        return [(match.start(), (_FIRST_YEAR, year - (match[1].lower() in ("before", "older than"))) if before
-                 else (year + (match[1].lower() in ("after", "newer than", "later than")), _LAST_YEAR))]  # fmt: skip
-    for match in _DECADE.finditer(text):
-        if match[4]:
-            first = _DECADE_WORDS[match[4].lower()]
+    found: list[tuple[int, int, tuple[int, int]]] = []
+    for pattern, span_of in _NAMED_YEARS:
+        for match in pattern.finditer(text):
+            if not any(match.start() < end and start < match.end() for start, end, _ in found):
+                found.append((match.start(), match.end(), span_of(match)))
+    spans: list[tuple[int, tuple[int, int]]] = []
+    before = None
+    for start, end, (first, last) in sorted(found):
+        if before is not None and _JOINED_YEARS.fullmatch(text, before, start):
+            place, (low, high) = spans.pop()
+            spans.append((place, (min(low, first), max(high, last))))
         else:
-            tens = int(match[3])
-            first = int(match[2] or (19 if tens >= 30 else 20)) * 100 + tens
-        low, high = {"early": (0, 4), "mid": (3, 7), "late": (5, 9)}.get((match[1] or "").lower(), (0, 9))
-        return [(match.start(), (first + low, first + high))]
-    for match in _EXACT.finditer(text):
-        return [(match.start(), (int(match[1]), int(match[1])))]
+            spans.append((start, (first, last)))
+        before = end
+    if spans:
+        return spans
     year = int(graph.years[film]) if film is not None else 0
     oldest, newest = _thirds(graph)
     for pattern, span in (
@@ -324,6 +328,36 @@ def year_spans(text: str, graph: KnowledgeGraph, film: int | None) -> list[tuple
         if match := pattern.search(text):
             return [(match.start(), span)]
     return []
+
+
+def _between(match: re.Match[str]) -> tuple[int, int]:
+    return int(match[1]), int(match[2])
+
+
+def _side(match: re.Match[str]) -> tuple[int, int]:
+    side, year = match[1].lower(), int(match[2])
+    if side in ("before", "older than", "until", "up to"):
+        return _FIRST_YEAR, year - (side in ("before", "older than"))
+    return year + (side != "since"), _LAST_YEAR
+
+
+def _decade(match: re.Match[str]) -> tuple[int, int]:
+    if match[4]:
+        first = _DECADE_WORDS[match[4].lower()]
+    else:
+        tens = int(match[3])
+        first = int(match[2] or (19 if tens >= 30 else 20)) * 100 + tens
+    low, high = {"early": (0, 4), "mid": (3, 7), "late": (5, 9)}.get((match[1] or "").lower(), (0, 9))
+    return first + low, first + high
+
+
+def _exact(match: re.Match[str]) -> tuple[int, int]:
+    return int(match[1]), int(match[1])
+
+
+_NAMED_YEARS = ((_BETWEEN, _between), (_SIDE, _side), (_DECADE, _decade), (_EXACT, _exact))
+"""How years are named, and the first and the last year that a match means; a match counts before those of later ones."""
+_JOINED_YEARS = re.compile(r"\s*,?\s*(?:or|and|/|-|to)\s+(?:maybe |even )?(?:from |in )?(?:the )?", re.IGNORECASE)
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from ecr_jax.data.schema import Role
 from ecr_jax.features.dialogues import Correction, Utterance
 from ecr_jax.features.plans import Plan
 from ecr_jax.inference.memory import TurnReading, as_corrected, beliefs, remember
+from ecr_jax.inference.phrases import explicit_acts
 from ecr_jax.inference.wishes import polarity, year_spans
 from tests.inference.small_films import FILMS, GRAPH, LINKER, Talk, entity, film, names
 
@@ -56,7 +57,11 @@ def wishes(*texts):
         (["I wouldn't mind a western or a comedy"], ["+Comedy"]),
         (["I haven't seen many comedies"], []),
         (["I want something funny"], ["+Comedy"]),
-        (["nothing scary please, a really romantic film"], ["+Romance"]),
+        (["nothing scary please, a really romantic film"], ["+Romance", "-Horror"]),
+        (["no scary movies"], ["-Horror"]),
+        (["from the eighties or nineties"], ["+1980-1999"]),
+        (["from the eighties, like something from 1984"], ["+1984-1984"]),  # the later is the closer
+        (["not from the eighties, but from 1999"], ["+1999-1999"]),
         (["no i want something really sad"], ["+Drama"]),
         (["It was a bit boring"], []),
         (["I hate crime"], ["-Crime"]),
@@ -106,10 +111,19 @@ def test_polarity(text, name, sign):
         ("since 2000", (2000, 2100)),
         ("from 1994", (1994, 1994)),
         ("older", (1880, 1994)),  # than Heat
+        ("the eighties or the nineties", (1980, 1999)),
+        ("from the 80s to the 90s", (1980, 1999)),
+        ("from 1990 to 1995", (1990, 1995)),
+        ("I was born in 1984, so something from the nineties", (1990, 1999)),
     ],
 )
 def test_years(text, span):
     assert [years for _, years in year_spans(text, GRAPH, film("Heat"))] == [span]
+
+
+def test_all_spans_of_years_are_read():
+    text = "Is it from the eighties? I think it came out in 1984."
+    assert year_spans(text, GRAPH, None) == [(text.index("eight"), (1980, 1989)), (text.index("in 19"), (1984, 1984))]
 
 
 def test_films_liked_disliked_and_a_changed_mind():
@@ -129,6 +143,21 @@ def test_seen_and_refused_films_are_those_of_the_last_reply():
     assert names(talk.memory.seen) == [first] and names(talk.memory.liked) == [first]
     talk.say("not that one")
     assert names(talk.memory.refused) == [second] and second not in names(talk.memory.liked)
+
+
+@pytest.mark.parametrize(
+    ("text", "act"),
+    [
+        ("Just what I was looking for!", "accept"),
+        ("that's exactly what I wanted to see", "accept"),
+        ("That is not quite what I was looking for", "reject"),
+        ("It isn't what I had in mind.", "reject"),
+        ("What I'm looking for is a comedy", "request"),
+        ("I don't know what I want to see", "request"),
+    ],
+)
+def test_as_it_was_wished_is_no_wish(text, act):
+    assert explicit_acts(text) == {ActName(act)}
 
 
 def test_have_you_seen_is_no_seen():
