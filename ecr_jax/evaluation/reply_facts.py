@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ecr_jax.data.acts import Attribute
+from ecr_jax.inference.wishes import forms
 from ecr_jax.knowledge.attributes import attribute_entities
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker, Link
@@ -37,6 +38,8 @@ _JOINED = re.compile(r"\s*(?:,|and|&|, and)\s+", re.I)
 _YEAR = re.compile(
     r"\b(?:(?:came out|released|made|shot)(?: back)? in|is from|was from|dates from)\s+((?:18|19|20)\d\d)\b", re.I
 )
+_OWN_NAMES = ("film", "work", "person")
+"""Kinds of entities of which two with the same name are not the same."""
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
 
 
@@ -59,14 +62,46 @@ def films_named(links: Sequence[Link], graph: KnowledgeGraph) -> tuple[int, ...]
     return tuple(dict.fromkeys(link.entity for link in links if graph.kinds[link.entity] == "film"))
 
 
+def films_discussed(turns: Sequence[Sequence[int]], graph: KnowledgeGraph) -> tuple[int, ...]:
+    """The films that a reply may speak of without naming them: those of the last turn before it that names any.
+
+    Args:
+      turns: the entities of each turn before the reply.
+      graph: tells films.
+    """
+    of_turns = (tuple(entity for entity in turn if graph.kinds[entity] == "film") for turn in reversed(turns))
+    return next(filter(None, of_turns), ())
+
+
 def unsupported(
-    links: Sequence[Link], graph: KnowledgeGraph, films: Collection[int], context: Collection[int]
+    text: str, links: Sequence[Link], graph: KnowledgeGraph, films: Collection[int], context: Collection[int]
 ) -> list[Link]:
-    """Links to entities that are neither a planned film, nor one triple away from one, nor named in the dialogue."""
-    allowed = {*films, *context}
-    for film in films:
-        allowed.update(graph.neighbours(film).tolist())
-    return [link for link in links if link.entity not in allowed]
+    """Links to entities that nothing in the graph or the dialogue supports.
+
+    Supported are the films that the reply is about, what the dialogue named, and what a triple joins to a film that the
+    sentence names, or to any of `films` where it names none. An entity of the same name ("Horror_film" and
+    "Horror_fiction") is the same. A genre that is asked about ("a comedy or a thriller?") states nothing.
+
+    Args:
+      text: the reply.
+      links: what it names.
+      graph: the graph.
+      films: those that it recommends, and those under discussion (`films_discussed`).
+      context: the entities of the turns before.
+    """
+    known, found = {*films, *context}, []
+    for start, end in _sentences(text, links):
+        inside = [link for link in links if start <= link.start < end]
+        about = [film for film in films_named(inside, graph) if film in known] or films
+        allowed = known.union(*(graph.neighbours(film).tolist() for film in about))
+        names = {form for entity in allowed if graph.kinds[entity] not in _OWN_NAMES for form in forms(graph, entity)}
+        asks = text[start:end].endswith("?")
+        for link in inside:
+            kind = graph.kinds[link.entity]
+            same = kind not in _OWN_NAMES and bool(forms(graph, link.entity) & names)
+            if link.entity not in allowed and not same and not (asks and kind == "genre"):
+                found.append(link)
+    return found
 
 
 def statements(text: str, links: Sequence[Link], graph: KnowledgeGraph, films: Sequence[int]) -> list[Statement]:

@@ -15,7 +15,14 @@ from scipy.stats import entropy
 
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.evaluation import text_metrics
-from ecr_jax.evaluation.reply_facts import contradicts, films_named, named_entities, statements, unsupported
+from ecr_jax.evaluation.reply_facts import (
+    contradicts,
+    films_discussed,
+    films_named,
+    named_entities,
+    statements,
+    unsupported,
+)
 from ecr_jax.evaluation.rows import ReportRow
 from ecr_jax.evaluation.significance import Mean, Resamples, interval, resample
 from ecr_jax.evaluation.system_replies import Place, SystemReply, by_system
@@ -105,8 +112,7 @@ def measure_replies(
       reply_films: distinct films a reply names.
       reply_films_planned: share of replies that name just the films they recommend, of those that recommend any.
       knowledge_used: share of the given facts that are told.
-      unsupported_entities: share of all named entities that are neither planned, nor a neighbour of a planned film, nor
-        in the context.
+      unsupported_entities: share of all named entities that nothing supports (`reply_facts.unsupported`).
       contradicted_facts: share of replies with a statement that the graph contradicts.
       repetition@3, equal_replies: see the functions.
       perplexity: per token, under the frozen language model.
@@ -157,15 +163,18 @@ def _fact_values(
     """Measures that need the graph: (sums, numbers of units) of each reply."""
     films, planned, foreign, wrong = [], [], [], []
     for reply in replies:
-        context: list[int] = []
+        turns: list[list[int]] = []
         for _, text in reply.context:
-            context += [link.entity for link in named_entities(text, linker, context)]
+            before = [entity for turn in turns for entity in turn]
+            turns.append([link.entity for link in named_entities(text, linker, before)])
+        context = [entity for turn in turns for entity in turn]
         recommended = [graph.ids[uri] for uri in reply.film_uris if uri in graph.ids]
         links = named_entities(reply.reply, linker, [*context, *recommended])
         named = films_named(links, graph)
         films.append((len(named), 1))
         planned.append((set(named) == set(recommended), bool(recommended)))
-        foreign.append((len(unsupported(links, graph, recommended, context)), len(links)))
+        about = (*recommended, *films_discussed(turns, graph))
+        foreign.append((len(unsupported(reply.reply, links, graph, about, context)), len(links)))
         said = statements(reply.reply, links, graph, recommended)
         wrong.append((any(contradicts(statement, graph) for statement in said), 1))
     values = {

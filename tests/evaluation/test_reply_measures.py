@@ -15,6 +15,7 @@ from ecr_jax.evaluation.perplexity import reply_losses
 from ecr_jax.evaluation.reply_facts import (
     Statement,
     contradicts,
+    films_discussed,
     films_named,
     named_entities,
     statements,
@@ -35,6 +36,7 @@ from ecr_jax.knowledge import graph as graphs
 from ecr_jax.knowledge.linking import EntityLinker
 from ecr_jax.models.lm.language_model import logits
 from tests import tiny
+from tests.inference import small_films
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +82,37 @@ def test_emotions_by_hand():
 
 
 def test_what_is_named_and_what_supports_it(graph, linker, entity):
-    links = named_entities("Thief (1981) by Michael Mann, or Ronin (1998) with Robert De Niro!", linker)
+    text = "Thief (1981) by Michael Mann. Or Ronin (1998)? It has Robert De Niro!"
+    links = named_entities(text, linker)
     assert films_named(links, graph) == (entity("Thief_(film)"), entity("Ronin_(film)"))
     thief, ronin = entity("Thief_(film)"), entity("Ronin_(film)")
 
     def foreign(films, context=()):
-        return {link.entity for link in unsupported(links, graph, films, context)}
+        return {link.entity for link in unsupported(text, links, graph, films, context)}
 
     assert foreign([thief, ronin]) == set()
     assert foreign([thief]) == {ronin, entity("Robert_De_Niro")}
     assert foreign([thief], [ronin]) == {entity("Robert_De_Niro")}  # the dialogue named the film, not its actor
+
+
+@pytest.mark.parametrize(
+    ("text", "foreign"),
+    [
+        ("Michael Mann directed it.", []),  # of a film under discussion
+        ("Heat (1995) has Tom Cruise.", ["Tom Cruise"]),  # who is in the other one
+        ("Tom Cruise is in it.", []),
+        ("Tom Hanks is in it.", ["Tom Hanks"]),
+        ("It is a romance.", ["Romance"]),
+        ("Would you like a romance?", []),  # asks, and states nothing
+    ],
+)
+def test_a_sentence_is_about_the_films_that_it_names(text, foreign):
+    turns = [[small_films.film("Big")], [small_films.film("Heat"), small_films.film("Collateral")], []]
+    films = films_discussed(turns, small_films.GRAPH)
+    assert films == tuple(turns[1])
+    links = named_entities(text, small_films.LINKER)
+    found = unsupported(text, links, small_films.GRAPH, films, [])
+    assert links and [small_films.GRAPH.names[link.entity] for link in found] == foreign
 
 
 @pytest.mark.parametrize(
