@@ -21,11 +21,10 @@ from ecr_jax.training.rollouts import Rollouts, Sampled, TokenLogProbs, policy_l
 SPEC = BatchSpec("bandit", (Field("state", np.int32),))
 EARNED = np.array([[0.2, 0.9, 0.1, 0.3], [0.8, 0.1, 0.2, 0.7], [0.0, 0.1, 0.2, 1.0]])
 """What each arm earns in each state."""
-TRAINING = TrainConfig(
-    steps=60, batch_size=8, eval_every=30, checkpoint_every=4, optim=OptimConfig(learning_rate=0.2, clip=None), seed=3
-)
+TRAINING = TrainConfig(steps=60, batch_size=8, eval_every=30, optim=OptimConfig(learning_rate=0.2, clip=None), seed=3)
 
 
+@jax.jit
 def log_probs(params, frozen, batch):
     """An output is one token: the arm."""
     logits = frozen["reference"] if params is None else params["logits"]
@@ -76,4 +75,5 @@ REUSED = PolicyConfig(loss="clipped_ratio + 0.05*kl_k3", reuse=3)
 """The bandit of the program: it resumes exactly only if the moving average and the rollout do."""
 
 if __name__ == "__main__":
-    run(sys.argv[1], REUSED, kinds=lambda batch: batch["state"] > 0, config=dataclasses.replace(TRAINING, steps=120))
+    often = dataclasses.replace(TRAINING, steps=120, checkpoint_every=4)
+    run(sys.argv[1], REUSED, kinds=lambda batch: batch["state"] > 0, config=often)
