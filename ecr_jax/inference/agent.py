@@ -112,6 +112,15 @@ class Management:
     event: str = ""
     answered: Answered | None = None
 
+    @property
+    def failures(self) -> list[str]:
+        """What failed, in words: the manager's choice, then the experts that were asked."""
+        failed = () if self.answered is None else self.answered.failed
+        return [
+            *([f"manager: {self.event}"] if self.event else []),
+            *(f"{name}: {outcome.reason}" for name, outcome in failed),
+        ]
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -105,9 +105,6 @@ def explanation(reply: Reply, graph: KnowledgeGraph) -> Table:
     table = Table(show_header=False, box=None, style="dim")
     plan, memory, managed = reply.plan, reply.memory, reply.management
     answered = None if managed is None else managed.answered
-    failures = [f"{name}: {outcome.reason}" for name, outcome in answered.failed] if answered is not None else []
-    if managed is not None and managed.event:
-        failures.insert(0, f"manager: {managed.event}")
 
     def titles(films) -> list[str]:
         return [graph.title(film) for film in films]
@@ -128,7 +125,7 @@ def explanation(reply: Reply, graph: KnowledgeGraph) -> Table:
         "probable choices": [] if managed is None else [f"{c} {p:.2f}" for c, p in managed.alternatives],
         "expert": [] if answered is None else [answered.expert or "nobody"],
         "outcome": [] if answered is None else [answered.outcome.text or answered.outcome.reason],
-        "what failed": failures,
+        "what failed": () if managed is None else managed.failures,
         "plan": [*map(str, plan.acts), *titles(plan.films), f"tone {plan.tone or 'open'}"],
         "planned facts": [f"{graph.names[plan.films[f.film]]} {predicate(f)}" for f in plan.facts if f.values],
         "facts given to the writer of u^e": reply.facts,

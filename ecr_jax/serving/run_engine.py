@@ -13,7 +13,7 @@ from ecr_jax.data.schema import Role, Turn
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.dialogues import Correction, Utterance
 from ecr_jax.features.plans import Fact, Plan
-from ecr_jax.inference.agent import Agent, Exchange, Reply
+from ecr_jax.inference.agent import Agent, Exchange, Management, Reply
 from ecr_jax.inference.loaded_run import LoadedRun
 from ecr_jax.inference.memory import Memory, beliefs
 from ecr_jax.inference.plain import predicate, wish_words
@@ -24,7 +24,17 @@ from ecr_jax.knowledge.attributes import attribute_values
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.llm.client import Client
 from ecr_jax.serving.engine import EngineReply, RecommendQuery, ReplyQuery, Said
-from ecr_jax.serving.schemas import Belief, Emotion, Entity, Film, FilmCard, ReplyExplanation, ScoredFilm, Why
+from ecr_jax.serving.schemas import (
+    Belief,
+    Emotion,
+    Entity,
+    Film,
+    FilmCard,
+    ManagedSubTask,
+    ReplyExplanation,
+    ScoredFilm,
+    Why,
+)
 
 _DIRECTORS, _CAST, _GENRES, _OTHERS = 2, 3, 4, 5
 
@@ -135,6 +145,7 @@ class RunEngine:
             )
         others = [(film, probability) for film, probability in reply.ranked if film not in reply.items]
         explanation = ReplyExplanation(
+            managed=None if reply.management is None else managed_sub_task(reply.management),
             sub_acts=list(map(str, plan.acts)),
             writer=reply.writer,
             films=cards,
@@ -145,6 +156,19 @@ class RunEngine:
         )
         *said, words = self._agent.tokenizer.encode([*(turn.text for turn in dialogue), reply.text])
         return EngineReply(reply.text, explanation, plan_json(plan, graph), sum(map(len, said)), len(words))
+
+
+def managed_sub_task(management: Management) -> ManagedSubTask:
+    """How the sub-task of a reply was decided and carried out, in words. Arguments that were left open are left out."""
+    choice, answered = management.choice, management.answered
+    return ManagedSubTask(
+        sub_task=choice.sub_task,
+        arguments={name: value for name, _ in choice.arguments if (value := choice.argument(name)) is not None},
+        by=management.by,
+        expert=None if answered is None else answered.expert or None,
+        outcome="" if answered is None else answered.outcome.text,
+        failures=management.failures,
+    )
 
 
 def plan_json(plan: Plan, graph: KnowledgeGraph) -> dict[str, Any]:

@@ -116,9 +116,25 @@ class Belief(BaseModel):
     text: str
 
 
-class ReplyExplanation(BaseModel):
-    """What explains a reply."""
+class ManagedSubTask(BaseModel):
+    """The sub-task of a reply, and who carried it out.
 
+    `by` is who chose it, "manager" or "acts". `expert` is null where none was asked or none gave an outcome; `outcome`
+    is what it found, in words. `failures` are in words too: of the manager's choice, and of experts that were asked.
+    """
+
+    sub_task: str
+    arguments: dict[str, str] = {}
+    by: str
+    expert: str | None = None
+    outcome: str = ""
+    failures: list[str] = []
+
+
+class ReplyExplanation(BaseModel):
+    """What explains a reply; `managed` is null in a conversation from elsewhere."""
+
+    managed: ManagedSubTask | None = None
     sub_acts: list[str] = []
     writer: str = ""
     films: list[FilmCard] = []

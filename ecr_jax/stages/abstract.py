@@ -22,7 +22,10 @@ from ecr_jax.features.featurizer import token_fields
 from ecr_jax.features.instances import LOSS_MASK, REVIEW, classifier_spec, recommendation_fields, tuned_classifier_spec
 from ecr_jax.features.language_models import abstract
 from ecr_jax.features.valence import VALENCES, valence_spec
+from ecr_jax.inference import trie
 from ecr_jax.losses.objective import Objective
+from ecr_jax.manager.prompts import Instructions, prompt_text
+from ecr_jax.manager.schema import choices
 from ecr_jax.models import sharding_rules
 from ecr_jax.models.heads import Facts, SimilarFilms
 from ecr_jax.models.hyperparameters import HeadsConfig
@@ -38,6 +41,7 @@ from ecr_jax.stages import (
     emotion,
     emotion_model,
     fusion,
+    manager,
     recommendation,
     recommender,
     response,
@@ -50,6 +54,12 @@ from ecr_jax.training.step import Loss, Tree
 
 MANY = 8
 """Targets, rated films and own recommendations of a row, which have no limit: few bytes beside the rest."""
+
+
+_LETTERS_PER_TOKEN = 3
+"""Fewest letters of English that a token of a vocabulary has on average."""
+_SUMMARY = 48
+"""Tokens of the summary and the question that end a manager's prompt."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,35 @@ def _response(config: Config) -> AbstractStage:
     return AbstractStage(params, frozen, response.review_loss(settings, model), batch, rules, train)
 
 
+def _manager(config: Config) -> AbstractStage:
+    """Without a tokenizer: a choice has no more tokens than bytes, and a prompt is as long as its letters say."""
+    settings = config.manager
+    model, experiment = abstract(config.language_model, layers=settings.layers), _context(config, reads_corpus=True)
+    schema = manager.schema_of(experiment)
+    every = choices(schema)
+    instructions = Instructions(
+        settings.schema, manager.demonstrations(experiment, settings.demonstrations), settings.summary
+    )
+    frozen = {"language_model": model.params}
+    policy = manager.Policy(
+        module=model.module,
+        frozen=frozen,
+        adapter=settings.adapter,
+        trie=trie.build([list(str(choice).encode()) for choice in every], 256),
+        schema=schema,
+        choices=every,
+        tokenizer=cast(Any, None),
+        graph=cast(Any, None),
+        instructions=instructions,
+        max_tokens=settings.max_tokens,
+    )
+    length = len(prompt_text(schema, instructions)) // _LETTERS_PER_TOKEN + settings.max_tokens + _SUMMARY
+    batch = _batch(manager.spec_of(len(every)), settings.train, T=manager.padded_width(length))
+    params = jax.eval_shape(lambda key: tuning.initial(key, model, "adapter", settings.adapter), _key())
+    rules = sharding_rules.generator_rules(model.config)
+    return AbstractStage(params, frozen, manager.choice_loss(policy), batch, rules, settings.train)
+
+
 STAGES: Mapping[str, Callable[[Config], AbstractStage]] = {
     "emotion": _emotion,
     "valence": _valence,
@@ -281,5 +320,6 @@ STAGES: Mapping[str, Callable[[Config], AbstractStage]] = {
     "conversation": _conversation,
     "recommendation": _recommendation,
     "response": _response,
+    "manager": _manager,
 }
 """The stages whose shapes are known."""

@@ -48,6 +48,7 @@ from ecr_jax.pretrained.language_models import Pretrained
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import acts, tuning
 from ecr_jax.training.loop import fit
+from ecr_jax.training.step import Loss, Tree
 
 _WIDTH_STEP = 32
 _DEMONSTRATED = 200
@@ -244,6 +245,17 @@ def prompts_of(policy: Policy, batch: Batch) -> Prompts:
     return Prompts(batch["tokens"], mask, jnp.ones((rows, len(policy.choices)), bool))
 
 
+def choice_loss(policy: Policy) -> Loss:
+    """The negative log-probability of the labelled choices inside the trie."""
+
+    def loss(params: Tree, frozen: Tree, batch: Batch, key: jax.Array | None):
+        log_probs = policy.log_prob(params, frozen, prompts_of(policy, batch), batch["output"], key)
+        weight = batch["weight"] * batch["example_mask"]
+        return -jnp.sum(log_probs * weight), jnp.sum(weight), {}
+
+    return loss
+
+
 def measure(truth: Sequence[str], found: Sequence[str]) -> dict[str, Any]:
     """Accuracy, macro F1 over the sub-tasks that occur, and the F1 of each."""
     occurs = sorted(set(truth))
@@ -279,11 +291,7 @@ def train(experiment: ExperimentContext, spec: StageSpec) -> None:
     shapes = bucket_shapes(list(data.values()), {"T": sizes})
     size = config.train.batch_size
 
-    def loss(params, frozen, batch, key):
-        log_probs = manager.log_prob(params, frozen, prompts_of(manager, batch), batch["output"], key)
-        weight = batch["weight"] * batch["example_mask"]
-        return -jnp.sum(log_probs * weight), jnp.sum(weight), {}
-
+    loss = choice_loss(manager)
     forward = jax.jit(loss)
     batches_of = {split: Batches.in_order(each, shapes, size) for split, each in data.items()}
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import threading
 
 from ecr_jax.serving.engine import EngineReply
-from ecr_jax.serving.schemas import Belief, Emotion, Entity, Film, FilmCard, ReplyExplanation, ScoredFilm, Why
+from ecr_jax.serving.schemas import (
+    Belief,
+    Emotion,
+    Entity,
+    Film,
+    FilmCard,
+    ManagedSubTask,
+    ReplyExplanation,
+    ScoredFilm,
+    Why,
+)
 
 FILMS = (
     FilmCard(
@@ -83,6 +93,14 @@ def _reply(query):
     ]
     gone = {name for turn in query.turns for name in turn.forgotten}
     explanation = ReplyExplanation(
+        managed=ManagedSubTask(
+            sub_task="recommend",
+            arguments={"category": "drama"},
+            by="manager",
+            expert="ranking:run",
+            outcome="; ".join(film.title for film in films),
+            failures=["ranking:elsewhere: no answer within 5 seconds"],
+        ),
         sub_acts=["react", "recommend"],
         writer="talking",
         films=films,

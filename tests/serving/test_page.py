@@ -250,6 +250,16 @@ def test_details_say_how_a_reply_was_made(reader):
     panel = reader.page.get_by_role("region", name="How this reply was made")
     for text in ("happy", "71 %", "curious", "The Social Network (2010)", "12 %", "react", "recommend", "talking"):
         expect(panel).to_contain_text(text)
+    managed = panel.locator("section", has=reader.page.get_by_role("heading", name="Sub-task")).locator("li")
+    expect(managed).to_have_text(
+        [
+            "recommend, category: drama",
+            "chosen by the manager",
+            "done by ranking:run",
+            re.compile(r"^found: .+\(\d{4}\)$"),
+            "failed: ranking:elsewhere: no answer within 5 seconds",
+        ]
+    )
     widths = panel.locator(".bar > span").evaluate_all("bars => bars.map((bar) => bar.style.width)")
     assert widths == ["71%", "18%", "21.4%", "16.2%", "12.1%"]
     how.press("Enter")

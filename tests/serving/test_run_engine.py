@@ -16,8 +16,12 @@ import pytest
 
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.features.plans import Fact, Plan
+from ecr_jax.inference.agent import Management
+from ecr_jax.inference.experts import Answered, Outcome
+from ecr_jax.manager.schema import Choice
 from ecr_jax.serving.engine import RecommendQuery, ReplyQuery, Said
-from ecr_jax.serving.run_engine import RunEngine, plan_json, plan_of
+from ecr_jax.serving.run_engine import RunEngine, managed_sub_task, plan_json, plan_of
+from ecr_jax.serving.schemas import ManagedSubTask
 from tests import random_run
 from tests.inference.small_films import GRAPH, film
 
@@ -30,6 +34,22 @@ def test_a_plan_is_the_same_after_json():
     content = json.loads(json.dumps(plan_json(plan, GRAPH)))
     assert plan_of(content, GRAPH) == plan
     assert plan_of({**content, "films": ["imdb:of another graph", *content["films"][1:]]}, GRAPH) is None
+
+
+def test_a_sub_task_is_told_with_its_arguments_expert_outcome_and_what_failed():
+    comedy = Choice("recommend", (("category", "comedy"),))
+    failed = ("slow", Outcome("timed out", "no answer within 5 seconds"))
+    answered = Answered("fast", Outcome(text="Big (1988)"), (failed,))
+    assert managed_sub_task(Management("manager", ("recommend",), comedy, answered=answered)) == ManagedSubTask(
+        sub_task="recommend", arguments={"category": "comedy"}, by="manager", expert="fast", outcome="Big (1988)",
+        failures=["slow: no answer within 5 seconds"],
+    )  # fmt: skip
+    nobody = Answered("", failed[1], (failed,))
+    told = managed_sub_task(Management("acts", ("elicit",), Choice("elicit"), event="malformed: x", answered=nobody))
+    assert told == ManagedSubTask(
+        sub_task="elicit", by="acts", failures=["manager: malformed: x", "slow: no answer within 5 seconds"]
+    )
+    assert managed_sub_task(Management("acts", ("chat",), Choice("chat"))) == ManagedSubTask(sub_task="chat", by="acts")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +81,7 @@ def test_replies_are_the_same_alone_and_in_a_batch(engine):
         assert alone.text == reply.text and alone.plan == reply.plan
         assert [f.uri for f in alone.explanation.films] == [f.uri for f in reply.explanation.films]
         assert reply.explanation.films[0].title in reply.text and reply.tokens > 3
+        assert reply.explanation.managed.by == "acts" and reply.explanation.managed.sub_task == "recommend"
     mixed = engine.replies([ReplyQuery(DIALOGUES[2], 2), ReplyQuery(DIALOGUES[2], 1)])
     assert [len(reply.explanation.films) for reply in mixed] == [2, 1]
 

@@ -1,4 +1,4 @@
-// "How this reply was made": emotions, names, acts, other films and the writer.
+// "How this reply was made": emotions, names, the sub-task and its expert, acts, other films and the writer.
 
 import { h } from "./dom.js";
 import { fullTitle } from "./films.js";
@@ -20,9 +20,21 @@ function bars(rows) {
 
 const words = (rows) => h("ul", { class: "words" }, rows.map((row) => h("li", {}, row)));
 
+/** The sub-task of a reply, who carried it out, and what came of it. */
+function managedRows({ sub_task: subTask, arguments: given, by, expert, outcome, failures }) {
+  const values = Object.entries(given).map(([name, value]) => `${name}: ${value}`);
+  return [
+    [subTask, ...values].join(", "),
+    by === "manager" ? "chosen by the manager" : "chosen by the acts",
+    ...(expert ? [`done by ${expert}`] : []),
+    ...(outcome ? [`found: ${outcome}`] : []),
+    ...failures.map((failure) => `failed: ${failure}`),
+  ];
+}
+
 /** The panel of a reply's explanation. */
 export function detailsPanel(explanation, id) {
-  const { emotions = [], entities = [], sub_acts: acts = [], films = [], others = [], writer } = explanation;
+  const { emotions = [], entities = [], managed, sub_acts: acts = [], films = [], others = [], writer } = explanation;
   const ranked = [...films, ...others].filter((film) => typeof film.probability === "number");
   const part = (title, content) => h("section", {}, h("h3", {}, title), content);
   return h(
@@ -31,6 +43,7 @@ export function detailsPanel(explanation, id) {
     emotions.length ? part("Feelings heard", bars(emotions.map((one) => [one.name, one.probability]))) : null,
     ranked.length ? part("Films considered", bars(ranked.map((film) => [fullTitle(film), film.probability]))) : null,
     entities.length ? part("Names understood", words(entities.map((entity) => entity.name))) : null,
+    managed ? part("Sub-task", words(managedRows(managed))) : null,
     acts.length ? part("What the reply does", words(acts.map((act) => act.replaceAll("_", " ")))) : null,
     writer ? part("Written by", words([writer])) : null,
   );
