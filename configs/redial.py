@@ -106,7 +106,7 @@ config = Config(
     ),
     recommendation=RecommendationConfig(
         train=TrainConfig(
-            epochs=2,
+            epochs=3,
             batch_size=64,
             optim=OptimConfig(learning_rate=7e-4, warmup=0.1, groups=presets.fast_head_scalars()),
         ),
