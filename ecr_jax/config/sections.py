@@ -35,7 +35,8 @@ class CorpusConfig:
       train, valid, test: conversation files of the three splits; without `valid`, a part of `train` is taken.
       valid_share: the part of the training conversations that becomes the validation split where there is no `valid`
         file; which ones is decided by their ids.
-      graph: folder of a UniCRS export of DBpedia, or a Turtle file; None takes the Wikidata film table.
+      graph: folder of a UniCRS export of DBpedia, or a Turtle file; None takes the Wikidata film table. Of TG-ReDial
+        the folder of CRSLab's export of CN-DBpedia.
       movies: movie table that maps the corpus's film ids to URIs. Of GoRecDial it also says which films of the Wikidata
         film table can be recommended.
       extra: folder with rated films, and some text, of other ReDial training dialogues; see `data.redial_extra`. They
@@ -54,7 +55,7 @@ class CorpusConfig:
       seed, dialogues, film_reviews: the seed and the size of the built-in corpus.
     """
 
-    name: Literal["films", "redial", "inspired", "gorecdial", "jsonl"]
+    name: Literal["films", "redial", "inspired", "gorecdial", "tgredial", "jsonl"]
     data: Path = Path("data")
     train: str | None = None
     valid: str | None = None
@@ -93,6 +94,8 @@ class CorpusConfig:
             require(
                 self, "graph", self.graph is None, "its films are linked to the Wikidata film table: set it to None"
             )
+        if self.name == "tgredial":
+            require(self, "graph", self.graph is not None, "name the folder of CRSLab's export: it names the entities")
         if self.extra is not None:
             known = self.name in ("redial", "jsonl") and self.movies is not None
             require(self, "extra", known, "its film ids are ReDial's: it joins 'redial' or 'jsonl' with a movie table")

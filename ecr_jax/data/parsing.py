@@ -35,13 +35,15 @@ def parse_file(
     path: Path,
     parse: Callable[[Any, int], tuple[Conversation, Mapping[str, int]]],
     skip: Container[int] = (),
+    records: Records | None = None,
 ) -> ParsedFile:
-    """Reads a file with one conversation per line and sums the counts of the conversations.
+    """Reads a file of conversations and sums their counts.
 
     Args:
-      path: UTF-8 JSON lines.
+      path: UTF-8 JSON lines, or what `records` reads.
       parse: (value, 1-based line number) -> (conversation, its counts); raises `FieldError` for a malformed value.
       skip: numbers of lines that are not read.
+      records: where the conversations are in the file; None: one a line.
 
     Returns:
       A `ParsedFile`; `counts` also has `conversations`, `turns`, `mentions`, `films` (mentions of films) and `linked`
@@ -54,7 +56,7 @@ def parse_file(
         counts_of.setdefault(conversation.id, counts)  # of two lines with the same id, the first one counts
         return conversation
 
-    conversations, bad = read_jsonl(Path(path), parse_and_count, skip)
+    conversations, bad = read_jsonl(Path(path), parse_and_count, skip, records)
     counts = Counter(conversations=len(conversations), turns=0, mentions=0, films=0, linked=0)
     for conversation in conversations:
         counts.update(counts_of[conversation.id])
@@ -74,8 +76,12 @@ class _Identified(Protocol):
 _Record = TypeVar("_Record", bound=_Identified)
 
 
+Records = Callable[[Path], Iterator[tuple[int, bytes]]]
+"""A file -> its records as JSON, and their 1-based numbers."""
+
+
 def read_jsonl(
-    path: Path, parse: Callable[[Any, int], _Record], skip: Container[int] = ()
+    path: Path, parse: Callable[[Any, int], _Record], skip: Container[int] = (), records: Records | None = None
 ) -> tuple[list[_Record], list[BadLine]]:
     """Reads a file with one record per line, such as a conversation.
 
@@ -84,14 +90,15 @@ def read_jsonl(
       parse: (value, 1-based line number) -> record, whose `id` is unique in the file; raises `FieldError` for a
         malformed value.
       skip: numbers of lines that are not read.
+      records: where the values are in a file of another layout.
 
     Returns:
       The records in file order, and every rejected line.
     """
-    records: list[_Record] = []
+    read: list[_Record] = []
     bad: list[BadLine] = []
     seen: dict[str, int] = {}
-    for number, line in numbered_lines(path):
+    for number, line in (records or numbered_lines)(path):
         if number in skip:
             continue
         try:
@@ -102,8 +109,8 @@ def read_jsonl(
             bad.append(rejected_line(path, number, line, error))
         else:
             seen[record.id] = number
-            records.append(record)
-    return records, bad
+            read.append(record)
+    return read, bad
 
 
 def repeated_lines(path: Path) -> set[int]:
@@ -128,6 +135,20 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 line = line.removeprefix(BOM_UTF8)
             if line.strip():
                 yield number, line.rstrip(b"\r\n")
+
+
+def list_records(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The values of a file that is one JSON list, and their 1-based numbers; anything else is one record."""
+    content = Path(path).read_bytes().removeprefix(BOM_UTF8)
+    try:
+        values = parse_json(content)
+    except FieldError:  # whoever reads the record says why it is none
+        values = None
+    if not isinstance(values, list):
+        yield 1, content
+        return
+    for number, value in enumerate(values, start=1):
+        yield number, json.dumps(value).encode()
 
 
 def parse_json(line: bytes) -> Any:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ecr_jax.config import Config, CorpusConfig
-from ecr_jax.data import films, gorecdial, iard, inspired, jsonl, redial, redial_extra
+from ecr_jax.data import films, gorecdial, iard, inspired, jsonl, redial, redial_extra, tgredial
 from ecr_jax.data.schema import (
     BadLine,
     Conversation,
@@ -51,7 +51,13 @@ from ecr_jax.knowledge.reviews import ReviewStore
 from ecr_jax.pretrained import hub
 from ecr_jax.terminal import Terminal
 
-_READERS = {"redial": redial.read, "inspired": inspired.read, "gorecdial": gorecdial.read, "jsonl": jsonl.read}
+_READERS = {
+    "redial": redial.read,
+    "inspired": inspired.read,
+    "gorecdial": gorecdial.read,
+    "tgredial": tgredial.read,
+    "jsonl": jsonl.read,
+}
 _OPTIONAL_FILES = ("valid", "reviews", "goemotions", "intents")
 _DESCRIBED_RELATIONS = ("genre", "director", "starring", "writer")
 """Relations whose entities are named in the description of a film."""
@@ -331,6 +337,8 @@ def _graph(corpus: CorpusConfig, films: Set[str]) -> KnowledgeGraph:
         table = hub.resolve("wikidata-films")
         items = sorted(films & graphs.wikidata_films(table)) if corpus.name == "gorecdial" else None
         return graphs.from_wikidata(table, items)
+    if corpus.name == "tgredial":
+        return graphs.from_crslab(path)
     if path.is_dir():
         return graphs.from_unicrs(path, corpus.path("movies"))
     return graphs.from_turtle(path)

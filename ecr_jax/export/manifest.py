@@ -28,6 +28,7 @@ _DATA_LICENCES = {
     "redial": "ReDial: CC BY 4.0; DBpedia: CC BY-SA 3.0; IMDb reviews: research use only",
     "inspired": "INSPIRED: none stated, ask its authors; DBpedia: CC BY-SA 3.0",
     "gorecdial": "GoRecDial: none stated for the data; DBpedia: CC BY-SA 3.0",
+    "tgredial": "TG-ReDial and CRSLab's export of CN-DBpedia: none stated",
 }
 _METRICS = {
     "recommendation": ("recall@1", "recall@10", "recall@50", "mrr@10", "auc_pooled"),

@@ -413,13 +413,53 @@ def from_unicrs(folder: Path, movies: Path | None = None) -> KnowledgeGraph:
     )
 
 
+def from_crslab(folder: Path) -> KnowledgeGraph:
+    """Reads CRSLab's export of CN-DBpedia: entity2id.json, movie_ids.json and cn-dbpedia.txt.
+
+    A URI is an entity's name. What stands in brackets behind a film's name is taken off its title; four digits of it
+    are the year.
+
+    Args:
+      folder: where the three files are. A line of cn-dbpedia.txt has head, relation and tail, tabs between them. Some
+        films share a name, so movie_ids.json has ids that no name has, which are left out.
+
+    Raises:
+      GraphError: a file is missing or not of the format, or a triple has a name that entity2id.json does not have.
+
+    Reference: CRSLab's `tgredial.py`, which reads this export.
+    """
+    folder = Path(folder)
+    names: Mapping[str, int] = _json(folder / "entity2id.json", dict)
+    of_number = {number: name for name, number in names.items()}
+    films = [of_number[number] for number in _json(folder / "movie_ids.json", list) if number in of_number]
+    path, triples = folder / "cn-dbpedia.txt", set()
+    if not path.is_file():
+        raise GraphError(f"{path} is missing; CRSLab's export has entity2id.json, movie_ids.json and cn-dbpedia.txt")
+    for number, line in numbered_lines(path):
+        parts = line.decode("utf-8", errors="replace").split("\t")
+        if len(parts) != 3 or not {parts[0], parts[2]} <= names.keys():
+            raise GraphError(f"{path}:{number}: not a head, a relation and a tail of entity2id.json: {parts}")
+        triples.add(tuple(parts))
+    return build(triples, films, entities=names, titles=[(name, _chinese_title(name)) for name in films])
+
+
+_FULL_WIDTH = re.compile(r"\s*[(（]([^()（）]*)[)）]\s*$")
+
+
+def _chinese_title(name: str) -> str:
+    """A film's name with its year alone in brackets."""
+    match = _FULL_WIDTH.search(name)
+    bare, year = (name[: match.start()], re.search(r"\d{4}", match[1])) if match else (name, None)
+    return f"{bare} ({year[0]})" if bare and year else bare or name
+
+
 def _tail(uri: str) -> str:
     return unquote(uri.strip("<>").rsplit("/", 1)[-1].rsplit("#", 1)[-1])
 
 
 def _json(path: Path, kind: type) -> Any:
     if not path.is_file():
-        raise GraphError(f"{path} is missing; a UniCRS export has entity2id, relation2id, dbpedia_subkg and item_ids")
+        raise GraphError(f"{path} is missing; is this the folder of an export of the graph?")
     try:
         value = parse_json(path.read_bytes().removeprefix(BOM_UTF8))
     except FieldError as error:

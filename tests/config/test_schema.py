@@ -51,6 +51,7 @@ WRONG = [
     (CorpusConfig, {**JSONL, "name": "redial", "movies": "m"}, "movies", None, "name the movie table"),
     (CorpusConfig, {**JSONL, "name": "gorecdial", "movies": "m"}, "movies", None, "name the movie table"),
     (CorpusConfig, {**JSONL, "name": "gorecdial", "movies": "m"}, "graph", "kg", "linked to the Wikidata film table"),
+    (CorpusConfig, {**JSONL, "name": "tgredial", "graph": "kg"}, "graph", None, "name the folder of CRSLab's export"),
     (EncoderConfig, {}, "turn_tokens", 2, "at least 3"),
     (EncoderConfig, {}, "entity_tokens", 0, "at least 3"),
     (EmotionConfig, dict(train=TRAIN), "beta", 1.0, "[0, 1)"),
