@@ -80,5 +80,5 @@ lock: ## renew requirements.lock from pyproject.toml (ARGS=--upgrade takes newer
 
 clean: ## remove the environment, caches and build outputs (prepared/ and runs/ hold your work and stay)
 	@echo "==> removing $(VENV), build outputs and caches"
-	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .jax_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

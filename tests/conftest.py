@@ -6,12 +6,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ecr_jax.runs.machine import compilation_cache_environment
+
 # Before anything imports jax, which reads these once.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 # Tests compile thousands of small programs and run each once or twice: what LLVM makes faster does not pay.
 os.environ["XLA_FLAGS"] = f"{os.environ['XLA_FLAGS']} --xla_backend_optimization_level=0".strip()
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Compiling is two thirds of the time: what did not change since the last run is read back. The folder has no limit of
+# size, for which JAX would measure it again at each of thousands of programs.
+if compiled := compilation_cache_environment(Path(__file__).parents[1] / ".jax_cache"):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled["JAX_COMPILATION_CACHE_DIR"]
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 collect_ignore = ["make_golden.py", "transformers_side.py"]  # they import torch, which only parity tests install
 

@@ -46,23 +46,23 @@ def relaunch_keeping_freed_memory() -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | environment)
 
 
-def compilation_cache_environment(folder: Path, cpu_flags: str | None = None) -> dict[str, str]:
+def compilation_cache_environment(folder: Path, processor: str | None = None) -> dict[str, str]:
     """Environment variables with which JAX keeps compiled programs in a folder, and does not compile them again.
 
-    Read when jax is imported. XLA cannot read back what it compiled for processors with AVX-512, and reports each
-    program as an error (openxla/xla, issue 44565); the cache is left off there.
+    Read when jax is imported. XLA cannot read back what it compiled for Intel's processors with AVX-512, and reports
+    each program as an error (openxla/xla, issue 44565); the cache is left off there.
 
     Args:
       folder: of the programs; those used least recently are removed when it holds more than 2 GiB.
-      cpu_flags: instruction sets of the processor; by default those that Linux reports.
+      processor: its maker and instruction sets; by default as Linux describes it.
 
     Returns:
       The variables; none where the cache is left off.
     """
-    if cpu_flags is None:
+    if processor is None:
         described = Path("/proc/cpuinfo")
-        cpu_flags = described.read_text(encoding="utf-8") if described.is_file() else ""
-    if "avx512f" in cpu_flags:
+        processor = described.read_text(encoding="utf-8") if described.is_file() else ""
+    if "GenuineIntel" in processor and "avx512f" in processor:
         return {}
     return {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 << 30)}
 

@@ -76,7 +76,7 @@ monitoring.register_event_listener(lambda event, **_: hits.append(event) if even
 jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((8, 8))).block_until_ready()
 print(len(hits))
 """
-    kept = compilation_cache_environment(tmp_path / "compiled", cpu_flags="sse2 avx2")
+    kept = compilation_cache_environment(tmp_path / "compiled", processor="AuthenticAMD sse2 avx2 avx512f")
     environment = ENVIRONMENT | kept | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
     assert int(run(program, environment=environment).stdout) == 0
     if not compilation_cache_environment(tmp_path):
@@ -85,4 +85,4 @@ print(len(hits))
 
 
 def test_no_programs_are_kept_where_they_cannot_be_read_back(tmp_path):
-    assert compilation_cache_environment(tmp_path, cpu_flags="sse2 avx2 avx512f avx512bw") == {}
+    assert compilation_cache_environment(tmp_path, processor="GenuineIntel sse2 avx2 avx512f avx512bw") == {}
