@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 if compiled := compilation_cache_environment(Path(__file__).parents[1] / ".jax_cache"):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled["JAX_COMPILATION_CACHE_DIR"]
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# A process started in the background (`&`) ignores Ctrl-C, and so would those that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = ["make_golden.py", "transformers_side.py"]  # they import torch, which only parity tests install
 

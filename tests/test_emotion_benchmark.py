@@ -43,7 +43,8 @@ def test_calibration_by_hand():
     assert emotion.calibration_error(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 0
 
 
-def test_measures_by_hand():
+def test_measures_by_hand(monkeypatch):
+    monkeypatch.setattr(emotion, "_RESAMPLES", 100)
     labelled = [LabelledTurn(str(i), 0, labels, ()) for i, labels in enumerate([(0, 1), (2,), (5,)])]
     probabilities = np.full((3, 9), 0.01)
     probabilities[0, [0, 3]] = 0.6, 0.3  # one of two labels among the first two
