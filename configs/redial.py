@@ -90,7 +90,7 @@ config = Config(
         train=TrainConfig(epochs=3, batch_size=256, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
     ),
     fusion=FusionConfig(
-        train=TrainConfig(steps=400, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        train=TrainConfig(steps=200, batch_size=64, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
         valid_dialogues=400,
     ),
     conversation=ConversationConfig(
