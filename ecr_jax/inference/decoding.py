@@ -135,6 +135,7 @@ class Request(NamedTuple):
       rules: constraints on each token.
       keys: random keys [B].
       limits: int32 [B], most new tokens of each row.
+      enough: int32 [B / copies], how many rows of each prompt are to end; the others are cut then.
       prefix: keys and values [L, B, Hkv, P, Dh], or None.
       prefix_mask: bool [B, P], or None.
     """
@@ -142,6 +143,7 @@ class Request(NamedTuple):
     rules: TokenRules
     keys: jax.Array
     limits: np.ndarray
+    enough: np.ndarray
     prefix: Prefix | None
     prefix_mask: jax.Array | None
 
@@ -183,7 +185,9 @@ def _write_token(request: Request, progress: Progress, scores: jax.Array, no_rep
     lengths = progress.lengths + ~progress.done
     ended = jnp.any(token[:, None] == rules.end_tokens, axis=1) | (lengths >= request.limits)
     tokens = jax.lax.dynamic_update_slice_in_dim(progress.tokens, token[:, None], progress.column, axis=1)
-    return Progress(tokens, progress.column + 1, lengths, progress.done | ended)
+    done = (progress.done | ended).reshape(len(request.enough), -1)  # [prompts, copies]
+    done |= jnp.sum(done, axis=1, keepdims=True) >= request.enough[:, None]
+    return Progress(tokens, progress.column + 1, lengths, done.reshape(-1))
 
 
 def _next_scores(
@@ -330,10 +334,13 @@ def _checked_request(
     prefix: Prefix | None,
     prefix_mask: jax.Array | None,
     copies: int,
+    enough: int | None,
     greedy: ArrayLike | None,
     slots: Slots | None,
 ) -> Request:
     batch, width = len(tokens) * copies, tokens.shape[1]
+    if not 1 <= (enough := copies if enough is None else enough) <= copies:
+        raise ValueError(f"enough={enough} must be between 1 and copies={copies}")
     if keys is None:
         if decoding.temperature > 0:
             raise ValueError(f"temperature={decoding.temperature} samples: give keys, one a row (jax.random.split)")
@@ -349,7 +356,8 @@ def _checked_request(
     prefix = None if prefix is None else tuple(jnp.repeat(part, copies, axis=1) for part in prefix)
     prefix_mask = None if prefix_mask is None else jnp.repeat(prefix_mask, copies, axis=0)
     rules = decoding.rules(_end_tokens(end), np.repeat(prompt_start, copies), width, greedy, slots)
-    return Request(rules, keys, limits.astype(np.int32), prefix, prefix_mask)
+    wanted = np.full(len(tokens), enough, np.int32)
+    return Request(rules, keys, limits.astype(np.int32), wanted, prefix, prefix_mask)
 
 
 def stream(
@@ -366,13 +374,14 @@ def stream(
     prefix: Prefix | None = None,
     prefix_mask: jax.Array | None = None,
     copies: int = 1,
+    enough: int | None = None,
     greedy: ArrayLike | None = None,
     slots: Slots | None = None,
     tokens_per_piece: int = 1,
 ) -> Iterator[Generated]:
     """Continues each row until an end token, a stop string or its limit, and yields the new tokens in pieces.
 
-    A row's text depends on its own prompt, prefix, adapter, key and limit, and on no other row.
+    A row's text depends on its own prompt, prefix, adapter, key and limit, and on no row of another prompt.
 
     Args:
       module: a causal language model.
@@ -387,6 +396,7 @@ def stream(
       prefix: per-layer keys and values [L, B / copies, Hkv, P, Dh], or None.
       prefix_mask: bool [B / copies, P], or None.
       copies: rows that continue each prompt, one after another; the prompt is read once. Adapters must be shared.
+      enough: when so many of a prompt's rows have ended, its other rows are cut; None: all are written to their end.
       greedy: bool [B], rows that take the most probable token at any temperature; None: no row.
       slots: how often each row writes a token; None: any number.
       tokens_per_piece: new tokens between two pieces.
@@ -403,7 +413,7 @@ def stream(
         raise ValueError(f"tokens_per_piece={tokens_per_piece} must be at least 1")
     tokens, prompt_start = _padded_left(module, tokens, mask, decoding.max_new)
     request = _checked_request(
-        decoding, tokens, prompt_start, end, keys, limits, prefix, prefix_mask, copies, greedy, slots
+        decoding, tokens, prompt_start, end, keys, limits, prefix, prefix_mask, copies, enough, greedy, slots
     )
     return _pieces(module, variables, request, tokens, decoding, decode, tokens_per_piece)
 
@@ -464,6 +474,7 @@ def generate(
     prefix: Prefix | None = None,
     prefix_mask: jax.Array | None = None,
     copies: int = 1,
+    enough: int | None = None,
     greedy: ArrayLike | None = None,
     slots: Slots | None = None,
 ) -> Generated:
@@ -487,6 +498,7 @@ def generate(
             prefix=prefix,
             prefix_mask=prefix_mask,
             copies=copies,
+            enough=enough,
             greedy=greedy,
             slots=slots,
             tokens_per_piece=_STOP_CHECK_INTERVAL if decoding.stop else decoding.max_new,

@@ -64,7 +64,11 @@ def compilation_cache_environment(folder: Path, processor: str | None = None) ->
         processor = described.read_text(encoding="utf-8") if described.is_file() else ""
     if "GenuineIntel" in processor and "avx512f" in processor:
         return {}
-    return {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 << 30)}
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 << 30),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",  # a run has many small programs
+    }
 
 
 def commit() -> str:

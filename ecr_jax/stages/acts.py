@@ -46,6 +46,8 @@ from ecr_jax.training.loop import fit
 from ecr_jax.training.step import Loss
 
 _LABELS = (*SEEKER_LABELS, *REPLY_LABELS)
+_ROWS = 16
+"""Dialogues are labelled in multiples of so many."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,11 @@ def labeller(experiment: ExperimentContext) -> ActLabeller:
     def label(dialogues: Sequence[Sequence[Utterance]], states: TextStates) -> list[ActProbabilities]:
         if not dialogues:
             return []
-        rows = np.asarray(forward(np.stack([features(turns, states) for turns in dialogues]))).tolist()
+        read = np.stack([features(turns, states) for turns in dialogues])
+        filled = np.pad(
+            read, ((0, -len(read) % _ROWS), (0, 0))
+        )  # a dialogue that goes on is no new shape to compile for
+        rows = np.asarray(forward(filled))[: len(read)].tolist()
         count = len(SEEKER_LABELS)
         return [
             ActProbabilities(

@@ -383,6 +383,19 @@ def test_slots_are_counted_in_the_output_alone():
     assert all(row[:count].tolist() == [slot] * count for row, count in zip(ended, fewest, strict=True))
 
 
+def test_the_last_rows_of_a_prompt_are_cut_where_enough_have_ended():
+    (module, variables, tokens, mask), prefix = arguments()
+    settings = dict(decoding=Decoding(max_new=NEW), end=NEVER, keys=keys(*range(9)), copies=3)
+    limits = np.array([2, 5, 4, 6, 3, 3, 1, NEW, NEW])
+    whole = generate(module, variables, tokens, mask, limits=limits, **settings, **prefix).tokens
+    cut = generate(module, variables, tokens, mask, limits=limits, enough=2, **settings, **prefix).tokens
+    lengths = np.minimum(limits, [4, 4, 4, 3, 3, 3, NEW, NEW, NEW])  # what two of the three of each prompt have
+    assert all(row[:n].tolist() == of[:n].tolist() for row, of, n in zip(cut, whole, lengths, strict=True))
+    assert all((row[n:] == NEVER).all() for row, n in zip(cut, lengths, strict=True))
+    with pytest.raises(ValueError, match="enough=4 must be between 1 and copies=3"):
+        generate(module, variables, tokens, mask, enough=4, **settings, **prefix)
+
+
 def test_limits_of_another_number_of_rows_are_refused():
     (module, variables, tokens, mask), _ = arguments()
     settings = dict(decoding=Decoding(max_new=NEW), end=NEVER)
