@@ -261,7 +261,7 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
     memory = _with_films(memory, rest, acts, felt, feelings, overall_polarity(rest))
     taken_back = withdrawn(rest, links, graph, memory.wishes)
     wishes = tuple(wish for wish in memory.wishes if wish not in taken_back)
-    wishes = _merged(wishes, referred_wishes(text, graph, memory.discussed, memory.person), graph)
+    wishes = _merged(wishes, referred_wishes(text, reading.links, graph, memory.discussed, memory.person), graph)
     wished = False
     for part in _corrected_parts(rest):
         only = _blank(rest, [(0, part.start()), (part.end(), len(rest))])

@@ -29,7 +29,9 @@ _MANY = _compile(
     r"\b(?:(two|three|four|five|six|seven|eight|nine|ten|\d{1,2}|some|a few|few|several|a couple|a pair|a list)\s+(?:of\s+)?)"
     r"(?:\w+\s+){0,2}?(?:films?|movies?|flicks?|ones|recommendations?|suggestions?|titles?|options|ideas|choices|comedies|thrillers|dramas|westerns|musicals|documentaries|romances)\b"
 )
-_BARE_NUMBER = _compile(r"\b(two|three|2|3)(?: (?:more|others?|of them|please|then|this time)){0,3}\W*$")
+_BARE_NUMBER = _compile(
+    r"\b(two|three|2|3)(?: (?:more|others?|of them|please|then|this time)){0,3}(?:\W*$|,? but\b|, )"
+)
 _PLURAL_REQUEST = _compile(
     r"\b(?:recommend|suggest|give|show|tell|know|any|what|which|need|want|looking for|find)\b[^.?!]{0,40}"
     r"\b(?:films|movies|flicks|suggestions|recommendations|ideas|options)\b"
@@ -71,6 +73,7 @@ _GREET = _compile(r"^\W*(?:hi|hello|hey|hiya|howdy|good (?:morning|evening|after
 _ACCEPT = _compile(
     r"\bi(?:'ll| will|'m going to| am going to|'m gonna) (?:\w+ )?(?:watch|see|try|check|give)\b|\bsounds? (?:\w+ )?"
     r"(?:good|great|perfect|nice|interesting|awesome|fun|cool|amazing|lovely)\b|\bgood (?:choice|idea|suggestion|pick)\b"
+    r"|\bi(?:'ll| will) (?:take|go with|pick|choose)\b|\byou(?:'ve| have)? (?:got|convinced|sold) me\b|\bi'm (?:sold|convinced)\b"
     r"|\bperfect\b|\badd(?:ing|ed)? (?:it|that) to\b|\blet's (?:do|watch|go)\b"
 )
 
@@ -78,7 +81,7 @@ _FIELDS = {
     Attribute.DIRECTOR: _compile(r"\bdirect(?:ed|or|ors|s|ing)?\b|\bwho made\b|\bfilm-?maker\b"),
     Attribute.CAST: _compile(
         r"\bstar(?:s|ring|red)?\b|\bactors?\b|\bactress(?:es)?\b|\bcast\b|\bplay(?:s|ed|ing)? in\b|\bwho(?:'s|s| is| was| are| all)?"
-        r"(?: all)? in\b|\bwho play(?:s|ed)\b|\blead(?:ing)? (?:role|man|lady|actor)|\b(?:is|are|was|does|did) [\w .'-]+ (?:in|appear in) (?:it|that|this|the)\b"
+        r"(?: all)? in\b|\bwho else\b|\bwho play(?:s|ed)\b|\blead(?:ing)? (?:role|man|lady|actor)|\b(?:is|are|was|does|did) [\w .'-]+ (?:in|appear in) (?:it|that|this|the)\b"
     ),
     Attribute.WRITER: _compile(r"\bwrote\b|\bwriters?\b|\bwritten\b|\bscreenplay\b|\bscript\b|\bscreenwriter"),
     Attribute.YEAR: _compile(
@@ -114,6 +117,12 @@ _NOT_OF_A_FILM = _compile(
     r"by|with|from|starring|directed)\b|\bdo you (?:like|prefer|think|watch|enjoy|love)\b|\bhow are you\b|\b(?:films|movies) (?:do|should|would) \w+"
     r"|\bwhat about\b|\bhow about\b|\bwhat(?: else| other)\b|\bmore (?:films|movies|by|with|from)\b"
 )
+_ITS_PERSON = _compile(r"\b(?:by|from|with|starring) (?:the|its|their) \w+ (?:of|from|in|who)\b")
+_OF_A_TITLE = _compile(
+    r"\b(?:do you know|do you like|what (?:do|can|could) you (?:know|think|say|tell me) (?:about|of)|(?:is|was|how (?:is|was|good is)))"
+    r" (?:the (?:film|movie) )?#+ ?(?:(?:any|really|that|so) )?(?:good|worth (?:it|watching|a watch|seeing)|fun|nice|recommendable)?\W*$"
+)
+"""Questions about a film as a whole; its title stands as "#"."""
 _FILM_PRONOUN = _compile(
     r"\b(?:it|its|it's|that|this|the (?:film|movie|first|second|third|last|other|former|latter))\b"
 )
@@ -169,6 +178,10 @@ def question_attributes(sentence: str, named: bool) -> tuple[Attribute, ...]:
     asked = "?" in sentence or _INTERROGATIVE.search(sentence)
     if not asked or (_NOT_OF_A_FILM.search(sentence) and not (named or _FILM_PRONOUN.search(sentence))):
         return ()
+    if _ITS_PERSON.search(sentence) and _REQUEST.search(sentence):
+        return ()
+    if named and _OF_A_TITLE.search(sentence):
+        return (Attribute.PLOT,)
     if re.search(r"\b(?:movies|films) (?:does|do|did|has|have|with|by|directed|starring)\b", sentence, re.IGNORECASE):
         return ()
     found = tuple(attribute for attribute, pattern in _FIELDS.items() if pattern.search(sentence))
@@ -182,6 +195,21 @@ def is_question(sentence: str) -> bool:
     return "?" in sentence or bool(_INTERROGATIVE.search(sentence))
 
 
+_INSISTS = _compile(
+    r"\b(?:no (?:more )?questions|(?:stop|quit) asking|don't ask|surprise me|you (?:choose|pick|decide)|just (?:give|tell|show|recommend"
+    r"|suggest|pick|name|choose)|anything(?: you like)?\W*$|whatever you (?:like|want|think))\b"
+)
+
+
+def insists(text: str) -> bool:
+    """Whether a seeker wants a film without being asked for more.
+
+    >>> insists("No more questions please, just give me a film"), insists("I'm just looking")
+    (True, False)
+    """
+    return bool(_INSISTS.search(text.replace("’", "'")))
+
+
 def wanted_films(text: str) -> int:
     """How many films a request asks for, 1 to `MOST_FILMS`; 0 where it does not say."""
     if match := _MANY.search(text):
@@ -192,16 +220,22 @@ def wanted_films(text: str) -> int:
     return 2 if _PLURAL_REQUEST.search(text) else 0
 
 
+_INTERJECTIONS = frozenset(
+    "ok k yes yeah yep yup sure nope nah hm hmm hmmm ugh meh lol haha wow oops oh ah aha alright thx cool suck sucks".split()
+)
+
+
 def understood(text: str) -> bool:
     """Whether a text has English words at all: at least a third of its words are everyday ones."""
     found = [word for word, _, _ in words(text) if not word.isdecimal()]
-    return bool(found) and sum(map(ordinary, found)) * 3 >= len(found)
+    return bool(found) and sum(ordinary(word) or word in _INTERJECTIONS for word in found) * 3 >= len(found)
 
 
 _FEELS_BAD = _compile(
     r"\b(?:i'?m|i am|i feel|i'?ve been|i have been|i was|feeling|makes me|made me)\b(?: (?:so|really|very|quite|pretty|a bit|a little|"
-    r"kind of|just|too|feeling|all)){0,3} (?:terrible|awful|miserable|sad|lonely|depressed|exhausted|stressed|heartbroken|anxious|"
-    r"upset|unhappy|blue|down(?! (?:for|with|to))|low|worn out|sick)\b"
+    r"kind of|kinda|sort of|just|too|feeling|all)){0,3} (?:terrible|awful|miserable|sad|lonely|depressed|exhausted|stressed|heartbroken"
+    r"|anxious|upset|unhappy|blue|down(?! (?:for|with|to))|low|worn out|angry|furious|frustrated|overwhelmed|worried|nervous"
+    r"|burn(?:ed|t) out|not (?:feeling )?(?:well|so good|so great)|(?:sick|tired)(?! of))\b"
     r"|\bmy (?:\w+ ){1,2}(?:died|passed away|left me|dumped me|is dying)\b|\b(?:lost my|broke up with|got fired|got dumped)\b"
     r"|\b(?:rough|hard|bad|terrible|awful|horrible|long) (?:day|week|month|year)\b"
 )

@@ -17,7 +17,7 @@ from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.features.plans import Fact, Plan
 from ecr_jax.inference.experts import Outcome
 from ecr_jax.inference.memory import Memory
-from ecr_jax.inference.phrases import MOST_FILMS
+from ecr_jax.inference.phrases import MOST_FILMS, insists
 from ecr_jax.inference.questions import Question, answer
 from ecr_jax.inference.relevance import chosen_facts, shared_facts
 from ecr_jax.inference.wishes import Wish, films_that_fit, forms
@@ -99,7 +99,7 @@ def possible_sub_tasks(memory: Memory, probabilities: np.ndarray, at_least: int 
     if ActName.WHY in acts and memory.discussed is not None:
         return (EXPLAIN,)
     if requests:
-        knows = memory.known or memory.recommended or memory.wanted or memory.asked
+        knows = memory.known or memory.recommended or memory.wanted or memory.asked or insists(memory.text)
         return (RECOMMEND,) if knows or at_least else (ELICIT,)
     if ActName.THANK in acts or (ActName.ACCEPT in acts and memory.recommended):
         return (CHAT,)

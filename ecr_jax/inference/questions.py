@@ -23,6 +23,17 @@ _YES_NO = re.compile(
     re.IGNORECASE,
 )
 _AGAIN = re.compile(r"\W*(?:and|what about|how about|and what about)\s+(?:of )?#+\W*", re.IGNORECASE)
+_AGAIN_ORDINAL = re.compile(
+    r"\W*(?:and|what about|how about|and what about)\s+(?:of )?the (?:first|second|third|last|former|latter|other)"
+    r"(?: (?:one|film|movie))?\W*",
+    re.IGNORECASE,
+)
+_FILMOGRAPHY = re.compile(
+    r"\b(?:what|which)(?: else| other)?(?: (?:films?|movies?))? (?:did|has|have|does|do|is|was) [~ and,]*~ (?:\w+ )?"
+    r"(?:direct(?:ed)?|make|made|been|done|play(?:ed)?|star(?:red)?|act(?:ed)?|write|written|wrote|in|known for)\b",
+    re.IGNORECASE,
+)
+"""Asks for the films of somebody ("~"), which is a wish for one of them."""
 _OF_KIND = {"genre": Attribute.GENRE, "country": Attribute.COUNTRY, "place": Attribute.COUNTRY,
             "language": Attribute.LANGUAGE, "company": Attribute.COMPANY}  # fmt: skip
 _OF_PERSON = (Attribute.DIRECTOR, Attribute.WRITER, Attribute.COMPOSER, Attribute.CAST)
@@ -82,9 +93,12 @@ def read_questions(
         film = films[0] if films else _referred(words, discussed, latest)
         attributes = question_attributes(words, bool(films))
         others = [link.entity for link in within if graph.kinds[link.entity] not in ("film", "work")]
+        if not films and _FILMOGRAPHY.search(words):
+            continue
         asked = _yes_no(words, others, attributes, film, graph) if is_question(words) else []
         asked = asked or [Question(attribute, film) for attribute in attributes]
-        if films and before and not asked and _AGAIN.fullmatch(words):
+        again = _AGAIN.fullmatch(words) if films else len(latest) > 1 and _AGAIN_ORDINAL.fullmatch(words)
+        if before and not asked and again:
             asked = [Question(question.attribute, film) for question in before]
         if asked:
             questions += [question for question in asked if question not in questions]

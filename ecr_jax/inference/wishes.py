@@ -53,7 +53,7 @@ _HARMLESS = re.compile(
 _NEGATIVE = re.compile(
     r"\b(?:no|not|nothing|none|nobody|never|don't|dont|do not|doesn't|didn't|hate[sd]?|hating|dislike[sd]?|can't stand|cannot stand|can't bear|without"
     r"|avoid|except|apart from|other than|anything but|(?:sick|tired|enough|bored) of|fed up|isn't|wasn't|aren't|won't|wouldn't|less|"
-    r"awful|terrible|horrible|boring|worst|bad|sucks?|sucked|overrated|scares me|despise|loathe|detest|skip|neither|nor)\b",
+    r"(?<!non-)(?<!non )stop(?:ped)?|awful|terrible|horrible|boring|worst|bad|sucks?|sucked|overrated|scares me|despise|loathe|detest|skip|neither|nor)\b",
     re.IGNORECASE,
 )
 _LIKING = re.compile(
@@ -125,6 +125,12 @@ _ALONE = re.compile(
     re.IGNORECASE,
 )
 """Genres whose bare name the linker takes for an ordinary word; after these words they are meant."""
+_CHILDREN = re.compile(
+    r"\b(?:my|our|the) (?:\w+ )?(?:kids?|children|sons?|daughters?|grandchildren|grandkids|nephews?|nieces?|toddlers?)\b"
+    r"(?! (?:\w+ )?(?:died|dead|dying|passed|left|ill|sick))",
+    re.IGNORECASE,
+)
+"""Who watches with a seeker wants a family film."""
 _MOOD = re.compile(
     r"\b(?:something|anything|nothing|(?:movies?|films?|ones?|flicks?)(?: that(?:'s| is| are))?|make it|want it|a|an|some|any|no|more"
     r"|be)\s+(?:(?:really|very|quite|bit|pretty|too|more|to|that|is|a)\s+)*(?:"
@@ -228,6 +234,11 @@ _SAME = re.compile(
     r"\b(?:same|this|that) (director|actor|actress|star|writer|genre|kind|country|language|studio|composer)\b",
     re.IGNORECASE,
 )
+_OF_TITLE = re.compile(
+    r"\b(?:(?:by|from|with|of) the|starring the|(?:the )?same) (director|actor|actress|star|writer|composer)s? (?:of|from|in|as(?: in)?|who made) ",
+    re.IGNORECASE,
+)
+"""Words before a title that refer to a person of that film."""
 _SAME_ATTRIBUTE = {
     "director": Attribute.DIRECTOR, "actor": Attribute.CAST, "actress": Attribute.CAST, "star": Attribute.CAST,
     "writer": Attribute.WRITER, "genre": Attribute.GENRE, "kind": Attribute.GENRE, "country": Attribute.COUNTRY,
@@ -240,27 +251,32 @@ _OF_PERSON = re.compile(
 )
 
 
-def referred_wishes(text: str, graph: KnowledgeGraph, film: int | None, person: int | None) -> tuple[Wish, ...]:
-    """Wishes that refer to what was said before: "by the same director", "another one with him".
+def referred_wishes(
+    text: str, links: Sequence[Link], graph: KnowledgeGraph, film: int | None, person: int | None
+) -> tuple[Wish, ...]:
+    """Wishes that refer to a film or to what was said before: "by the director of Heat", "another one with him".
 
     Args:
       text: the turn.
+      links: its linked entities.
       graph: the graph.
       film: the film under discussion.
       person: the person spoken of last.
     """
     found = []
-    for match in _SAME.finditer(text):
-        if film is None:
-            break
+    titles = {link.start: link.entity for link in links if graph.kinds[link.entity] == "film"}
+    for match in (*_OF_TITLE.finditer(text), *_SAME.finditer(text)):
+        about = titles.get(match.end(), film if match.re is _SAME else None)
+        if about is None:
+            continue
         attribute = _SAME_ATTRIBUTE[match[1].lower()]
         said_of_it = re.search(r"\b(?:who|what)\b[^.?!]*$", text[: match.start()], re.IGNORECASE)
-        entities = attribute_entities(graph, film, attribute)
+        entities = attribute_entities(graph, about, attribute)
         if entities and not said_of_it:
             found.append(Wish(True, person if person in entities else entities[0]))
     if person is not None and _OF_PERSON.search(text):
         found.append(Wish(True, person))
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def withdrawn(text: str, links: Sequence[Link], graph: KnowledgeGraph, wishes: Sequence[Wish]) -> tuple[Wish, ...]:
@@ -435,6 +451,8 @@ def named_moods(text: str, graph: KnowledgeGraph) -> list[tuple[int, int]]:
         entity = genres.get(match.lastgroup or "")
         if entity is not None:
             found.append((match.start(), entity))
+    if (match := _CHILDREN.search(text)) and "family" in genres:
+        found.append((match.start(), genres["family"]))
     return found
 
 

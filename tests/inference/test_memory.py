@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from ecr_jax.data.acts import Act, ActName
+from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.schema import Role
 from ecr_jax.features.dialogues import Correction, Utterance
 from ecr_jax.features.plans import Plan
@@ -59,6 +59,10 @@ def wishes(*texts):
         (["I want something funny"], ["+Comedy"]),
         (["nothing scary please, a really romantic film"], ["+Romance", "-Horror"]),
         (["no scary movies"], ["-Horror"]),
+        (["please stop recommending old films"], ["-1880-1986"]),
+        (["can you recommend a movie by the director of Heat (1995)?"], ["+Michael Mann"]),
+        (["something with the same actor as in Big (1988)"], ["+Tom Hanks"]),
+        (["what did Michael Mann direct?"], ["+Michael Mann"]),
         (["from the eighties or nineties"], ["+1980-1999"]),
         (["from the eighties, like something from 1984"], ["+1984-1984"]),  # the later is the closer
         (["not from the eighties, but from 1999"], ["+1999-1999"]),
@@ -146,6 +150,16 @@ def test_seen_and_refused_films_are_those_of_the_last_reply():
 
 
 @pytest.mark.parametrize(
+    "text", ["do you know Heat (1995)?", "Is Heat (1995) any good?", "What do you think of Heat (1995)?"]
+)
+def test_a_film_as_a_whole_is_asked_about_and_not_liked_by_that(text):
+    talk = Talk()
+    talk.say(text)
+    assert [(q.attribute, q.film) for q in talk.memory.questions] == [(Attribute.PLOT, film("Heat"))]
+    assert talk.memory.liked == () and talk.decision.plan.recommended == 0
+
+
+@pytest.mark.parametrize(
     ("text", "act"),
     [
         ("Just what I was looking for!", "accept"),
@@ -218,6 +232,16 @@ def test_the_second_one():
     second = talk.recommended[1]
     talk.say("who directed the second one?")
     assert GRAPH.names[talk.memory.questions[0].film] == second
+
+
+def test_a_question_is_asked_again_of_the_second_one():
+    talk = Talk()
+    talk.say("I like Heat (1995), two films please")
+    first, second = talk.decision.plan.films
+    talk.say("who directed the first one?")
+    assert [q.film for q in talk.memory.questions] == [first]
+    talk.say("and the second?")
+    assert [(q.attribute, q.film) for q in talk.memory.questions] == [(Attribute.DIRECTOR, second)]
 
 
 def test_a_question_is_asked_again_of_another_film():

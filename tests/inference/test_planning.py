@@ -31,6 +31,7 @@ def test_a_request_is_recommended_for():
 
 
 @pytest.mark.parametrize(("text", "count"), [("another one", 1), ("two more films please", 2), ("some more movies", 2),
+                                             ("two more, but no horror", 2),
                                              ("ten movies please", 3), ("recommend me three films", 3)])  # fmt: skip
 def test_as_many_films_as_are_asked_for(text, count):
     talk = Talk()
@@ -119,6 +120,17 @@ def test_answers(text, attribute, yes, values):
     assert acts(decision) == [f"answer:{attribute}"] and answer.question.attribute == attribute
     assert (answer.yes, answer.values) == (yes, values)
     assert decision.plan.facts[0] == Fact(0, Attribute(attribute), values) and decision.plan.recommended == 0
+
+
+@pytest.mark.parametrize("text", ["no more questions please, just give me a film", "surprise me", "You choose."])
+def test_who_insists_on_a_film_is_not_asked(text):
+    assert acts(Talk().say(text))[0] == "recommend"
+
+
+def test_who_else_is_in_it():
+    talk = Talk()
+    talk.say("something with Sigourney Weaver but not Alien (1979)")
+    assert acts(talk.say("great choice! who else is in it?")) == ["answer:cast"]
 
 
 def test_a_question_about_no_film_is_asked_back():
