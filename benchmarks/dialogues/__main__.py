@@ -165,13 +165,15 @@ def main(
       page: file for the page.
       transcript_to: file for the dialogues.
     """
+    started = time.perf_counter()
     agent = Agent.open(run)
-    Chat(agent).say("Hello", 1)  # compiles the programs that each reply needs
+    agent.warm_up()
+    loading = time.perf_counter() - started
     casting, said = Casting(agent.graph), []
     for number in range(rounds):
         for index, script in enumerate(read_scripts()):
             said += hold(script, agent, casting.parts(seed + 1000 * number + index))
-    rows = rows_of(said, agent)
+    rows = [*rows_of(said, agent), Row("seconds to load and compile", "", loading, "s")]
     common.report(rows, f"dialogues with {run}", json)
     if page is not None:
         command = f"python -m benchmarks.dialogues {run} --rounds {rounds} --seed {seed}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,15 @@ from ecr_jax.features.tokenizer import DialogueTokenizer, with_role
 from ecr_jax.features.valence import valence_of
 from ecr_jax.files import write_json
 from ecr_jax.inference import film_experts
-from ecr_jax.inference.candidates import Candidate, Checker, Draft, best, filled, first_sentences
+from ecr_jax.inference.candidates import (
+    Candidate,
+    Checker,
+    Draft,
+    FluencyBound,
+    best,
+    filled,
+    first_sentences,
+)
 from ecr_jax.inference.experts import Answered, Call, Registry, installed
 from ecr_jax.inference.memory import Memory, TurnReading, as_corrected, remember
 from ecr_jax.inference.phrases import clean_text
@@ -44,7 +52,7 @@ from ecr_jax.inference.planning import Decision, chosen_by_acts, decide, possibl
 from ecr_jax.inference.relevance import stated_entities
 from ecr_jax.inference.remote_manager import RemoteManager
 from ecr_jax.inference.responses import RecommendationResponder, response_utterance
-from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, WriteRequest
+from ecr_jax.inference.writing import EmotionalRequest, EmotionalWriter, Fluency, WriteRequest
 from ecr_jax.knowledge.attributes import RELATIONS, attribute_values, with_genres
 from ecr_jax.knowledge.graph import KnowledgeGraph
 from ecr_jax.knowledge.linking import EntityLinker, Link
@@ -63,9 +71,12 @@ Dialogues = Sequence[Sequence[Utterance]]
 """Dialogues so far, as `Agent.perceive` returns them."""
 
 _HUMAN_TURNS = 48
-"""The fluency bound is the median loss of so many human turns. One that nearly all of them meet lets broken sentences
-of a hardly trained writer through ("What Heat sound good?")."""
+"""The fluency bound is one that half of so many human turns meet. One that nearly all of them meet lets broken
+sentences of a hardly trained writer through ("What Heat sound good?")."""
 
+
+_WARM_UP_WORDS = 8
+"""Step between the lengths of texts that are encoded to compile the text encoder, below that of its length buckets."""
 
 _RECENT_TURNS = 1024
 """Turns whose text encoder states are kept in memory, about 20 KiB each: a dialogue that goes on is read again."""
@@ -217,8 +228,9 @@ class Exchange:
 
     @property
     def spoken_of(self) -> frozenset[int]:
-        """The entities that the seeker named."""
-        return frozenset(e for turn in self.context.turns if turn.role == Role.SEEKER for e in turn.entities)
+        """The entities that the seeker named or wishes."""
+        named = (e for turn in self.context.turns if turn.role == Role.SEEKER for e in turn.entities)
+        return frozenset((*named, *(wish.entity for wish in self.memory.wishes if wish.entity is not None)))
 
 
 class Agent:
@@ -359,20 +371,25 @@ class Agent:
     @cached_property
     def checker(self) -> Checker:
         """The checks of what was written."""
-        fluency = conversation.fluency(self.experiment)
-        return Checker(self.graph, self._linker, self.emotion_probabilities, fluency, self._fluency_bound(fluency))
+        bound = self._fluency_bound
+        return Checker(self.graph, self._linker, self.emotion_probabilities, self._fluency, bound)
 
-    def _fluency_bound(self, fluency: Callable[[Sequence[str]], np.ndarray]) -> float:
-        """The median loss of human turns of the validation split; measured once, and kept with the stage."""
-        path = self.experiment.folder("conversation") / "fluency.json"
+    @cached_property
+    def _fluency(self) -> Fluency:
+        return conversation.fluency(self.experiment)
+
+    @property
+    def _fluency_bound(self) -> FluencyBound:
+        """What human turns of the validation split meet; measured once, and kept with the stage."""
+        path = self.experiment.folder("conversation") / "fluency-bound.json"
         if not path.is_file():
             turns = [
                 t.text for c in self.experiment.corpus.split(Split.VALID) for t in c.turns if t.role == Role.RECOMMENDER
             ]
-            losses = fluency(evenly_spaced([text for text in turns if len(text.split()) > 3], _HUMAN_TURNS))
-            bound = float(np.median(losses)) if len(losses) else float("inf")
-            write_json(path, {"bound": bound, "turns": len(losses)})
-        return json.loads(path.read_text(encoding="utf-8"))["bound"]
+            texts = evenly_spaced([text for text in turns if text.split()], _HUMAN_TURNS)
+            write_json(path, {**dataclasses.asdict(FluencyBound.of(*self._fluency(texts))), "turns": len(texts)})
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return FluencyBound(kept["long"], kept["opening"])
 
     @cached_property
     def _linker(self) -> EntityLinker:
@@ -400,6 +417,15 @@ class Agent:
         return RecentStates(
             lambda texts: self.experiment.encode_turns(texts, label="encode", cached=False), _RECENT_TURNS
         )
+
+    def warm_up(self) -> None:
+        """Loads every model and compiles every program of a reply, so that no later one waits for it."""
+        limit = self.config.encoder.turn_tokens
+        texts = ["a " * words for words in range(1, limit + 1, _WARM_UP_WORDS)]  # of every length bucket
+        self.experiment.encode_turns(texts, label="encode", cached=False)
+        if self.config.conversation.candidates or self.config.response.candidates:
+            self._fluency.warm_up()
+        self.replies([self.perceive([Turn(Role.SEEKER, "Hello")])], items=1)
 
     # ------------------------------------------------------------------------------------------------------ perceive
 

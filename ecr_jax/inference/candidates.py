@@ -49,21 +49,52 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class FluencyBound:
+    """The highest loss per token of a fluent text. That of a short one is higher: its beginning is hard to foresee.
+
+    Attributes:
+      long: of a text without end.
+      opening: what a beginning costs in all, in nats.
+    """
+
+    long: float = float("inf")
+    opening: float = 0.0
+
+    @classmethod
+    def of(cls, losses: np.ndarray, tokens: np.ndarray) -> FluencyBound:
+        """The bound that half of some texts meet, whatever their length: a line over 1 / tokens by least squares.
+
+        Args:
+          losses: per token, of each text, [n].
+          tokens: of each text, [n].
+        """
+        if len(losses) < 2:
+            return cls()
+        opening = max(float(np.polyfit(1 / tokens, losses, 1)[0]), 0.0) if len(set(tokens.tolist())) > 1 else 0.0
+        return cls(float(np.median(losses - opening / tokens)), opening)
+
+    def __call__(self, tokens: int) -> float:
+        """The bound for a text of so many tokens."""
+        return self.long + self.opening / max(tokens, 1)
+
+
+@dataclass(frozen=True)
 class Checker:
     """Checks the candidates of many drafts together.
 
     Attributes:
       graph, linker: what is true, and what finds names.
       emotions: texts -> probabilities of the nine emotions [n, 9].
-      fluency: texts -> mean loss per token under the frozen base model [n]; None leaves this check out.
+      fluency: texts -> mean loss per token under the frozen base model, and number of tokens, [n] each; None leaves
+        this check out.
       bound: the highest loss of a fluent text.
     """
 
     graph: KnowledgeGraph
     linker: EntityLinker
     emotions: Callable[[Sequence[str]], np.ndarray]
-    fluency: Callable[[Sequence[str]], np.ndarray] | None = None
-    bound: float = float("inf")
+    fluency: Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]] | None = None
+    bound: FluencyBound = FluencyBound()
 
     def __call__(self, drafts: Sequence[Draft]) -> list[list[Candidate]]:
         """The candidates of each draft with their faults; models are asked only about texts without other faults."""
@@ -81,10 +112,12 @@ class Checker:
         texts = [found[row][place].text for row, place in sound]
         if not texts:
             return found
-        losses = np.full(len(texts), np.nan) if self.fluency is None else self.fluency(texts)
-        for (row, place), loss, felt in zip(sound, losses.tolist(), self.emotions(texts), strict=True):
+        unknown = np.full(len(texts), np.nan), np.zeros(len(texts), int)
+        losses, tokens = unknown if self.fluency is None else self.fluency(texts)
+        of_texts = zip(sound, losses.tolist(), tokens.tolist(), self.emotions(texts), strict=True)
+        for (row, place), loss, length, felt in of_texts:
             candidate = found[row][place]
-            faults = () if self.fluency is None else fluency_faults(loss, self.bound)
+            faults = () if self.fluency is None else fluency_faults(loss, self.bound(length))
             of_emotion: Mapping[str, float] = dict(zip(EMOTIONS, felt.tolist(), strict=True))
             faults += tone_faults(drafts[row].decision.plan.tone, of_emotion)
             found[row][place] = replace(candidate, faults=faults, loss=loss)

@@ -66,7 +66,7 @@ def talk(run: Path, *, explain: bool, items: int, console: Console, client: Clie
     """
     with console.status("loading the run"):
         agent = Agent.open(run, client=client)
-        Chat(agent).say("Hello", 1)  # compiles the programs that each reply needs
+        agent.warm_up()
     console.print(_HELP, style="dim")
     chat = Chat(agent)
     while True:

@@ -112,9 +112,13 @@ def find_faults(
     faults += _film_faults(text, names, decision, graph, emotional)
     faults += _entity_faults(text, names, sentences, decision, graph, context)
     faults += _year_faults(text, names, decision, graph)
+    faults += _manner_faults(text, names, decision, graph)
     named = Counter(text[name.start : name.end].lower() for name in names)
     if any(count > 2 for count in named.values()):
         faults.append(Fault("loop", "a name comes three times"))
+    people = Counter(name.entities[0] for name in names if name.entities and graph.kinds[name.entities[0]] == "person")
+    if len(decision.plan.films) == 1 and any(count > 1 for count in people.values()):
+        faults.append(Fault("loop", "somebody is named twice for one film"))
     if not emotional:
         faults += _act_faults(text, decision)
     return tuple(dict.fromkeys(faults))
@@ -280,7 +284,7 @@ def _entity_faults(
             continue
         begin, end = next((span for span in sentences if span[0] <= name.start < span[1]), (0, len(text)))
         person = graph.kinds[name.entities[0]] == "person"
-        if person and _HEARD.search(text[begin:end]) and not any(forms(graph, e) & taken_up for e in name.entities):
+        if _HEARD.search(text[begin:end]) and not any(forms(graph, e) & taken_up for e in name.entities):
             faults.append(Fault("fact", f"the seeker did not speak of {written!r}"))
             continue
         attribute = _implied(text, begin, name.start, name.end, end) if person else None
@@ -325,7 +329,31 @@ _COMFORT = re.compile(
     r"\b(?:sorry|sad|hard|tough|rough|hope|cheer|comfort|better|hug|oh no|oh dear|easy|a lot|understand)\b",
     re.IGNORECASE,
 )
-_HEARD = re.compile(r"\byou(?:'ve| have)? (?:mentioned|named|asked|wanted|said|spoke|brought)\b", re.IGNORECASE)
+_HEARD = re.compile(r"\byou(?:'ve| have)? (?:mentioned|named|asked|wanted|said|told|spoke|brought)\b", re.IGNORECASE)
+_APOLOGY = re.compile(
+    r"\bsorry (?:you|that you|to hear|about that)\b|\byou didn't (?:like|enjoy)\b|\bsorry it wasn't\b", re.IGNORECASE
+)
+_PUZZLED = re.compile(
+    r"\b(?:didn't|don't|couldn't) (?:quite )?(?:understand|get|catch|follow) (?:that|you|what)\b"
+    r"|\bnot sure what you mean\b|\bwhat do you mean\b",
+    re.IGNORECASE,
+)
+_DISPRAISE = re.compile(
+    r"\b(?:not|never|isn't|wasn't) (?:a |the )?(?:big |huge |great |really )?(?:fan|good|great|funny|worth)\b"
+    r"|\b(?:boring|awful|terrible|dull|disappoint\w+|overrated|waste of|regret\w*|fell asleep|walked out|hated? it"
+    r"|(?:didn't|don't) (?:like|enjoy))\b",
+    re.IGNORECASE,
+)
+_JOY = re.compile(
+    r"\b(?:glad|happy (?:to|for|that)|(?:great|good) time|have fun|so much fun|hooray|yay|congrat\w*|awesome)\b",
+    re.IGNORECASE,
+)
+_OF_A_PERSON = re.compile(
+    r",? (?:who|whose) |,? (?:is|was) (?:such )?an? (?:\w+ )?(?:actor|actress|director|man|woman)\b", re.IGNORECASE
+)
+_DANGLING = re.compile(
+    r"\b(?:and|or|but|with|of|by|the|a|an|because|such as|for example|here(?:'s| is) why)[.!]$", re.IGNORECASE
+)
 _MIXED = re.compile(r"\b(?:mix|mixture|blend|combination|cross) (?:of|between) (?:[\w ,-]+ and )?$", re.IGNORECASE)
 
 
@@ -343,6 +371,30 @@ def _year_faults(text: str, names: Sequence[Named], decision: Decision, graph: K
         asked = any(wish.years and wish.years[0] <= first <= wish.years[1] for wish in decision.unmet)
         if plan.films and not asked and not any(first <= year <= first + 9 for year in years):
             faults.append(Fault("fact", f"no planned film is of the {match[0]}"))
+    return faults
+
+
+def _manner_faults(text: str, names: Sequence[Named], decision: Decision, graph: KnowledgeGraph) -> list[Fault]:
+    """What a partner who listened would not say."""
+    plan, faults = decision.plan, []
+    feels_bad = decision.comfort or plan.heard == "negative"
+    if _APOLOGY.search(text) and not feels_bad and plan.heard:
+        faults.append(Fault("tone", "it is sorry about what the seeker did not say"))
+    if _PUZZLED.search(text) and not (decision.puzzled or decision.unclear):
+        faults.append(Fault("tone", "it does not understand what it understood"))
+    if plan.recommended and _DISPRAISE.search(text):
+        faults.append(Fault("tone", "it speaks badly of what it recommends"))
+    if decision.comfort and _JOY.search(text):
+        faults.append(Fault("tone", "it is joyful, and the seeker feels bad"))
+    for name in names:
+        film = name.entities and graph.kinds[name.entities[0]] == "film"
+        if film and _OF_A_PERSON.match(text, name.end):
+            faults.append(Fault("fact", f"{text[name.start : name.end]!r} is no person"))
+    if _DANGLING.search(text.strip()):
+        faults.append(Fault("form", "the last sentence breaks off"))
+    for match in re.finditer(r"(?<![\w(#])\d{1,3}(?![\w'’)])", text):
+        if not any(name.start <= match.start() < name.end for name in names):
+            faults.append(Fault("fact", f"{match[0]} is a number that the graph cannot support"))
     return faults
 
 
@@ -383,7 +435,7 @@ def _act_faults(text: str, decision: Decision) -> list[Fault]:
 
 
 def fluency_faults(loss: float, bound: float) -> tuple[Fault, ...]:
-    """A reply whose mean loss per token under the frozen base model is above what human turns meet."""
+    """A reply whose mean loss per token under the frozen base model is above what human turns of its length meet."""
     return (
         (Fault("fluency", f"a loss of {loss:.2f} per token; human turns are below {bound:.2f}"),)
         if loss > bound

@@ -16,9 +16,6 @@ from ecr_jax.inference.agent import Agent
 Conversation = Sequence[Mapping[str, str] | tuple[str, str]]
 """Turns in order, the seeker's last: {"role", "text"} or (role, text), the role "seeker" or "recommender"."""
 
-_WARM_UP_WORDS = 8
-"""Step between the lengths of texts that are encoded to compile the text encoder, below that of its length buckets."""
-
 _ROWS = 8
 """Conversations in one batch. A batch is filled up to it, so that one program serves any number of conversations."""
 
@@ -68,14 +65,9 @@ class LoadedRun:
     def warm_up(self) -> None:
         """Loads every model and compiles every program, so that no later call waits for it."""
         hello: Conversation = [("seeker", "Hello")]
-        limit = self._agent.config.encoder.turn_tokens
-        texts = ["a " * words for words in range(1, limit + 1, _WARM_UP_WORDS)]  # of every length bucket
         with self._lock:
-            self._agent.experiment.encode_turns(texts, label="encode", cached=False)
-        self.recommend(hello)
+            self._agent.warm_up()
         self.recommend_all([hello, hello])
-        with self._lock:
-            self._agent.replies([self._perceive(hello)], items=1)
 
     def recommend(self, conversation: Conversation, k: int = 10) -> list[Film]:
         """The k films most likely to be recommended next among those not mentioned yet, best first.

@@ -9,7 +9,7 @@ build these objects from what they trained.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,6 +36,9 @@ INSTRUCTION = (
 
 _ROWS = 8
 """Texts of a batch where there are several: programs are compiled for one text and for so many."""
+
+_FLUENCY_ROWS = (1, 2, 4)
+"""Texts of a batch whose fluency is measured. It costs as much as a token of a batch, padding included."""
 
 _T = TypeVar("_T")
 
@@ -105,8 +108,8 @@ class Generator:
     ) -> list[list[str]]:
         """Continuations of each prompt, up to its end token: the most probable one first, then samples.
 
-        A text depends on its own prompt and its number among the candidates alone. The program is compiled for each
-        number of prompts and of candidates.
+        The last to end among several is cut where the others have ended, so that one that rambles costs no time. Texts
+        depend on their own prompt alone. The program is compiled for each number of prompts and of candidates.
 
         Args:
           prompts: token ids, at most `max_prompt` each.
@@ -129,6 +132,7 @@ class Generator:
             prefix=None if prefix is None else (prefix.keys, prefix.values),
             prefix_mask=None if prefix is None else prefix.mask,
             copies=candidates,
+            enough=max(1, candidates - 1),
             greedy=numbers == 0,
             slots=None if limits is None else Slots(self.tokenizer.movie, limits[:, 0], limits[:, 1]),
         )
@@ -136,15 +140,19 @@ class Generator:
         return [texts[start : start + candidates] for start in range(0, len(texts), candidates)]
 
 
-def batches(items: Sequence[_T]) -> Iterator[tuple[list[_T], int]]:
-    """The items in batches of two sizes, 1 and `_ROWS`; the last item fills up the last batch.
+def batches(items: Sequence[_T], sizes: Sequence[int] = (1, _ROWS)) -> Iterator[tuple[list[_T], int]]:
+    """The items in batches of a few sizes: the largest, and for the rest the smallest that it fits into.
+
+    Args:
+      items: in order.
+      sizes: increasing; a program is compiled for each.
 
     Yields:
-      The batch, and how many of it are no repetition.
+      The batch, filled up with its last item, and how many of it are no repetition.
     """
-    size = 1 if len(items) == 1 else _ROWS
-    for start in range(0, len(items), size):
-        batch = list(items[start : start + size])
+    for start in range(0, len(items), sizes[-1]):
+        batch = list(items[start : start + sizes[-1]])
+        size = next(size for size in sizes if size >= len(batch))
         yield batch + batch[-1:] * (size - len(batch)), len(batch)
 
 
@@ -210,6 +218,41 @@ class EmotionalWriter:
         return [[whole_sentences(text) for text in texts] for texts in written]
 
 
+@dataclass(frozen=True)
+class ChatWriter:
+    """Writes a language model's turns of chats through its template; called as `llm.writer.RemoteWriter` is.
+
+    Attributes:
+      generator: the language model.
+    """
+
+    generator: Generator
+
+    def write(self, prompts: Sequence[Sequence[Mapping[str, str]]], candidates: int) -> list[list[str]]:
+        """Candidates of each chat's next turn, the most probable one first.
+
+        Args:
+          prompts: chats, the instruction first; the turns after it are left out, the earliest first, where a chat is
+            longer than the prompt.
+          candidates: of each turn.
+
+        Raises:
+          ValueError: the tokenizer has no template, or an instruction with the last turn is too long.
+        """
+        generator, written = self.generator, []
+        for batch, count in batches([self._ids(prompt) for prompt in prompts]):
+            written += generator(batch, candidates)[:count]
+        return written
+
+    def _ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        tokenizer, most = self.generator.tokenizer.tokenizer, self.generator.max_prompt
+        for first in range(1, max(len(messages), 2)):
+            ids = chat_ids(tokenizer, [messages[0], *messages[first:]])
+            if len(ids) <= most:
+                return ids
+        raise ValueError(f"the instruction and the last turn have {len(ids)} tokens, and there is room for {most}")
+
+
 def emotional_prompt(tokenizer: DialogueTokenizer, request: EmotionalRequest, limit: int, chat: bool) -> list[int]:
     """The prompt that an emotional response is written after, in training and in inference.
 
@@ -266,19 +309,34 @@ class Fluency:
     tokenizer: DialogueTokenizer
     max_tokens: int = 64
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Mean loss per token of each text after an end token, in nats: float32 [n]; an empty text has infinite loss.
+    @property
+    def _lengths(self) -> tuple[int, int]:
+        return self.max_tokens // 2, self.max_tokens
+
+    def warm_up(self) -> None:
+        """Compiles the program of every shape of a batch."""
+        for rows in _FLUENCY_ROWS:
+            for length in self._lengths:
+                tokens = np.zeros((rows, length), np.int32)
+                _token_losses(self.module, self.params, tokens, np.ones_like(tokens, bool))
+
+    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean loss per token of each text after an end token, in nats, float32 [n], and numbers of tokens, int [n].
+
+        An empty text has infinite loss.
 
         Args:
           texts: with titles filled in: `<movie>` means nothing to this model.
         """
         losses: list[float] = []
-        for batch, count in batches(self.tokenizer.encode(texts)):
+        encoded = self.tokenizer.encode(texts)
+        for batch, count in batches(encoded, _FLUENCY_ROWS):
             rows = [[self.tokenizer.end, *ids][: self.max_tokens] for ids in batch]
-            half = self.max_tokens // 2
-            tokens, mask = pad(rows, half if max(map(len, rows)) <= half else self.max_tokens)
+            longest = max(map(len, rows))
+            tokens, mask = pad(rows, next(length for length in self._lengths if length >= longest))
             losses += np.asarray(_token_losses(self.module, self.params, tokens, mask))[:count].tolist()
-        return np.asarray(losses, np.float32)
+        lengths = np.asarray([min(len(ids), self.max_tokens - 1) for ids in encoded], np.int64)
+        return np.asarray(losses, np.float32), lengths
 
 
 @functools.partial(jax.jit, static_argnames="module")

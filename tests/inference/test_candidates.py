@@ -8,7 +8,7 @@ import pytest
 from ecr_jax.data.acts import Act, ActName
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.plans import Plan
-from ecr_jax.inference.candidates import Candidate, Checker, Draft, best, filled, first_sentences
+from ecr_jax.inference.candidates import Candidate, Checker, Draft, FluencyBound, best, filled, first_sentences
 from ecr_jax.inference.checks import Fault
 from ecr_jax.inference.phrases import clean_text
 from ecr_jax.inference.planning import Decision
@@ -54,7 +54,8 @@ def test_models_are_asked_about_sound_texts_alone_and_the_most_fluent_is_best():
 
     def fluency(texts):
         asked.append(list(texts))
-        return np.asarray([9.0 if "really" in text else len(text) / 100 for text in texts])
+        losses = np.asarray([9.0 if "really" in text else len(text) / 100 for text in texts])
+        return losses, np.asarray([len(text.split()) for text in texts])
 
     def emotions(texts):
         return np.eye(len(EMOTIONS))[[EMOTIONS.index("negative" if "sad" in t else "happy") for t in texts]]
@@ -62,13 +63,24 @@ def test_models_are_asked_about_sound_texts_alone_and_the_most_fluent_is_best():
     plan = Plan((Act(ActName.RECOMMEND),), (film("Heat"),), 1, tone="happy")
     texts = ["How about Heat (1995), my friend?", "How about Heat (1995)?", "How about Alien (1979)?",
              "Heat (1995) is sad.", "Really, really, how about Heat (1995)?", "How about Heat (1995)?"]  # fmt: skip
-    checker = Checker(GRAPH, LINKER, emotions, fluency, bound=5.0)
+    checker = Checker(GRAPH, LINKER, emotions, fluency, bound=FluencyBound(5.0))
     (candidates,) = checker([Draft(Decision(plan), texts)])
     assert [len(c.faults) > 0 for c in candidates] == [False, False, True, True, True]  # one text of two that are equal
     assert asked == [[c.text for c in candidates if not any(f.kind in ("film", "missing") for f in c.faults)]]
     assert best(candidates).text == "How about Heat (1995)?"
     assert best([c for c in candidates if c.faults]) is None
     assert checker([Draft(Decision(plan), [])]) == [[]] and checker([]) == []
+
+
+def test_the_fluency_bound_is_met_by_half_of_human_turns_of_any_length():
+    tokens = np.array([4, 8, 8, 16, 16, 40])
+    losses = 3 + 8 / tokens + np.array([0.1, -0.1, 0.1, -0.1, 0.1, -0.1])
+    bound = FluencyBound.of(losses, tokens)
+    assert bound.opening == pytest.approx(8, abs=1) and bound.long == pytest.approx(3, abs=0.1)
+    assert bound(4) > bound(16) > bound(400) > bound.long
+    assert sum(loss <= bound(n) for loss, n in zip(losses, tokens, strict=True)) == 3
+    assert FluencyBound.of(np.array([3.0, 2.0, 4.0]), np.array([5, 5, 5]))(5) == 3  # no slope without other lengths
+    assert FluencyBound.of(np.array([]), np.array([]))(5) == float("inf")
 
 
 def test_without_fluency_the_first_sound_one_is_best():

@@ -22,6 +22,7 @@ def act(name, attribute=None):
 RECOMMEND = Decision(Plan((act("recommend"),), (COLLATERAL,), 1, (Fact(0, Attribute.DIRECTOR, ("Michael Mann",)),)))
 TWO = Decision(Plan((act("recommend"),), (HEAT, COLLATERAL), 2))
 SAD = Decision(Plan((act("react"), act("recommend")), (COLLATERAL,), 1), comfort=True)
+HAPPY = Decision(Plan((act("recommend"),), (COLLATERAL,), 1, heard="happy", tone="happy"))
 ASK = Decision(Plan((act("ask", Attribute.GENRE),)))
 EXPLAIN = Decision(Plan((act("explain"),), (COLLATERAL, HEAT), 0, (Fact(0, Attribute.DIRECTOR, ("Michael Mann",)),)))
 
@@ -112,6 +113,16 @@ def test_good_replies_have_no_faults(text, decision):
         ("How about Collateral (2004?", RECOMMEND, "form"),
         ("System: How about Collateral (2004)?", RECOMMEND, "form"),
         ("How about the the film Collateral (2004)?", RECOMMEND, "form"),
+        ("How about Collateral (2004)? It is directed by Michael Mann. Michael Mann is great.", RECOMMEND, "loop"),
+        ("I'm sorry you didn't like it. How about Collateral (2004)?", HAPPY, "tone"),  # they did not say so
+        ("Sorry, I didn't get that. How about Collateral (2004)?", RECOMMEND, "tone"),  # what it understood
+        ("How about Collateral (2004)? I'm not a big fan of it.", RECOMMEND, "tone"),
+        ("How about Collateral (2004)? It was a waste of time.", RECOMMEND, "tone"),
+        ("I'm sorry. I'm so glad that you can watch Collateral (2004)!", SAD, "tone"),
+        ("Collateral (2004), who is a great actor, is for you.", RECOMMEND, "fact"),
+        ("You might like Collateral (2004), and here is why.", RECOMMEND, "form"),
+        ("You might like Collateral (2004), it's a 1.", RECOMMEND, "fact"),
+        ("You said you like thrillers, so how about Collateral (2004)?", RECOMMEND, "fact"),  # they did not
         ("", RECOMMEND, "form"),
         ("Collateral (2004) " + "is good and fine , " * 30, RECOMMEND, "form"),
     ],

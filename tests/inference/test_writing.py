@@ -13,6 +13,7 @@ from ecr_jax.features.tokenizer import DialogueTokenizer
 from ecr_jax.inference import writing
 from ecr_jax.inference.decoding import Decoding
 from ecr_jax.inference.writing import (
+    ChatWriter,
     EmotionalRequest,
     EmotionalWriter,
     Fluency,
@@ -76,17 +77,17 @@ def test_candidates_depend_on_their_own_request_alone():
     requests = [WriteRequest(CONTEXT, plan(1)), WriteRequest(OTHER, plan(2)), WriteRequest(OTHER, plan(1))]
     together = writer.write(requests, 5)
     assert [writer.write([request], 5)[0] for request in requests] == together
-    assert [texts[:3] for texts in together] == writer.write(requests, 3)
     assert writer.write([requests[0]] * 9, 5) == [together[0]] * 9
     greedy = ReplyWriter(generator(temperature=0.0), prefixes, 24)
     assert [texts[0] for texts in together] == [texts[0] for texts in greedy.write(requests, 1)]
     assert len(set(together[0])) > 2  # samples differ
 
 
-def test_batches_have_two_sizes():
+def test_batches_have_few_sizes():
     assert [(len(batch), count) for batch, count in batches([1])] == [(1, 1)]
     assert list(batches([1, 2])) == [([1, 2, 2, 2, 2, 2, 2, 2], 2)]
     assert [count for _, count in batches(range(17))] == [8, 8, 1]
+    assert list(batches("abcdefg", (1, 2, 4))) == [(list("abcd"), 4), (list("efgg"), 3)]
     assert list(batches([])) == []
 
 
@@ -128,6 +129,23 @@ def test_a_chat_model_reads_its_template():
         emotional_prompt(TOKENIZER, REQUEST, 128, chat=True)
 
 
+def test_a_chat_that_is_too_long_loses_its_first_turns(monkeypatch):
+    tokenizer = tiny.tokenizer(tiny.WORDS)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}System:"
+    chat = DialogueTokenizer.of(tokenizer)
+    monkeypatch.setattr(
+        writing.Generator, "__call__", lambda self, prompts, n: [[tokenizer.decode(ids)] * n for ids in prompts]
+    )
+    writer = ChatWriter(Generator(MODEL.module, {"params": MODEL.params}, chat, Decoding(), max_prompt=6))
+    told = {"role": "system", "content": "you should"}
+    turns = [{"role": "user", "content": text} for text in ("hello", "what what", "liked")]
+    ((whole,), (cut,)) = writer.write([[told, turns[0], turns[2]], [told, *turns]], 1)
+    assert "hello" in whole and "liked" in whole
+    assert "you should" in cut and "hello" not in cut and "what what liked" in cut
+    with pytest.raises(ValueError, match="there is room for 6"):
+        writer.write([[told, {"role": "user", "content": "liked " * 9}]], 1)
+
+
 def test_emotional_responses_are_whole_sentences(monkeypatch):
     words = Generator(MODEL.module, {"params": MODEL.params}, TOKENIZER, Decoding(), 48)
     writer = EmotionalWriter(words, chat=False)
@@ -153,7 +171,8 @@ def test_whole_sentences(text, sentences):
 @pytest.mark.slow
 def test_fluency_is_the_mean_loss_of_each_token():
     texts = ["hello i liked that", "what", "", "you should see Ronin tonight ."]
-    losses = Fluency(MODEL.module, MODEL.params, TOKENIZER, max_tokens=8)(texts)
+    losses, tokens = Fluency(MODEL.module, MODEL.params, TOKENIZER, max_tokens=8)(texts)
+    assert tokens.tolist() == [len(ids) for ids in TOKENIZER.encode(texts)]
     for text, loss in zip(texts, losses, strict=True):
         ids = np.asarray([[TOKENIZER.end, *TOKENIZER.encode([text])[0]]])
         if ids.shape[1] == 1:
