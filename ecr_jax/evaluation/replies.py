@@ -15,10 +15,11 @@ from ecr_jax.evaluation.reply_measures import Judged, measure_replies
 from ecr_jax.evaluation.report import SampleReply
 from ecr_jax.evaluation.rows import ReportRow
 from ecr_jax.evaluation.significance import interval, resample
-from ecr_jax.evaluation.system_replies import SystemReply
+from ecr_jax.evaluation.system_replies import Place, SystemReply
 from ecr_jax.features.instances import conversation_instances, evenly_spaced, recommendation_instances
 from ecr_jax.features.tokenizer import with_role
 from ecr_jax.inference.agent import Agent
+from ecr_jax.inference.plain import plain_reply
 from ecr_jax.stages import emotion_model, response
 
 HUMAN = "human"
@@ -61,8 +62,8 @@ def response_metrics(agent: Agent, split: Split, console: Console) -> list[Repor
 def system_replies(agent: Agent, split: Split, console: Console) -> list[SystemReply]:
     """Whole replies in place of `evaluation.whole_replies` recommender turns, and the turns themselves.
 
-    The systems are the run ("ecr"), its two parts alone ("ecr u^r", "ecr u^e", the latter where it says anything), and
-    the corpus's own turn ("human").
+    The systems are the run ("ecr"), its two parts alone ("ecr u^r", "ecr u^e", the latter where it says anything), the
+    standard reply to the same plan, which no model writes ("plain"), and the corpus's own turn ("human").
     """
     experiment = agent.experiment
     dialogues, graph = experiment.dialogues(split), experiment.corpus.graph
@@ -83,7 +84,9 @@ def system_replies(agent: Agent, split: Split, console: Console) -> list[SystemR
             turn = dialogue.turns[instance.turn]
             told = tuple(dict.fromkeys(e for e in turn.entities if graph.kinds[e] == "film"))  # what the person names
             seen = graph.uris[reply.items[0]] in reviewed if reply.items else None
-            texts = {"ecr": reply.text, "ecr u^r": reply.recommendation, "ecr u^e": reply.emotional}
+            said = {before.text for before in context if before.role == Role.RECOMMENDER}
+            plain = plain_reply(reply.decision, graph, instance.dialogue, said)
+            texts = {"ecr": reply.text, "ecr u^r": reply.recommendation, "ecr u^e": reply.emotional, "plain": plain}
             for system, text in (texts | {HUMAN: turn.text}).items():
                 own = system != HUMAN
                 films = reply.items if own else told
@@ -98,7 +101,8 @@ def system_replies(agent: Agent, split: Split, console: Console) -> list[SystemR
                             tuple(graph.title(film) for film in films),
                             tuple(graph.uris[film] for film in films),
                             reply.facts if own else (),
-                            heard=reply.emotions[0][0] if reply.emotions and own else "",
+                            heard=reply.plan.heard if own else "",
+                            tone=reply.plan.tone if own else "",
                             seen=seen,
                             reference=turn.text if own else None,
                         )
@@ -106,32 +110,40 @@ def system_replies(agent: Agent, split: Split, console: Console) -> list[SystemR
     return written
 
 
+def judged(agent: Agent, replies: Sequence[SystemReply]) -> Judged:
+    """What the run's emotion classifier and its frozen language model say of replies."""
+    experiment = agent.experiment
+    texts = [reply.reply for reply in replies]
+    emotions = emotion_model.classify(experiment, [with_role(Role.SEEKER, text) for text in texts])
+    model, tokenizer = response.language_model(experiment)
+    losses, tokens = reply_losses(model, tokenizer, [reply.context for reply in replies], texts)
+    return Judged(emotions, losses, tokens)
+
+
 def reply_measures(agent: Agent, replies: Sequence[SystemReply], split: Split) -> list[ReportRow]:
-    """`reply_measures.measure_replies` with the run's emotion classifier and its frozen language model.
+    """`reply_measures.measure_replies` of what `judged` says.
 
     The emotions that a reply should show are those that the classifier hears in the corpus's turn in its place.
     """
     if not replies:
         return []
-    experiment, config = agent.experiment, agent.config
-    emotions = emotion_model.classify(experiment, [with_role(Role.SEEKER, reply.reply) for reply in replies])
-    model, tokenizer = response.language_model(experiment)
-    texts = [reply.reply for reply in replies]
-    losses, tokens = reply_losses(model, tokenizer, [reply.context for reply in replies], texts)
-    targets = {
-        reply.place: np.asarray(shown) for reply, shown in zip(replies, emotions, strict=True) if reply.system == HUMAN
-    }
+    config, corpus, of_replies = agent.config, agent.experiment.corpus, judged(agent, replies)
     return measure_replies(
         replies,
-        experiment.corpus.graph,
-        experiment.corpus.linker,
-        Judged(emotions, losses, tokens),
-        targets=targets,
+        corpus.graph,
+        corpus.linker,
+        of_replies,
+        targets=target_emotions(replies, of_replies),
         corpus=config.corpus.label,
         split=split.value,
         resamples=config.evaluation.resamples,
         seed=config.seed,
     )
+
+
+def target_emotions(replies: Sequence[SystemReply], of_replies: Judged) -> dict[Place, np.ndarray]:
+    """The emotions that replies should show: those that the classifier hears in the corpus's turns."""
+    return {r.place: shown for r, shown in zip(replies, of_replies.emotions, strict=True) if r.system == HUMAN}
 
 
 def sample_replies(agent: Agent, split: Split) -> list[SampleReply]:
