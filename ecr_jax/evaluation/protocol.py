@@ -21,8 +21,8 @@ class Protocol:
       name: its name in commands and files.
       instances: dialogues -> the turns that items are ranked for, with their targets.
       ties: how tied items are ranked, see `metrics.ranks`.
-      all_entities: whether a target's score is its probability among all entities, without the odds of its being liked
-        (ranks are always among the items).
+      all_entities: whether the scores of a turn are those of all entities, divided by their sum (ranks are always
+        among the items).
       measure: what is measured of the prediction rows.
       description: what a report says about it.
     """

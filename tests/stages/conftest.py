@@ -46,7 +46,8 @@ def run(prepared_config, reads):
 def undeclared():
     """A function from a stage and the fields it read to those that its spec does not declare.
 
-    Left out are places, and fields that the shared context reads but that change nothing in the stage's outcome.
+    Left out are places, the settings of the stages that it needs, which say how to open what these wrote, and fields
+    that the shared context reads but that change nothing in the stage's outcome.
     """
     harmless = (
         *("name", "base", "prepared", "runs"),
@@ -54,11 +55,13 @@ def undeclared():
         *("emotion.limit", "emotion.annotations"),  # which utterances are encoded beside the turns
         *("recommendation.context_cache_gib", "recommendation.weights"),  # size of the cache; arrays of other losses
         *("recommender.facts_per_item", "recommender.max_entities"),  # facts and entities that are not used
+        "recommender.heads.odds_shrinkage",  # odds that the recommendation alone uses
     )
 
     def fields(stage, paths):
         spec = registry.find(stage)
-        declared = (*spec.reads, spec.section, *harmless)
+        needed = (registry.find(name).section for name in (*spec.needs, *spec.needs_if.values()))
+        declared = (*spec.reads, spec.section, *needed, *harmless)
         return {path for path in paths if not any(path == name or path.startswith(f"{name}.") for name in declared)}
 
     return fields
