@@ -210,6 +210,22 @@ def insists(text: str) -> bool:
     return bool(_INSISTS.search(text.replace("’", "'")))
 
 
+_ABOUT_THE_RECOMMENDER = _compile(
+    r"\W*(?:(?:hi|hello|hey|so|and|ok|wait)\W+)*(?:are you (?:a |an )?(?:\w+ )?(?:ro)?(?:bot|human|real|ai|machine|person|alive)(?: person)?"
+    r"|(?:who|what|how old|where) are you(?: from)?|what(?:'s| is) your name|what can you do|how are you(?: \w+)?|how(?:'s| is) it going"
+    r"|do you (?:sleep|eat|dream|have feelings|have a name))\W*"
+)
+
+
+def asks_about_the_recommender(text: str) -> bool:
+    """Whether a seeker's turn does nothing but ask about the recommender itself.
+
+    >>> asks_about_the_recommender("Hey, are you a robot?"), asks_about_the_recommender("How are you? A comedy please.")
+    (True, False)
+    """
+    return bool(_ABOUT_THE_RECOMMENDER.fullmatch(text.replace("’", "'")))
+
+
 def wanted_films(text: str) -> int:
     """How many films a request asks for, 1 to `MOST_FILMS`; 0 where it does not say."""
     if match := _MANY.search(text):

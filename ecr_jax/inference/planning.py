@@ -17,7 +17,7 @@ from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.features.plans import Fact, Plan
 from ecr_jax.inference.experts import Outcome
 from ecr_jax.inference.memory import Memory
-from ecr_jax.inference.phrases import MOST_FILMS, insists
+from ecr_jax.inference.phrases import MOST_FILMS, asks_about_the_recommender, insists
 from ecr_jax.inference.questions import Question, answer
 from ecr_jax.inference.relevance import chosen_facts, shared_facts
 from ecr_jax.inference.wishes import Wish, films_that_fit, forms
@@ -101,7 +101,8 @@ def possible_sub_tasks(memory: Memory, probabilities: np.ndarray, at_least: int 
     if requests:
         knows = memory.known or memory.recommended or memory.wanted or memory.asked or insists(memory.text)
         return (RECOMMEND,) if knows or at_least else (ELICIT,)
-    if ActName.THANK in acts or (ActName.ACCEPT in acts and memory.recommended):
+    accepts = ActName.ACCEPT in acts and bool(memory.recommended)
+    if ActName.THANK in acts or accepts or asks_about_the_recommender(memory.text):
         return (CHAT,)
     if asked_enough or at_least:
         return (RECOMMEND,)
@@ -259,6 +260,8 @@ def _act_names(memory: Memory, sub_task: str, likely: Mapping[ActName, float]) -
         return [ActName.ASK]
     if sub_task == CHAT and (ActName.THANK in acts or ActName.ACCEPT in acts):
         return [ActName.CLOSE]
+    if sub_task == CHAT and asks_about_the_recommender(memory.text):
+        return [ActName.CHAT, ActName.ASK]
     opening = [ActName.GREET] if memory.turns <= 1 and ActName.GREET in acts else []
     opening += [ActName.REACT] if (memory.troubled or _reacts(memory, likely)) and not opening else []
     if sub_task == CHAT:

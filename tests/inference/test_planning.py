@@ -127,6 +127,12 @@ def test_who_insists_on_a_film_is_not_asked(text):
     assert acts(Talk().say(text))[0] == "recommend"
 
 
+@pytest.mark.parametrize("text", ["are you a robot?", "Hi, how are you?", "what can you do", "Who are you?"])
+def test_questions_about_the_recommender_lead_back_to_films(text):
+    assert acts(Talk().say(text)) == ["chat", "ask:film"]
+    assert acts(Talk().say(f"{text} I like Heat (1995)"))[-2:] == ["recommend", "explain"]
+
+
 def test_who_else_is_in_it():
     talk = Talk()
     talk.say("something with Sigourney Weaver but not Alien (1979)")
