@@ -40,6 +40,7 @@ from ecr_jax.inference.candidates import (
     Checker,
     Draft,
     FluencyBound,
+    as_fluent,
     best,
     filled,
     first_sentences,
@@ -629,7 +630,7 @@ class Agent:
         return dataclasses.replace(exchange, decision=decision)
 
     def write(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
-        """Step: u^r, the best candidate or a plain reply."""
+        """Step: u^r, the best candidate, or a plain reply where none passes and none is as fluent as that."""
         graph = self.graph
         requests = [WriteRequest(e.arrays, e.decision.plan, tuple(e.context.turns)) for e in exchanges]
         count, drafts = self.config.conversation.candidates, []
@@ -641,8 +642,11 @@ class Agent:
             drafts.append(Draft(exchange.decision, titled, exchange.spoken_of))
         done = []
         for exchange, candidates in zip(exchanges, self.checker(drafts), strict=True):
+            plain = plain_reply(exchange.decision, graph, exchange.seed, exchange.said)
             chosen = best(candidates, said=exchange.said)
-            plain = plain_reply(exchange.decision, graph, exchange.seed, exchange.said) if chosen is None else ""
+            if chosen is None and any(all(f.kind == "fluency" for f in c.faults) for c in candidates):
+                (loss,), _ = self._fluency([plain])
+                chosen = as_fluent(candidates, float(loss), said=exchange.said)
             done.append(
                 dataclasses.replace(
                     exchange,

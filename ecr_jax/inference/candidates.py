@@ -146,6 +146,18 @@ def best(
     return min(sound, key=order, default=None)
 
 
+def as_fluent(candidates: Sequence[Candidate], loss: float, *, said: Collection[str] = ()) -> Candidate | None:
+    """The most fluent candidate that is no less fluent than what would be said in its place, None if there is none.
+
+    Args:
+      candidates: of one text; those with faults other than of fluency cannot be said.
+      loss: per token, of the text in its place.
+      said: the recommender's earlier turns.
+    """
+    close = [c for c in candidates if all(fault.kind == "fluency" for fault in c.faults) and c.loss <= loss]
+    return best([replace(candidate, faults=()) for candidate in close], said=said)
+
+
 _GAP = re.compile(r"(?<=[a-z,]) {2}(?=[a-z])")
 
 

@@ -8,7 +8,16 @@ import pytest
 from ecr_jax.data.acts import Act, ActName
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.plans import Plan
-from ecr_jax.inference.candidates import Candidate, Checker, Draft, FluencyBound, best, filled, first_sentences
+from ecr_jax.inference.candidates import (
+    Candidate,
+    Checker,
+    Draft,
+    FluencyBound,
+    as_fluent,
+    best,
+    filled,
+    first_sentences,
+)
 from ecr_jax.inference.checks import Fault
 from ecr_jax.inference.phrases import clean_text
 from ecr_jax.inference.planning import Decision
@@ -81,6 +90,15 @@ def test_the_fluency_bound_is_met_by_half_of_human_turns_of_any_length():
     assert sum(loss <= bound(n) for loss, n in zip(losses, tokens, strict=True)) == 3
     assert FluencyBound.of(np.array([3.0, 2.0, 4.0]), np.array([5, 5, 5]))(5) == 3  # no slope without other lengths
     assert FluencyBound.of(np.array([]), np.array([]))(5) == float("inf")
+
+
+def test_a_candidate_may_be_as_fluent_as_what_is_said_in_its_place():
+    slow, wrong = (Fault("fluency", "slow"),), (Fault("fluency", "slow"), Fault("fact", "wrong"))
+    candidates = [Candidate("a", slow, 5.5), Candidate("b", slow, 5.0), Candidate("c", wrong, 1.0)]
+    chosen = as_fluent(candidates, 5.2)
+    assert chosen is not None and chosen.text == "b" and not chosen.faults
+    assert as_fluent(candidates, 4.9) is None
+    assert as_fluent(candidates, 6.0, said=["Well, b."]).text == "a"
 
 
 def test_without_fluency_the_first_sound_one_is_best():
