@@ -15,7 +15,7 @@ from ecr_jax.data.schema import Role
 from ecr_jax.emotion.labels import EMOTIONS
 from ecr_jax.features.dialogues import Correction, Utterance
 from ecr_jax.inference.phrases import explicit_acts, feels_bad, is_question, understood, wanted_films
-from ecr_jax.inference.questions import Question, read_questions
+from ecr_jax.inference.questions import Question, counted_film, read_questions
 from ecr_jax.inference.wishes import (
     Wish,
     about_the_same,
@@ -261,7 +261,7 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
     memory = _with_films(memory, rest, acts, felt, feelings, overall_polarity(rest))
     taken_back = withdrawn(rest, links, graph, memory.wishes)
     wishes = tuple(wish for wish in memory.wishes if wish not in taken_back)
-    wishes = _merged(wishes, referred_wishes(text, reading.links, graph, memory.discussed, memory.person), graph)
+    wishes = _merged(wishes, referred_wishes(rest, reading.links, graph, memory.discussed, memory.person), graph)
     wished = False
     for part in _corrected_parts(rest):
         only = _blank(rest, [(0, part.start()), (part.end(), len(rest))])
@@ -341,7 +341,9 @@ def _with_films(
       feelings: entity -> how it is spoken of.
       overall: how the turn as a whole speaks, for films that it refers to without a name.
     """
-    referred = tuple(film for film in felt if film in memory.recommended) or (() if felt else memory.latest)
+    counted = counted_film(text, memory.latest)
+    meant = memory.latest if counted is None else (counted,)
+    referred = tuple(film for film in felt if film in memory.recommended) or (() if felt else meant)
     seen, refused = memory.seen, memory.refused
     liked = [film for film in felt if feelings.get(film, 0) >= 0]
     disliked = [film for film in felt if feelings.get(film, 0) < 0]

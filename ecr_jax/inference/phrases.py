@@ -49,7 +49,7 @@ _REJECT = _compile(
     r"\bnot (?:that|this|it|those|these|for me|my (?:thing|taste|style|cup)|interested|really (?:my|into|feeling)|in the mood)\b"
     r"|\b(?:don't|dont|do not|didn't|wouldn't) (?:\w+ )?(?:want|like|feel like|fancy|care for|think i(?:'d| would)) "
     r"(?:to watch |to see )?(?:that|this|it|those|these|either|any of)\b|^\W*(?:no|nope|nah|pass)\b(?! (?:problem|worries|idea))"
-    r"|\b(?:something|anything) else\b|\bnone of (?:those|these|them)\b|\bi'll pass\b|\bskip (?:it|that|this)\b"
+    r"|^\W*skip\W*$|\b(?:something|anything) else\b|\bnone of (?:those|these|them)\b|\bi'll pass\b|\bskip (?:it|that|this)\b"
     r"|\bboring\b.{0,10}$|\bi hate (?:it|that|this|those|them)\b|\bdoesn't (?:sound|interest|appeal)"
 )
 _SEEN = _compile(
@@ -74,7 +74,7 @@ _ACCEPT = _compile(
     r"\bi(?:'ll| will|'m going to| am going to|'m gonna) (?:\w+ )?(?:watch|see|try|check|give)\b|\bsounds? (?:\w+ )?"
     r"(?:good|great|perfect|nice|interesting|awesome|fun|cool|amazing|lovely)\b|\bgood (?:choice|idea|suggestion|pick)\b"
     r"|\bi(?:'ll| will) (?:take|go with|pick|choose)\b|\byou(?:'ve| have)? (?:got|convinced|sold) me\b|\bi'm (?:sold|convinced)\b"
-    r"|\bperfect\b|\badd(?:ing|ed)? (?:it|that) to\b|\blet's (?:do|watch|go)\b"
+    r"|^\W*(?:yes|yeah|yep|yup|ok|okay|sure)\W+(?:that|this) one\W*$|\bperfect\b|\badd(?:ing|ed)? (?:it|that) to\b|\blet's (?:do|watch|go)\b"
 )
 
 _FIELDS = {
@@ -119,7 +119,7 @@ _NOT_OF_A_FILM = _compile(
 )
 _ITS_PERSON = _compile(r"\b(?:by|from|with|starring) (?:the|its|their) \w+ (?:of|from|in|who)\b")
 _OF_A_TITLE = _compile(
-    r"\b(?:do you know|do you like|what (?:do|can|could) you (?:know|think|say|tell me) (?:about|of)|(?:is|was|how (?:is|was|good is)))"
+    r"\b(?:do you know|do you like|(?:i'd|i would|i'll|i will) (?:like|enjoy|love)|should i (?:watch|see|try)|what (?:do|can|could) you (?:know|think|say|tell me) (?:about|of)|(?:is|was|how (?:is|was|good is)))"
     r" (?:the (?:film|movie) )?#+ ?(?:(?:any|really|that|so) )?(?:good|worth (?:it|watching|a watch|seeing)|fun|nice|recommendable)?\W*$"
 )
 """Questions about a film as a whole; its title stands as "#"."""
@@ -196,7 +196,7 @@ def is_question(sentence: str) -> bool:
 
 
 _INSISTS = _compile(
-    r"\b(?:no (?:more )?questions|(?:stop|quit) asking|don't ask|surprise me|you (?:choose|pick|decide)|just (?:give|tell|show|recommend"
+    r"\b(?:no (?:more )?questions|(?:stop|quit) asking|don't ask|surprise me|you (?:choose|pick|decide|tell me)|just (?:give|tell|show|recommend"
     r"|suggest|pick|name|choose)|anything(?: you like)?\W*$|whatever you (?:like|want|think))\b"
 )
 

@@ -225,7 +225,7 @@ def rank_films(
     """The films that may be recommended, best first, and the wishes that the first of them does not fulfil.
 
     Films that were named before and films with something unwanted are left out. Of the others, those that fulfil most
-    of the firm wishes come first; within these, what fulfils likings gains in log-probability.
+    of the firm wishes come first, of alternatives any one; within these, what fulfils likings gains in log-probability.
     """
     allowed = ~np.isin(items, [*memory.named, *memory.recommended, *memory.seen, *memory.refused])
     fits = {wish: films_that_fit(graph, wish, items) for wish in memory.wishes}
@@ -234,17 +234,35 @@ def rank_films(
             allowed &= fit
     firm = [wish for wish in memory.wishes if wish.wanted and wish.firm]
     soft = [wish for wish in memory.wishes if wish.wanted and not wish.firm]
+    groups = _alternatives(firm, graph)
+    met = [np.logical_or.reduce([fits[wish] for wish in group]) for group in groups]
     # One wish more counts more than any one, and of two that exclude each other the later counts more.
-    weights = 1 + np.arange(len(firm)) / (1 + len(firm)) ** 2
-    fulfilled = sum((weight * fits[wish] for weight, wish in zip(weights, firm, strict=True)), np.zeros(len(items)))
+    weights = 1 + np.arange(len(groups)) / (1 + len(groups)) ** 2
+    fulfilled = sum((weight * fit for weight, fit in zip(weights, met, strict=True)), np.zeros(len(items)))
     score = np.log(np.maximum(probabilities, 1e-12)) + sum(
         (_SOFT_WEIGHT * fits[wish] for wish in soft), np.zeros(len(items))
     )
     order = np.lexsort((np.arange(len(items)), -score, -fulfilled))
     order = order[allowed[order]]
     best = [(int(items[place]), float(probabilities[place])) for place in order]
-    unmet = tuple(wish for wish in firm if len(order) and not fits[wish][order[0]])
+    unmet = tuple(group[-1] for group, fit in zip(groups, met, strict=True) if len(order) and not fit[order[0]])
     return best, unmet
+
+
+def _alternatives(wishes: Sequence[Wish], graph: KnowledgeGraph) -> list[list[Wish]]:
+    """The wishes in groups of which one is to be fulfilled."""
+    groups: list[list[Wish]] = []
+    for wish in wishes:
+        before = groups[-1][-1] if groups else None
+        if wish.either and before is not None and _kind(wish, graph) == _kind(before, graph):
+            groups[-1].append(wish)
+        else:
+            groups.append([wish])
+    return groups
+
+
+def _kind(wish: Wish, graph: KnowledgeGraph) -> str:
+    return "year" if wish.entity is None else str(graph.kinds[wish.entity])
 
 
 def _act_names(memory: Memory, sub_task: str, likely: Mapping[ActName, float]) -> list[ActName]:

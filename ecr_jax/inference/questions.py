@@ -98,8 +98,8 @@ def read_questions(
         asked = _yes_no(words, others, attributes, film, graph) if is_question(words) else []
         asked = asked or [Question(attribute, film) for attribute in attributes]
         again = _AGAIN.fullmatch(words) if films else len(latest) > 1 and _AGAIN_ORDINAL.fullmatch(words)
-        if before and not asked and again:
-            asked = [Question(question.attribute, film) for question in before]
+        if not asked and again:
+            asked = [Question(question.attribute, film) for question in questions or before]
         if asked:
             questions += [question for question in asked if question not in questions]
             spans.append(sentence.span())
@@ -115,11 +115,17 @@ def _masked(sentence: str, start: int, links: Sequence[Link], graph: KnowledgeGr
 
 
 def _referred(words: str, discussed: int | None, latest: Sequence[int]) -> int | None:
+    counted = counted_film(words, latest)
+    return discussed if counted is None else counted
+
+
+def counted_film(words: str, latest: Sequence[int]) -> int | None:
+    """The film that "the second one" means among the films of the last reply; None where nothing is counted."""
     match = _ORDINAL.search(words)
-    if match and len(latest) > 1:
-        place = _ORDINALS[match[1].lower()]
-        return latest[place] if place < len(latest) else latest[-1]
-    return discussed
+    if match is None or len(latest) < 2:
+        return None
+    place = _ORDINALS[match[1].lower()]
+    return latest[place] if place < len(latest) else latest[-1]
 
 
 def _yes_no(

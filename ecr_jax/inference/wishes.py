@@ -33,16 +33,19 @@ class Wish:
       entity: a genre, person, country, language or company; None where the wish is about the year.
       years: the first and the last year, where it is about the year.
       firm: whether it was asked for ("a comedy, please"), not only liked ("I love comedies").
+      either: whether it is an alternative to the wish before it ("a comedy or a thriller").
     """
 
     wanted: bool
     entity: int | None = None
     years: tuple[int, int] | None = None
     firm: bool = True
+    either: bool = False
 
 
 _SEPARATOR = re.compile(
-    r"[.!?;\n]+|,|(?<!anything )(?<!nothing )(?<!everything )(?<!all )\bbut\b|\balthough\b|\bthough\b|\bhowever\b|\bbecause\b",
+    r"[.!?;\n]+|,|(?=\b(?:that(?:'s| is| are| was)|which (?:is|are)) not\b)|(?=\b(?:that|which) (?:isn't|aren't|wasn't)\b)"
+    r"|(?=\bnot (?:from|by|with|starring)\b)|(?=\bwith(?:out| no)\b)|(?<!anything )(?<!nothing )(?<!everything )(?<!all )\bbut\b|\balthough\b|\bthough\b|\bhowever\b|\bbecause\b",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(
@@ -67,6 +70,7 @@ _OPENING_NO = re.compile(
 )
 _FRESH = re.compile(r"\W*(?:a|an|some|something|rather|just|maybe|preferably)\b", re.IGNORECASE)
 _ANSWER = re.compile(r"\W*(?:no|nope|nah)\W*", re.IGNORECASE)
+_PLEASE = re.compile(r"\bplease\W*$", re.IGNORECASE)
 _TASTE = re.compile(
     r"\bi(?:'m| am| do| really| also| just| usually| mostly| always| absolutely| quite)* (?:love|like|enjoy|adore|prefer)"
     r"|\b(?:fan of|favou?rites?|into)\b",
@@ -97,7 +101,8 @@ _SIDE = re.compile(
     re.IGNORECASE,
 )
 _EXACT = re.compile(
-    r"(?<!born )(?<!met )\b(?:from|in|of|year)\s+((?:19|20)\d\d)\b(?!\s*(?:and|to|until|-)\s*(?:19|20)\d\d)",
+    r"(?<!born )(?<!met )\b(?:from|in|of|year)\s+((?:19|20)\d\d)\b(?:\s*(?:,|or|and)\s*((?:19|20)\d\d)\b)?"
+    r"(?!\s*(?:to|until|-)\s*(?:19|20)\d\d)",
     re.IGNORECASE,
 )
 _NEWER = re.compile(r"\b(newer|more recent|more modern)\b", re.IGNORECASE)
@@ -109,7 +114,7 @@ _OLD = re.compile(r"\b(old|old-fashioned|classics?|vintage)\b(?! (?:friend|man|w
 _FIRST_YEAR, _LAST_YEAR = 1880, 2100
 
 _MOODS = {
-    "comedy": r"funny|hilarious|light(?:-?hearted)?|silly|uplifting|cheerful|(?:to |that )?(?:cheers?|cheer) me up|makes? me laugh",
+    "comedy": r"fun(?:ny)?|hilarious|light(?:-?hearted)?|silly|uplifting|cheerful|(?:to |that )?(?:cheers?|cheer) me up|makes? me laugh",
     "horror": r"scary|creepy|terrifying",
     "romance": r"romantic|about love",
     "thriller": r"suspenseful|thrilling|gripping|tense",
@@ -125,6 +130,10 @@ _ALONE = re.compile(
     re.IGNORECASE,
 )
 """Genres whose bare name the linker takes for an ordinary word; after these words they are meant."""
+_WANTED_FEELING = re.compile(
+    r"\b(?:want|need|like|love|wanna|makes? me|have a good)(?: to)? (?:(?P<comedy>laugh)|(?P<drama>cry)|(?P<horror>be scared))\b",
+    re.IGNORECASE,
+)
 _CHILDREN = re.compile(
     r"\b(?:my|our|the) (?:\w+ )?(?:kids?|children|sons?|daughters?|grandchildren|grandkids|nephews?|nieces?|toddlers?)\b"
     r"(?! (?:\w+ )?(?:died|dead|dying|passed|left|ill|sick))",
@@ -149,6 +158,7 @@ _NATIONALITIES = {
     "austrian": "austria", "iranian": "iran", "turkish": "turkey", "finnish": "finland",
 }  # fmt: skip
 _COUNTRY_NAMES = {"united states": ("usa", "us", "united states of america", "america"), "united kingdom": ("uk", "great britain")}  # fmt: skip
+_THE_US = re.compile(r"\bthe (?:US|U\.S\.|States)(?!\w)")
 _NATIONALITY = re.compile(r"\b(" + "|".join(_NATIONALITIES) + r")\b", re.IGNORECASE)
 
 
@@ -215,13 +225,18 @@ def read_wishes(
     unlinked = _without(plain, linked)
     entities += named_origins(unlinked, graph)
     entities += named_moods(unlinked, graph)
+    ends = {link.start: link.end for link in links}
+    behind: list[tuple[int, str]] = []
     for start, entity in entities:
+        kind = str(graph.kinds[entity])
+        either = any(k == kind and _OR.fullmatch(plain, end, start) for end, k in behind)
+        behind.append((ends.get(start, start), kind))
         sign = polarity(plain, start) or (feelings or {}).get(entity, 0)
         part = _part(plain, start)
-        asked = len(plain.split()) <= 6 or ActName.REQUEST in explicit_acts(part)
+        asked = len(plain.split()) <= 6 or _PLEASE.search(plain) or ActName.REQUEST in explicit_acts(part)
         if sign or (asked and not _HARMLESS.search(part)):
             firm = sign < 0 or not _TASTE.search(part)
-            found.append((start, Wish(sign >= 0, entity, firm=firm)))
+            found.append((start, Wish(sign >= 0, entity, firm=firm, either=either and sign >= 0)))
     if not re.search(r"\bhow old\b|\bis (?:it|that|this)\b", plain, re.IGNORECASE):
         found += [
             (start, Wish(polarity(plain, start) >= 0, years=years))
@@ -230,6 +245,11 @@ def read_wishes(
     return tuple(wish for _, wish in sorted(found, key=lambda pair: pair[0]))
 
 
+_OR = re.compile(
+    r"(?:s|films?|movies?| )*,? or (?:maybe |even )?(?:an? |some |something (?:with|by|from) |with |by |from )?",
+    re.IGNORECASE,
+)
+"""What joins two alternatives."""
 _SAME = re.compile(
     r"\b(?:same|this|that) (director|actor|actress|star|writer|genre|kind|country|language|studio|composer)\b",
     re.IGNORECASE,
@@ -368,7 +388,8 @@ def _decade(match: re.Match[str]) -> tuple[int, int]:
 
 
 def _exact(match: re.Match[str]) -> tuple[int, int]:
-    return int(match[1]), int(match[1])
+    years = int(match[1]), int(match[2] or match[1])
+    return min(years), max(years)
 
 
 _NAMED_YEARS = ((_BETWEEN, _between), (_SIDE, _side), (_DECADE, _decade), (_EXACT, _exact))
@@ -447,7 +468,7 @@ def named_moods(text: str, graph: KnowledgeGraph) -> list[tuple[int, int]]:
     """Genres that are meant without "film" or their name: (place, entity) of "something funny" and "I hate crime"."""
     genres = _film_genres(graph)
     found = [(m.start(1), genres[m[1].lower()]) for m in _ALONE.finditer(text) if m[1].lower() in genres]
-    for match in _MOOD.finditer(text):
+    for match in (*_MOOD.finditer(text), *_WANTED_FEELING.finditer(text)):
         entity = genres.get(match.lastgroup or "")
         if entity is not None:
             found.append((match.start(), entity))
@@ -459,6 +480,8 @@ def named_moods(text: str, graph: KnowledgeGraph) -> list[tuple[int, int]]:
 def named_origins(text: str, graph: KnowledgeGraph) -> list[tuple[int, int]]:
     """Countries and languages that adjectives name: (place, entity) of "a French film" and of "in French"."""
     found = []
+    usa = named_country(graph, "usa")
+    found += [(match.start(), usa) for match in _THE_US.finditer(text) if usa is not None]
     for match in _NATIONALITY.finditer(text):
         in_language = re.search(r"\b(?:in|speak|spoken|language is) $", text[: match.start()], re.IGNORECASE)
         of_language = re.match(r"[- ](?:language|speaking|subtitles)\b", text[match.end() :], re.IGNORECASE)

@@ -59,6 +59,10 @@ def wishes(*texts):
         (["I want something funny"], ["+Comedy"]),
         (["nothing scary please, a really romantic film"], ["+Romance", "-Horror"]),
         (["no scary movies"], ["-Horror"]),
+        (["a good comedy that's not from the US"], ["+Comedy", "-USA"]),
+        (["a comedy without Tom Hanks"], ["+Comedy", "-Tom Hanks"]),
+        (["I want to laugh"], ["+Comedy"]),
+        (["movies from 1988 or 1995"], ["+1988-1995"]),
         (["please stop recommending old films"], ["-1880-1986"]),
         (["can you recommend a movie by the director of Heat (1995)?"], ["+Michael Mann"]),
         (["something with the same actor as in Big (1988)"], ["+Tom Hanks"]),
@@ -150,7 +154,13 @@ def test_seen_and_refused_films_are_those_of_the_last_reply():
 
 
 @pytest.mark.parametrize(
-    "text", ["do you know Heat (1995)?", "Is Heat (1995) any good?", "What do you think of Heat (1995)?"]
+    "text",
+    [
+        "do you know Heat (1995)?",
+        "Is Heat (1995) any good?",
+        "Do you think I'd like Heat (1995)?",
+        "What do you think of Heat (1995)?",
+    ],
 )
 def test_a_film_as_a_whole_is_asked_about_and_not_liked_by_that(text):
     talk = Talk()
@@ -172,6 +182,14 @@ def test_a_film_as_a_whole_is_asked_about_and_not_liked_by_that(text):
 )
 def test_as_it_was_wished_is_no_wish(text, act):
     assert explicit_acts(text) == {ActName(act)}
+
+
+def test_one_of_two_films_is_seen():
+    talk = Talk()
+    talk.say("two comedies please")
+    first, second = talk.decision.plan.films
+    talk.say("I've seen the second one")
+    assert talk.memory.seen == (second,) and first not in talk.memory.refused
 
 
 def test_have_you_seen_is_no_seen():
@@ -242,6 +260,19 @@ def test_a_question_is_asked_again_of_the_second_one():
     assert [q.film for q in talk.memory.questions] == [first]
     talk.say("and the second?")
     assert [(q.attribute, q.film) for q in talk.memory.questions] == [(Attribute.DIRECTOR, second)]
+
+
+def test_a_question_is_asked_again_in_the_same_turn():
+    talk = Talk()
+    talk.say("What year did Ghostbusters (1984) come out? And Big (1988)?")
+    assert [q.film for q in talk.memory.questions] == [film("Ghostbusters"), film("Big")]
+
+
+def test_whether_a_film_is_by_the_same_director_is_no_wish():
+    talk = Talk()
+    talk.say("Who directed Heat (1995)?")
+    talk.say("Is Collateral (2004) by the same director?")
+    assert talk.memory.wishes == ()
 
 
 def test_a_question_is_asked_again_of_another_film():

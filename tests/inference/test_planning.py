@@ -83,6 +83,15 @@ def ranked(*wishes, probabilities=None):
     return names(film for film, _ in films), unmet
 
 
+@pytest.mark.parametrize(
+    "text", ["do you have anything by Ridley Scott or Robert Zemeckis?", "a horror film or a romance, please"]
+)
+def test_one_of_two_alternatives_is_enough(text):
+    decision = Talk().say(text)
+    assert len(decision.plan.films) == 1 and decision.unmet == ()
+    assert Talk().say("a horror film from France please").unmet != ()
+
+
 def test_firm_wishes_before_probability_and_likings_beside_it():
     comedy = entity("Comedy", "genre")
     probabilities = np.full(len(GRAPH.items), 0.01)
