@@ -3,7 +3,8 @@
 Paper:    ECR (RecSys 2024), the `improved` preset; GoRecDial is Kang et al., EMNLP 2019.
 Commands: ecr prepare --config gorecdial --corpus.data DIR
           ecr train STAGE --config gorecdial      (emotion, acts, fusion, conversation, recommendation, response)
-          ecr train BASELINE --config gorecdial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder)
+          ecr train BASELINE --config gorecdial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder,
+          tg_redial)
           ecr evaluate --config gorecdial
 Hardware: two CPU cores, 16 GiB.
 Time and score: docs/results/gorecdial.md; ECR itself is not measured yet.

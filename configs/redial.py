@@ -3,7 +3,8 @@
 Paper:    ECR (RecSys 2024), preset `improved`; SmolLM2-135M is the language model, two layers of it in the recommender.
 Commands: ecr prepare --config redial --corpus.data DIR
           ecr train STAGE --config redial      (emotion, valence, acts, fusion, conversation, recommendation, response)
-          ecr train BASELINE --config redial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder)
+          ecr train BASELINE --config redial   (autorec, ease, kbrd, kgsf, language_model, sasrec, text_encoder,
+          tg_redial)
           ecr evaluate --config redial
 Hardware: two CPU cores, 16 GiB.
 Time and score: docs/results/redial.md.

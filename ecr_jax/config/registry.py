@@ -241,6 +241,9 @@ _BUILT_IN = (
               "recommender.max_entities"),
     _baseline("text_encoder", "the frozen text encoder, pooled by attention", BaselineConfig(),
               "LLMCRS's BERT row", "encoder", "recommender.max_states"),
+    _baseline("tg_redial", "SASRec over the context's films, beside the pooled text encoder", SasRecConfig(),
+              "Zhou et al. 2020, TG-ReDial's recommender", "encoder", "recommender.max_entities",
+              "recommender.max_states"),
 )  # fmt: skip
 
 

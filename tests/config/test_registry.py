@@ -126,7 +126,7 @@ def test_what_a_stage_reads_exists_and_is_recorded(spec):
         ("fusion.train.seed", 1, {"fusion"}),
         ("recommender.prompt.bases", 2, {"fusion", "conversation", "recommendation"}),
         ("baselines.kbrd.train.seed", 1, {"kbrd"}),
-        ("recommender.max_states", 3, {"fusion", "conversation", "recommendation", "text_encoder"}),
+        ("recommender.max_states", 3, {"fusion", "conversation", "recommendation", "text_encoder", "tg_redial"}),
         ("evaluation.resamples", 3, set()),
     ],
 )
