@@ -14,7 +14,8 @@ The corpus has no validation part: a tenth of the training dialogues is chosen b
 Wikidata film table has, and other films that are named in free text are not linked. A like is a film that the seeker
 accepts, a dislike one that they reject. The response is fine-tuned on the reviews of ReDial's films. Dialogues hardly
 ever recommend a film twice, so the repetition head has little to learn. The trained baselines have the settings that
-were chosen on ReDial.
+were chosen on ReDial. The variant `llmcrs` manages sub-tasks and refines the manager (docs/rlpf.md); its prompt
+describes the sub-tasks in `llmcrs_si`, and shows an example of each in `llmcrs_di`.
 """
 
 import dataclasses
@@ -110,33 +111,37 @@ config = Config(
     evaluation=EvaluationConfig(replies=32),
 )
 
+llmcrs = dataclasses.replace(
+    config,
+    name="gorecdial_llmcrs",
+    base="gorecdial",
+    manager=ManagerConfig(
+        train=TrainConfig(steps=100, batch_size=8, eval_every=50, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)),
+        layers=4,
+        max_tokens=32,
+        category_weight=1.0,
+        valid_examples=64,
+    ),
+    rlpf=RlpfConfig(
+        train=TrainConfig(
+            steps=48,
+            batch_size=8,
+            eval_every=16,
+            optim=OptimConfig(learning_rate=1e-3, warmup=0.1, weight_decay=0.0),
+        ),
+        policy=PolicyConfig(advantage="leave_one_out", samples=8),
+        train_examples=384,
+        valid_examples=64,
+    ),
+    evaluation=dataclasses.replace(config.evaluation, nearest_contexts=NearestContextsConfig(contexts=800, power=2.0)),
+)
+
 variants = {
-    "llmcrs": dataclasses.replace(
-        config,
-        name="gorecdial_llmcrs",
-        base="gorecdial",
-        manager=ManagerConfig(
-            train=TrainConfig(
-                steps=100, batch_size=8, eval_every=50, optim=OptimConfig(learning_rate=1e-3, warmup=0.1)
-            ),
-            layers=4,
-            max_tokens=32,
-            category_weight=1.0,
-            valid_examples=64,
-        ),
-        rlpf=RlpfConfig(
-            train=TrainConfig(
-                steps=48,
-                batch_size=8,
-                eval_every=16,
-                optim=OptimConfig(learning_rate=1e-3, warmup=0.1, weight_decay=0.0),
-            ),
-            policy=PolicyConfig(advantage="leave_one_out", samples=8),
-            train_examples=384,
-            valid_examples=64,
-        ),
-        evaluation=dataclasses.replace(
-            config.evaluation, nearest_contexts=NearestContextsConfig(contexts=800, power=2.0)
-        ),
+    "llmcrs": llmcrs,
+    "llmcrs_si": dataclasses.replace(
+        llmcrs, name="gorecdial_llmcrs_si", manager=dataclasses.replace(llmcrs.manager, schema=True)
+    ),
+    "llmcrs_di": dataclasses.replace(
+        llmcrs, name="gorecdial_llmcrs_di", manager=dataclasses.replace(llmcrs.manager, demonstrations=5)
     ),
 }

@@ -219,6 +219,7 @@ _BUILT_IN = (
             "corpus",
             "seed",
             "language_model",
+            "encoder",
             "evaluation.nearest_contexts",
             "evaluation.tie_break",
         ),

@@ -272,6 +272,10 @@ class RlpfConfig:
       policy: loss, advantage and average, see `losses.policy`.
       reward: an expression of `losses.rewards`; Eq. 2 with lambda = 0.5.
       baselines: a moving average for turns that recommend and one for the others, or "one" as published.
+      recommender: the frozen one, whose lists the choices re-weight: films recommended after the "nearest_contexts", or
+        films whose descriptions are most similar to the dialogue, which no expert knows (w/o E of LLMCRS 6.2).
+      reply: what is said: a sentence of the "plan" that carries a choice out; a "bare" one without the facts that
+        experts find (w/o E); or the "outcome" of the expert in its own words (w/o SG).
       train_examples: most training turns, evenly spaced.
       valid_examples: most validation turns used for selection.
     """
@@ -282,11 +286,15 @@ class RlpfConfig:
     policy: PolicyConfig = PolicyConfig(samples=8)
     reward: str = "0.5*hit(k=10) + 0.5*bleu(order=2)"
     baselines: Literal["by_kind", "one"] = "by_kind"
+    recommender: Literal["nearest_contexts", "similarity"] = "nearest_contexts"
+    reply: Literal["plan", "bare", "outcome"] = "plan"
     train_examples: int = 2000
     valid_examples: int = 128
 
     def __post_init__(self) -> None:
         require_choice(self, "baselines", ("by_kind", "one"))
+        require_choice(self, "recommender", ("nearest_contexts", "similarity"))
+        require_choice(self, "reply", ("plan", "bare", "outcome"))
         require_at_least(self, 1, "train_examples", "valid_examples")
         for name, text in (("reward", self.reward), ("policy", self.policy.loss)):
             try:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from scipy.special import log_softmax
 
 from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.data.schema import MOVIE, Split
@@ -29,7 +30,12 @@ from ecr_jax.manager.labels import ManagedTurn
 from ecr_jax.manager.schema import CHAT, DETAILS, ELICIT, EXPLAIN, RECOMMEND, Choice
 from ecr_jax.metrics import ranks
 
-_MOST_GENRES = 2
+_MOST_VALUES = 2
+_LISTED = 3
+"""Films that an expert lists in words."""
+_SIMILARITY_TEMPERATURE = 0.05
+
+ReplyForm = Literal["plan", "bare", "outcome"]
 
 Scores = Callable[[Sequence[ManagedTurn], Split], np.ndarray]
 """Turns of a split -> log-probabilities of the items before each, float [n, I]."""
@@ -91,12 +97,36 @@ def nearest_films(dialogues: Sequence[Dialogue], items: np.ndarray, count: int, 
     return score
 
 
+def similar_films(
+    entity_text: np.ndarray, items: np.ndarray, encode: Callable[[Sequence[str]], np.ndarray], turns: int = 4
+) -> Scores:
+    """A recommender that knows nothing but texts: films by the similarity of their descriptions with a dialogue.
+
+    Args:
+      entity_text: float [N, D], states of the entities' descriptions, of unit length.
+      items: int [I], sorted entity ids.
+      encode: texts with their role words -> states, float [n, D].
+      turns: how many of the latest turns are compared.
+    """
+
+    def score(managed: Sequence[ManagedTurn], split: Split) -> np.ndarray:
+        texts = [[said.text_with_role for said in turn.before[-turns:]] for turn in managed]
+        distinct = list(dict.fromkeys(text for each in texts for text in each))
+        states = dict(zip(distinct, encode(distinct), strict=True))
+        rows = np.stack([np.mean([states[text] for text in each], axis=0) for each in texts])
+        cosines = rows @ entity_text[items].T / np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(log_softmax(cosines / _SIMILARITY_TEMPERATURE, axis=1), np.float32)
+
+    return score
+
+
 def outcomes(
     turns: Sequence[ManagedTurn],
     choices: Sequence[Choice],
     scores: np.ndarray,
     graph: KnowledgeGraph,
     weight: float,
+    reply: ReplyForm = "plan",
 ) -> Outcomes:
     """Carries out every choice in every turn.
 
@@ -108,6 +138,7 @@ def outcomes(
       scores: float [n, I], log-probabilities of the graph's items.
       graph: with genres.
       weight: what a category adds to the log-probabilities of its films.
+      reply: see `RlpfConfig.reply`.
     """
     items = np.asarray(graph.items)
     categories = [choice.argument("category") for choice in choices if choice.sub_task == RECOMMEND]
@@ -128,17 +159,18 @@ def outcomes(
             columns = np.searchsorted(items, targets)
             best = np.stack([ranks(lists, np.full(len(lists), column)) for column in columns]).min(axis=0)
             rank[row, [place for place, choice in enumerate(choices) if choice.sub_task == RECOMMEND]] = best
-        firsts = iter(items[lists.argmax(axis=1)].tolist())
+        firsts = iter(items[np.argsort(-lists, axis=1, kind="stable")[:, :_LISTED]].tolist())
         known = [film for said in turn.before for film, _ in said.films]
         discussed = known[-1] if known else None
+        listed = [next(firsts) if choice.sub_task == RECOMMEND else [] for choice in choices]
+        decisions = [
+            decision_of(choice, next(iter(films), None), discussed, graph, facts=reply != "bare")
+            for choice, films in zip(choices, listed, strict=True)
+        ]
         replies.append(
             tuple(
-                masked_reply(
-                    decision_of(choice, next(firsts) if choice.sub_task == RECOMMEND else None, discussed, graph),
-                    graph,
-                    row,
-                )
-                for choice in choices
+                raw_outcome(decision, films) if reply == "outcome" else masked_reply(decision, graph, row)
+                for decision, films in zip(decisions, listed, strict=True)
             )
         )
     right = [[choice.sub_task == turn.label.choice.sub_task for choice in choices] for turn in turns]
@@ -148,7 +180,9 @@ def outcomes(
     )
 
 
-def decision_of(choice: Choice, film: int | None, discussed: int | None, graph: KnowledgeGraph) -> Decision:
+def decision_of(
+    choice: Choice, film: int | None, discussed: int | None, graph: KnowledgeGraph, *, facts: bool = True
+) -> Decision:
     """The plan that carries out a choice.
 
     Args:
@@ -156,16 +190,20 @@ def decision_of(choice: Choice, film: int | None, discussed: int | None, graph: 
       film: the first film of the recommended list, where the sub-task recommends.
       discussed: the film that was named last; without one, a reply about a film asks which is meant.
       graph: the source of facts.
+      facts: whether any is known.
 
     Raises:
       ValueError: a sub-task that this module cannot carry out, or a recommendation without a film.
     """
+
+    def known(about: int, what: Attribute) -> tuple[Fact, ...]:
+        values = attribute_values(graph, about, what)[:_MOST_VALUES] if facts else ()
+        return (Fact(0, what, tuple(values)),) if values else ()
+
     attribute = choice.argument("attribute")
     asked = None if attribute is None else Attribute(attribute)
     if choice.sub_task == RECOMMEND and film is not None:
-        genres = attribute_values(graph, film, Attribute.GENRE)[:_MOST_GENRES]
-        facts = (Fact(0, Attribute.GENRE, tuple(genres)),) if genres else ()
-        return Decision(Plan((Act(ActName.RECOMMEND),), (film,), 1, facts))
+        return Decision(Plan((Act(ActName.RECOMMEND),), (film,), 1, known(film, Attribute.GENRE)))
     if choice.sub_task == ELICIT:
         return Decision(Plan((Act(ActName.ASK, asked),)))
     if choice.sub_task == CHAT:
@@ -175,12 +213,28 @@ def decision_of(choice: Choice, film: int | None, discussed: int | None, graph: 
     if discussed is None:
         return Decision(Plan((Act(ActName.ASK, Attribute.FILM),)), unclear=True)
     about = asked or Attribute.GENRE
-    values = tuple(attribute_values(graph, discussed, about)[:_MOST_GENRES])
-    facts = (Fact(0, about, values),) if values else ()
+    found = known(discussed, about)
     if choice.sub_task == EXPLAIN:
-        return Decision(Plan((Act(ActName.EXPLAIN),), (discussed,), 0, facts))
-    answers = (Answer(Question(about, discussed), None, values),)
-    return Decision(Plan((Act(ActName.ANSWER, about),), (discussed,), 0, facts), answers)
+        return Decision(Plan((Act(ActName.EXPLAIN),), (discussed,), 0, found))
+    answers = (Answer(Question(about, discussed), None, found[0].values if found else ()),)
+    return Decision(Plan((Act(ActName.ANSWER, about),), (discussed,), 0, found), answers)
+
+
+def raw_outcome(decision: Decision, listed: Sequence[int]) -> str:
+    """What the expert of a decision found, in its own words, with `<movie>` for titles; no sentence is made of it.
+
+    Args:
+      decision: the plan that carries a choice out.
+      listed: the films that a recommendation lists.
+    """
+    plan = decision.plan
+    if listed:
+        return "; ".join([MOVIE] * len(listed))
+    if plan.facts:
+        return "; ".join(f"{MOVIE} {fact.attribute.value}: {', '.join(fact.values)}" for fact in plan.facts)
+    return "; ".join(
+        f"{act.name.value} {act.attribute.value}" if act.attribute else act.name.value for act in plan.acts
+    )
 
 
 def masked_reply(decision: Decision, graph: KnowledgeGraph, seed: int) -> str:

@@ -36,7 +36,7 @@ from ecr_jax.models.sharding_rules import generator_rules
 from ecr_jax.runs.context import ExperimentContext
 from ecr_jax.stages import manager, tuning
 from ecr_jax.stages.manager import Policy
-from ecr_jax.stages.outcomes import Outcomes, Scores, by_sub_task, nearest_films, outcomes
+from ecr_jax.stages.outcomes import Outcomes, Scores, by_sub_task, nearest_films, outcomes, similar_films
 from ecr_jax.training import processes
 from ecr_jax.training.loop import fit
 from ecr_jax.training.rollouts import LogProbs, Rollouts, Sample, Sampled, TokenLogProbs, policy_loss
@@ -66,6 +66,11 @@ def trained(experiment: ExperimentContext) -> tuple[Policy, Params]:
 def recommender(experiment: ExperimentContext) -> Scores:
     """The frozen recommender whose lists the choices re-weight."""
     graph, settings = manager.graph_of(experiment), experiment.config.evaluation
+    if experiment.config.rlpf.recommender == "similarity":
+        encode = experiment.encode_turns
+        return similar_films(
+            experiment.entity_text, np.asarray(graph.items), lambda texts: encode(list(texts), cached=False).mean(texts)
+        )
     training = dialogues_of(experiment.corpus.split(Split.TRAIN), graph.ids, graph.items, {})
     near = settings.nearest_contexts
     return nearest_films(training, np.asarray(graph.items), near.contexts, near.power, settings.tie_break)
@@ -75,8 +80,8 @@ def outcomes_of(
     experiment: ExperimentContext, policy: Policy, turns: Sequence[ManagedTurn], split: Split, scores: Scores
 ) -> Outcomes:
     """What each choice comes to in turns of a split."""
-    weight = experiment.config.manager.category_weight
-    return outcomes(turns, policy.choices, scores(turns, split), policy.graph, weight)
+    weight, reply = experiment.config.manager.category_weight, experiment.config.rlpf.reply
+    return outcomes(turns, policy.choices, scores(turns, split), policy.graph, weight, reply)
 
 
 def spec_of(rewards: Sequence[str], count: int) -> BatchSpec:

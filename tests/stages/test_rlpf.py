@@ -17,12 +17,13 @@ from ecr_jax.data.prepare import prepare
 from ecr_jax.data.schema import Feedback, Role, Split
 from ecr_jax.features.dialogues import Dialogue, Utterance
 from ecr_jax.files import read_jsonl_rows
+from ecr_jax.knowledge.attributes import RELATIONS, attribute_values
 from ecr_jax.losses.rewards import Reward
 from ecr_jax.manager.labels import Label, ManagedTurn
 from ecr_jax.manager.schema import Choice, choices
 from ecr_jax.runs.context import open_experiment
 from ecr_jax.stages import manager, rlpf, train
-from ecr_jax.stages.outcomes import decision_of, masked_reply, outcomes
+from ecr_jax.stages.outcomes import decision_of, masked_reply, outcomes, similar_films
 from tests import gguf_files, tiny
 
 
@@ -176,6 +177,35 @@ def scores(graph):
     order = ["Ronin", "Brazil", "Zodiac", "Sleuth", "Thief", "Collateral"]
     place = {film(graph, name): rank for rank, name in enumerate(order)}
     return np.asarray([[-float(place[int(item)]) for item in graph.items]])
+
+
+def test_ablations_of_what_carries_choices_out(turn, graph, experiment):
+    """Without a summary the outcome is said as it is; without experts nothing of the film, Ronin, is stated."""
+    every = choices(manager.schema_of(experiment))
+    places = {str(choice): place for place, choice in enumerate(every)}
+    plan, bare, raw = (
+        outcomes([turn], every, scores(graph), graph, 2.0, reply) for reply in ("plan", "bare", "outcome")
+    )
+    for other in (bare, raw):
+        np.testing.assert_array_equal(other.rank, plan.rank)
+    assert raw.replies[0][places["recommend"]] == "<movie>; <movie>; <movie>"
+    assert raw.replies[0][places["elicit: genre"]] == "ask genre" and raw.replies[0][places["chat"]] == "chat"
+    ronin = film(graph, "Ronin")
+    attribute = next(a for a in RELATIONS if f"details: {a}" in places and attribute_values(graph, ronin, a))
+    asked, (value, *_) = places[f"details: {attribute}"], attribute_values(graph, ronin, attribute)
+    assert raw.replies[0][asked].startswith(f"<movie> {attribute}: {value}")
+    assert value in plan.replies[0][asked] and value not in bare.replies[0][asked]
+
+
+def test_films_by_the_similarity_of_texts(turn, graph):
+    """The dialogue's last two turns have the states of Brazil and of nothing: Brazil is first."""
+    items = np.asarray(graph.items)
+    texts = np.eye(len(graph) + 1, dtype=np.float32)
+    brazil = film(graph, "Brazil")
+    states = {turn.before[-1].text_with_role: 2 * texts[brazil], turn.before[-2].text_with_role: 0 * texts[0]}
+    rank = similar_films(texts, items, lambda asked: np.stack([states[text] for text in asked]), turns=2)
+    (found,) = rank([turn], Split.VALID)
+    assert items[found.argmax()] == brazil and np.exp(found).sum() == pytest.approx(1, rel=1e-5)
 
 
 def test_a_turn_without_a_new_film_has_no_target(turn, graph, experiment):
