@@ -174,7 +174,7 @@ def _ordinary_start(word: str) -> bool:
 
 _STARTS = frozenset(
     "whose exactly nothing understood okay fair lovely alright hmm haha ha aww ah oh yep nope btw lol hiya hopefully"
-    " honestly enjoy nice welcome wow".split()
+    " honestly enjoy nice welcome wow don don't can't won't isn't doesn't didn't wouldn't couldn't let's".split()
 )
 
 
@@ -348,6 +348,10 @@ _JOY = re.compile(
     r"\b(?:glad|happy (?:to|for|that)|(?:great|good) time|have fun|so much fun|hooray|yay|congrat\w*|awesome)\b",
     re.IGNORECASE,
 )
+_ALREADY_LIKED = re.compile(
+    r"\byou(?:'ve| have)? (?:liked|loved|enjoyed|mentioned|saw|watched|seen) (?:it\b|this one\b|that one\b|#)",
+    re.IGNORECASE,
+)
 _OF_A_PERSON = re.compile(
     r",? (?:who|whose) |,? (?:is|was) (?:such )?an? (?:\w+ )?(?:actor|actress|director|man|woman)\b", re.IGNORECASE
 )
@@ -386,6 +390,12 @@ def _manner_faults(text: str, names: Sequence[Named], decision: Decision, graph:
         faults.append(Fault("tone", "it speaks badly of what it recommends"))
     if decision.comfort and _JOY.search(text):
         faults.append(Fault("tone", "it is joyful, and the seeker feels bad"))
+    new, marked = plan.films[len(plan.films) - plan.recommended :], text
+    for name in names:
+        if name.entities[:1] and name.entities[0] in new:
+            marked = f"{marked[: name.start]}{'#' * (name.end - name.start)}{marked[name.end :]}"
+    if new and len(new) == len(plan.films) and _ALREADY_LIKED.search(marked):
+        faults.append(Fault("fact", "the seeker did not speak of the film"))
     for name in names:
         film = name.entities and graph.kinds[name.entities[0]] == "film"
         if film and _OF_A_PERSON.match(text, name.end):

@@ -22,6 +22,7 @@ from ecr_jax.inference.wishes import (
     named_country,
     overall_polarity,
     polarity,
+    praises,
     read_wishes,
     referred_wishes,
     withdrawn,
@@ -262,14 +263,17 @@ def _after_seeker(memory: Memory, turn: Utterance, reading: TurnReading, graph: 
     taken_back = withdrawn(rest, links, graph, memory.wishes)
     wishes = tuple(wish for wish in memory.wishes if wish not in taken_back)
     wishes = _merged(wishes, referred_wishes(rest, reading.links, graph, memory.discussed, memory.person), graph)
-    wished = False
+    wished = requested = False
     for part in _corrected_parts(rest):
         only = _blank(rest, [(0, part.start()), (part.end(), len(rest))])
         within = [link for link in links if part.start() <= link.start < part.end()]
         new = read_wishes(only, within, graph, memory.discussed, {e: f for e, f in feelings.items() if f})
         wished |= bool(new)
+        requested |= any(wish.wanted and wish.firm for wish in new) and not praises(only)
         new = [wish for wish in new if not any(about_the_same(graph, wish, other) for other in taken_back)]
         wishes = _merged(wishes, new, graph, adds=bool(_ADDS.search(only)))
+    if requested:
+        acts |= {ActName.REQUEST}  # "a comedy, please"
     people = [link.entity for link in reading.links if graph.kinds[link.entity] == "person"]
     return replace(
         memory,

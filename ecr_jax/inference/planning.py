@@ -17,7 +17,7 @@ from ecr_jax.data.acts import Act, ActName, Attribute
 from ecr_jax.features.plans import Fact, Plan
 from ecr_jax.inference.experts import Outcome
 from ecr_jax.inference.memory import Memory
-from ecr_jax.inference.phrases import MOST_FILMS, asks_about_the_recommender, insists
+from ecr_jax.inference.phrases import MOST_FILMS, asks_about_the_recommender, explicit_acts, insists
 from ecr_jax.inference.questions import Question, answer
 from ecr_jax.inference.relevance import chosen_facts, shared_facts
 from ecr_jax.inference.wishes import Wish, films_that_fit, forms
@@ -186,7 +186,7 @@ def decide(
     if recommended and any(fact.film >= len(discussed) for fact in facts):
         names = [*names, ActName.EXPLAIN]  # corpora call a fact that goes with a recommendation so
     plan = Plan(
-        tuple(act for name in names for act in _with_attributes(name, memory, answers, found.attribute)),
+        tuple(act for name in names for act in _with_attributes(name, memory, answers, found.attribute, graph)),
         films,
         len(recommended),
         tuple(facts),
@@ -280,8 +280,9 @@ def _act_names(memory: Memory, sub_task: str, likely: Mapping[ActName, float]) -
         return [ActName.CLOSE]
     if sub_task == CHAT and asks_about_the_recommender(memory.text):
         return [ActName.CHAT, ActName.ASK]
-    opening = [ActName.GREET] if memory.turns <= 1 and ActName.GREET in acts else []
-    opening += [ActName.REACT] if (memory.troubled or _reacts(memory, likely)) and not opening else []
+    moved = memory.troubled or (memory.heard == "happy" and ActName.GREET not in explicit_acts(memory.text))
+    opening = [ActName.GREET] if memory.turns <= 1 and ActName.GREET in acts and not moved else []
+    opening += [ActName.REACT] if (moved or _reacts(memory, likely)) and not opening else []
     if sub_task == CHAT:
         return opening or [ActName.REACT]
     return [*opening, ActName.ASK if sub_task == ELICIT else ActName.RECOMMEND]
@@ -333,14 +334,21 @@ def _discussed(
     return (), []
 
 
-def _with_attributes(name: ActName, memory: Memory, answers: tuple[Answer, ...], wanted: Attribute | None) -> list[Act]:
+def _with_attributes(
+    name: ActName, memory: Memory, answers: tuple[Answer, ...], wanted: Attribute | None, graph: KnowledgeGraph
+) -> list[Act]:
     """An act with what it is about: one for each answer; `wanted`: what an expert would ask for."""
     if name == ActName.ANSWER:
         return [Act(name, answer.question.attribute) for answer in answers]
-    return [Act(name, _asked_attribute(memory, answers, wanted) if name == ActName.ASK else None)]
+    return [Act(name, _asked_attribute(memory, answers, wanted, graph) if name == ActName.ASK else None)]
 
 
-def _asked_attribute(memory: Memory, answers: tuple[Answer, ...], wanted: Attribute | None) -> Attribute | None:
+_WISHED = {"genre": Attribute.GENRE, "person": Attribute.CAST, "year": Attribute.YEAR}
+
+
+def _asked_attribute(
+    memory: Memory, answers: tuple[Answer, ...], wanted: Attribute | None, graph: KnowledgeGraph
+) -> Attribute | None:
     """What is asked for: the film that a question was about, else what an expert wants to know, else the first thing
     that is not known yet."""
     if memory.questions and not answers:
@@ -350,6 +358,9 @@ def _asked_attribute(memory: Memory, answers: tuple[Answer, ...], wanted: Attrib
     if wanted is not None:
         return wanted
     known = {Attribute.FILM} if memory.liked or memory.disliked else set()
+    known |= {
+        _WISHED[kind] for kind in (_kind(wish, graph) for wish in memory.wishes if wish.wanted) if kind in _WISHED
+    }
     order = (Attribute.FILM, Attribute.GENRE, Attribute.CAST, Attribute.YEAR)
     return next(
         (attribute for attribute in order if attribute not in known and attribute not in memory.asked_for), None

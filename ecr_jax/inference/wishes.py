@@ -170,6 +170,11 @@ def polarity(text: str, place: int) -> int:
     return next((sign for end, sign in _signs(text) if place < end), 0)
 
 
+def praises(text: str) -> bool:
+    """Whether a text has words of liking, so that what it names is spoken well of and not asked for."""
+    return bool(_LIKING.search(text))
+
+
 def overall_polarity(text: str) -> int:
     """Whether a text speaks well (1) or badly (-1) of what it refers to, by its last part that does either; else 0."""
     return next((sign for _, sign in reversed(_signs(text)) if sign), 0)

@@ -59,6 +59,7 @@ def faults(text, decision, context=(), emotional=False):
         ("No, it stars Al Pacino and Robert De Niro.", NO_CRUISE),
         ("No, Tom Cruise is not in it, Al Pacino is.", NO_CRUISE),
         ("I don't know who directed Unknown Land (2010).", UNKNOWN),
+        ("Don't miss Collateral (2004).", RECOMMEND),
         ("Because it was directed by Michael Mann, like Heat (1995).", EXPLAIN),
         ("You might like Collateral (2004). Michael Mann is the director.", RECOMMEND),
         ("I'm sorry to hear that. Maybe Collateral (2004)?", SAD),
@@ -122,6 +123,8 @@ def test_good_replies_have_no_faults(text, decision):
         ("Collateral (2004), who is a great actor, is for you.", RECOMMEND, "fact"),
         ("You might like Collateral (2004), and here is why.", RECOMMEND, "form"),
         ("You might like Collateral (2004), it's a 1.", RECOMMEND, "fact"),
+        ("How about Collateral (2004)? You liked it, so you might like it.", RECOMMEND, "fact"),
+        ("You liked Collateral (2004), so I thought of it.", RECOMMEND, "fact"),
         ("You said you like thrillers, so how about Collateral (2004)?", RECOMMEND, "fact"),  # they did not
         ("", RECOMMEND, "form"),
         ("Collateral (2004) " + "is good and fine , " * 30, RECOMMEND, "form"),

@@ -142,6 +142,23 @@ def test_questions_about_the_recommender_lead_back_to_films(text):
     assert acts(Talk().say(f"{text} I like Heat (1995)"))[-2:] == ["recommend", "explain"]
 
 
+def test_a_wish_is_a_request_whatever_the_learned_acts_say():
+    talk = Talk({Act(ActName.ASK): 0.9, Act(ActName.RECOMMEND): 0.1})
+    assert acts(talk.say("Hello")) == ["greet", "ask:film"]
+    assert acts(talk.say("a comedy please"))[0] == "recommend"
+
+
+def test_what_was_wished_is_not_asked_for():
+    talk = Talk({Act(ActName.ASK): 0.9, Act(ActName.RECOMMEND): 0.1})
+    assert acts(talk.say("I love comedies")) == ["ask:film"]
+    assert acts(talk.say("hm")) == ["ask:cast"]
+
+
+def test_joy_is_answered_before_anything_else():
+    assert acts(Talk().say("I'm so happy, I passed my exam!!", "happy"))[0] == "react"
+    assert acts(Talk().say("Hello, what a lovely day!", "happy"))[0] == "greet"
+
+
 def test_who_else_is_in_it():
     talk = Talk()
     talk.say("something with Sigourney Weaver but not Alien (1979)")
