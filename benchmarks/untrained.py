@@ -1,7 +1,7 @@
 """The baselines on a prepared corpus, without the recommender and without emotions, which no baseline reads.
 
     python -m benchmarks.untrained [--config redial] [--prepared prepared] [--runs runs] [--split valid]
-        [--train NAME ...] [--into FOLDER]
+        [--train NAME ...] [--compared NAME] [--into FOLDER]
 
 By default the untrained baselines on the validation split: for choosing the settings of `nearest contexts` and
 `hybrid`, and to see in a minute what a recommender must beat. `--train` trains baselines as well (`ecr train` lists
@@ -33,13 +33,14 @@ from ecr_jax.runs.context import InMemoryEmotionLabels, open_experiment
 from ecr_jax.stages import baselines
 
 
-def measure(config: Config, split: Split = Split.VALID, train: Sequence[str] = ()) -> Report:
+def measure(config: Config, split: Split = Split.VALID, train: Sequence[str] = (), compared: str = "hybrid") -> Report:
     """Ranks a split with the untrained baselines, and with some that are trained before.
 
     Args:
       config: whose corpus is prepared.
       split: which.
       train: names of baselines; one that is trained already is not trained again.
+      compared: the model whose paired differences from all others are reported.
     """
     experiment = dataclasses.replace(open_experiment(config), emotions=InMemoryEmotionLabels({}))
     protocol = PROTOCOLS["default"]
@@ -55,7 +56,7 @@ def measure(config: Config, split: Split = Split.VALID, train: Sequence[str] = (
         models,
         label,
         split.value,
-        main="hybrid",
+        main=compared,
         catalogue=Catalogue.of(label, split.value, protocol.name, items, experiment.recommended),
         resamples=config.evaluation.resamples,
         seed=config.seed,
@@ -75,6 +76,7 @@ def main(
     runs: Path = Path("runs"),
     split: Literal["valid", "test"] = "valid",
     train: tuple[str, ...] = (),
+    compared: str = "hybrid",
     into: Path | None = None,
 ) -> None:
     """Measures baselines on a split of a corpus.
@@ -85,9 +87,12 @@ def main(
       runs: the folder of runs, for the baselines that are trained.
       split: what is ranked; choose settings on `valid` alone.
       train: baselines to train and rank beside the untrained ones.
+      compared: the model whose paired differences from all others are reported.
       into: folder to write report.json and report.html to.
     """
-    result = measure(dataclasses.replace(configs.load(config), prepared=prepared, runs=runs), Split(split), train)
+    result = measure(
+        dataclasses.replace(configs.load(config), prepared=prepared, runs=runs), Split(split), train, compared
+    )
     console = Console()
     terminal.print_tables(result, console)
     console.print(f"ranked in {result.provenance['seconds']} s")

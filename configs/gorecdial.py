@@ -7,7 +7,7 @@ Commands: ecr prepare --config gorecdial --corpus.data DIR
           tg_redial)
           ecr evaluate --config gorecdial
 Hardware: two CPU cores, 16 GiB.
-Time and score: docs/results/gorecdial.md; of the baselines AutoRec is best, HIT@10 .421; ECR itself is not measured yet.
+Time and score: docs/results/gorecdial.md; the best baseline has recall@10 .421, ECR itself is not measured yet.
 
 The corpus has no validation part: a tenth of the training dialogues is chosen by the hash of their ids
 (`corpus.valid_share`). Films are linked by IMDb id; the items are the 1,939 films of its film table's 2,065 that the
