@@ -39,7 +39,7 @@ def write_run(config: Config, stage: StageSpec) -> None:
 
 
 def read_run(run: Path, stages: Iterable[StageSpec]) -> Config:
-    """The config of a run, wherever its folder is now.
+    """The config of a run, wherever its folder is now, with the corpus that its stages were trained on.
 
     Args:
       run: the folder.
@@ -52,22 +52,26 @@ def read_run(run: Path, stages: Iterable[StageSpec]) -> Config:
     if not (run / "config.json").is_file():
         raise ValueError(f"{run} holds no run; run `ecr train` with its config first")
     values = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    inputs: tuple[str, Any] | None = None
+    corpus: tuple[str, dict[str, Any]] | None = None
     for stage in stages:
         path = run / stage.folder / "config.json"
         if not path.is_file():
             raise ValueError(f"{run} has no trained stage {stage.name!r}; run `ecr train {stage.name}` with its config")
         recorded = json.loads(path.read_text(encoding="utf-8"))
-        paths = (*stage.reads, stage.section)
+        paths = [name for name in (*stage.reads, stage.section) if name != "corpus"]
         changed = differences(_select(recorded, paths), _select(values, paths))
-        if inputs is not None and recorded.get("inputs") != inputs[1]:
-            changed.append(f"corpus files: not those of {inputs[0]!r}")
-        inputs = inputs or (stage.name, recorded.get("inputs"))
+        # The corpus is the one that was prepared, whatever the command that trained said of it.
+        prepared = {part: recorded[part] for part in ("corpus", "inputs") if part in recorded}
+        if corpus is not None and (differing := differences(corpus[1], prepared)):
+            changed.append(f"corpus: not that of {corpus[0]!r}: {', '.join(differing)}")
+        corpus = corpus or (stage.name, prepared)
         if changed:
             raise ValueError(
                 f"{run}: {stage.name!r} was trained with other settings than the stages after it "
                 f"({'; '.join(changed)}); train it again"
             )
+    if corpus is not None and "corpus" in corpus[1]:
+        values["corpus"] = corpus[1]["corpus"]
     home = values["base"] or values["name"]  # of the prepared corpus
     return from_json(values, name=run.name, base=None if home == run.name else home, runs=run.parent)
 

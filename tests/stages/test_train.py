@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -185,6 +186,14 @@ def test_a_run_holds_one_resolved_config(first):
     stored = configs.read_run(first.folder, [find("emotion"), find("recommendation")])
     assert (stored.emotion.beta, stored.recommender.heads.like_power) == (0.25, 1.0)
     assert json.loads((first.folder / "config.json").read_text()) == stored.as_json()
+
+
+def test_a_run_has_the_corpus_that_was_prepared(first):
+    """`ecr prepare --corpus.data DIR` is told once; the commands after it need not be told again."""
+    for stage in ("emotion", "fusion"):
+        train(configs.replace(first, "corpus.data", Path("elsewhere")), stage)
+    stored = configs.read_run(first.folder, [find("emotion"), find("fusion")])
+    assert stored.corpus == first.corpus
 
 
 def test_stages_with_different_settings_are_named(first):
