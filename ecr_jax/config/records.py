@@ -19,6 +19,9 @@ from ecr_jax import files
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.config.schema import Config
 
+RANKING_FIELD = "recommender.heads.like_power"
+"""A field that changes how items are ranked, but nothing that is learned."""
+
 PLACE = ("name", "base", "prepared", "runs")
 """Fields that say where a run and its corpus are, and change nothing in them."""
 
@@ -98,12 +101,15 @@ def merge(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """How two records of settings differ, as "fusion.train.seed: 7 → 8"; how many devices are used is left out."""
+    """How two records of settings differ, as "fusion.train.seed: 7 → 8".
+
+    How many devices are used is left out, and so is `RANKING_FIELD`.
+    """
     before, now = _flatten(before), _flatten(now)
     return [
         f"{name}: {before.get(name)!r} → {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and not re.search(r"(^|\.)train\.sharding\.", name)
+        if before.get(name) != now.get(name) and name != RANKING_FIELD and not re.search(r"(^|\.)train\.sharding\.", name)
     ]
 
 

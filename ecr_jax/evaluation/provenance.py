@@ -78,6 +78,7 @@ def fingerprint(config: Config, corpus: PreparedCorpus, split: Split, protocol: 
         "protocol": protocol.name,
         "evaluation": dataclasses.asdict(config.evaluation),
         "seed": config.seed,
+        "like_power": config.recommender.heads.like_power,
         "inputs": corpus.manifest["inputs"],
         "parameters": parameters,
     }

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ecr_jax.config import Config, read_run
+from ecr_jax.config import Config, read_run, replace
+from ecr_jax.config.records import RANKING_FIELD
 from ecr_jax.config.registry import StageSpec
 from ecr_jax.data.schema import Split
 from ecr_jax.evaluation import (
@@ -121,8 +122,8 @@ def evaluate(
 
 
 def _open(config: Config, trained: list[StageSpec]) -> ExperimentContext:
-    """The run with the settings that its stages were trained with, and this config's settings of the evaluation."""
-    recorded = read_run(config.folder, trained)
+    """The run with the settings that its stages were trained with, and this config's of the evaluation and ranking."""
+    recorded = replace(read_run(config.folder, trained), RANKING_FIELD, config.recommender.heads.like_power)
     return open_experiment(dataclasses.replace(recorded, evaluation=config.evaluation, prepared=config.prepared))
 
 

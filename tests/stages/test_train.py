@@ -196,6 +196,16 @@ def test_a_run_has_the_corpus_that_was_prepared(first):
     assert stored.corpus == first.corpus
 
 
+def test_a_run_can_be_ranked_with_another_power_of_the_odds_of_being_liked(first):
+    """Training does not depend on it, so the stage is still complete."""
+    for stage in ("emotion", "fusion", "recommendation"):
+        train(first, stage)
+    other = configs.replace(first, "recommender.heads.like_power", 0.5)
+    assert is_complete(open_experiment(other), find("recommendation"))
+    stored = configs.read_run(first.folder, [find("emotion"), find("fusion"), find("recommendation")])
+    assert stored.recommender.heads.like_power == first.recommender.heads.like_power
+
+
 def test_stages_with_different_settings_are_named(first):
     train(first, "emotion")
     train(configs.replace(first, "recommender.emotions_per_entity", 2), "fusion")
