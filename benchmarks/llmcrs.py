@@ -338,7 +338,9 @@ def main(
     if csv is not None:
         write_csv(csv, rows)
     if page is not None:
-        command = f"python -m benchmarks.llmcrs --config {config} --dialogues {dialogues}"
+        command = (
+            f"python -m benchmarks.llmcrs --config {config} --seeds {' '.join(map(str, seeds))} --dialogues {dialogues}"
+        )
         command += "".join(f' --rewards "{reward}"' for reward in rewards)
         source = f"`{command}`, commit {machine.commit()}, {machine.hardware()}."
         insert(f"{INTRODUCTION}\n\n{title}; seeds {seeds}.\n\n{text}\n\n{source}", page, "llmcrs")
