@@ -81,6 +81,14 @@ def test_models_are_asked_about_sound_texts_alone_and_the_most_fluent_is_best():
     assert checker([Draft(Decision(plan), [])]) == [[]] and checker([]) == []
 
 
+def test_an_emotional_response_to_a_question_is_not_sad_about_the_film():
+    plan = Plan((Act(ActName.RECOMMEND),), (film("Heat"),), 1, tone="neutral")
+    checker = Checker(GRAPH, LINKER, lambda texts: np.eye(len(EMOTIONS))[[EMOTIONS.index("negative")] * len(texts)])
+    for emotional, kinds in ((True, ["tone"]), (False, [])):
+        ((candidate,),) = checker([Draft(Decision(plan), ["Heat (1995) is sad."], emotional=emotional)])
+        assert [fault.kind for fault in candidate.faults] == kinds
+
+
 def test_the_fluency_bound_is_met_by_half_of_human_turns_of_any_length():
     tokens = np.array([4, 8, 8, 16, 16, 40])
     losses = 3 + 8 / tokens + np.array([0.1, -0.1, 0.1, -0.1, 0.1, -0.1])
