@@ -201,7 +201,7 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2),
     steps: int = 60,
     samples: int = 16,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 1e-4,
     json: Path | None = None,
     page: Path | None = None,
 ) -> None:
