@@ -109,7 +109,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}: {before.get(name)!r} → {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and name != RANKING_FIELD and not re.search(r"(^|\.)train\.sharding\.", name)
+        if before.get(name) != now.get(name)
+        and name != RANKING_FIELD
+        and not re.search(r"(^|\.)train\.sharding\.", name)
     ]
 
 
