@@ -1,7 +1,7 @@
 """LLMCRS on a corpus: a manager of sub-tasks, warm-started and refined by what it earns, beside what manages nothing.
 
     python -m benchmarks.llmcrs [--config gorecdial:llmcrs] [--prepared prepared] [--runs runs] [--seeds 0 1 2]
-        [--dialogues 100] [--csv FILE] [--page FILE]
+        [--dialogues 100] [--json FILE] [--page FILE]
 
 Trains the stages `manager` and, for each seed, `rlpf` where they are not trained (runs NAME and NAME_rlpf_SEED). Then
 every reply of evenly spaced dialogues of a split is managed, greedily, under two protocols:
@@ -15,7 +15,6 @@ Intervals are bootstraps over dialogues, those of differences paired. Rows of `r
 
 from __future__ import annotations
 
-import csv as csv_module
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -256,16 +255,6 @@ def _cell(row: Mapping | None) -> str:
     return f"{row['value']:.3f}{interval}"
 
 
-def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
-    """Writes rows of numbers as a table."""
-    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv_module.DictWriter(file, ["model", "metric", "value", "low", "high", "n"])
-        writer.writeheader()
-        writer.writerows(
-            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
-        )
-
-
 def main(
     config: str = "gorecdial:llmcrs",
     prepared: Path = Path("prepared"),
@@ -274,7 +263,7 @@ def main(
     rewards: tuple[str, ...] = (),
     split: Literal["valid", "test"] = "test",
     dialogues: int = 100,
-    csv: Path | None = None,
+    json: Path | None = None,
     page: Path | None = None,
 ) -> None:
     """Measures the manager before and after its refinement.
@@ -287,7 +276,7 @@ def main(
       rewards: other rewards, each of which refines the manager once more, with the first seed.
       split: what is measured.
       dialogues: most dialogues of the split, evenly spaced.
-      csv: file to write the rows to.
+      json: file to write the rows to.
       page: Markdown page, between whose marks `<!-- llmcrs -->` and `<!-- /llmcrs -->` the tables are put.
     """
     settings = dataclasses.replace(configs.load(config), prepared=prepared, runs=runs)
@@ -335,8 +324,8 @@ def main(
     )
     text = tables(rows, [*measured])
     Console().print(f"{title}\n\n{text}", markup=False)
-    if csv is not None:
-        write_csv(csv, rows)
+    if json is not None:
+        files.write_json(json, rows)
     if page is not None:
         command = (
             f"python -m benchmarks.llmcrs --config {config} --seeds {' '.join(map(str, seeds))} --dialogues {dialogues}"
