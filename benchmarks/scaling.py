@@ -233,10 +233,11 @@ def measure(config: Config, stage: str, strategy: Strategy, assumed: Assumptions
         sent[collective.kind] += collective.sent / 2**20
         count[collective.kind] += collective.times
 
-    def gradient(params: Any, frozen: Any, batch: Any) -> Any:
-        return jax.grad(lambda params: found.loss(params, frozen, batch, None)[0])(params)
+    def gradient(params: Any, frozen: Any, batch: Any, key: jax.Array) -> Any:
+        return jax.grad(lambda params: found.loss(params, frozen, batch, key)[0])(params)
 
-    flop = matrix_flops(gradient, found.params, found.frozen, dict(found.batch)) / DEVICES
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    flop = matrix_flops(gradient, found.params, found.frozen, dict(found.batch), key) / DEVICES
     shares = {devices: arithmetic_share(met, flop, devices, assumed) for devices in (DEVICES, *LARGER)}
     return Row(stage, strategy, dict(sent), dict(count), least_sent(found, layout) / 2**20, flop / 1e9, shares)
 
