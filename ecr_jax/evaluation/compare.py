@@ -86,8 +86,10 @@ class Group:
         Raises:
           ValueError: a run is named twice, or has no predictions.
         """
-        label, equals, rest = text.rpartition("=")
-        runs = tuple(Source.parse(part, split) for part in (rest if equals else text).split(","))
+        label, equals, rest = text.partition("=")
+        if not equals or Path(text.partition(",")[0].partition(":")[0]).exists():  # a sweep's folders have "=" in names
+            label, rest = "", text
+        runs = tuple(Source.parse(part, split) for part in rest.split(","))
         if len(set(runs)) < len(runs):
             raise ValueError(f"{text!r} names a run twice; the runs of a group are different seeds")
         return cls(label or cls._default_label([run.name for run in runs]), runs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -156,3 +157,10 @@ def test_bad_groups(runs, monkeypatch, groups, message):
 def test_labels(runs, monkeypatch, text, label):
     monkeypatch.chdir(runs)
     assert Group.parse(text, Split.TEST).label == label
+
+
+def test_a_folder_of_a_sweep_has_an_equals_sign_in_its_name(runs, monkeypatch, tmp_path):
+    shutil.copytree(runs / "bad", tmp_path / "dropout=0.1-seed0")
+    monkeypatch.chdir(tmp_path)
+    assert Group.parse("dropout=0.1-seed0", Split.TEST).label == "dropout=0.1-seed0"
+    assert Group.parse("mine=dropout=0.1-seed0", Split.TEST).label == "mine"

@@ -224,7 +224,7 @@ def test_what_trials_share_is_trained_once(base, first_sweep):
         for stage in ("emotion", "fusion"):
             assert (folder / stage).is_symlink() and (folder / stage).samefile(base.runs / "tiny" / stage)
         configs.read_run(folder, sweep.chain(RECOMMENDATION, base))  # a run as any other
-    groups = [str(folder) for folder in folders]  # which `ecr compare` reads
+    groups = [f"{number}={folder}" for number, folder in enumerate(folders)]  # which `ecr compare` reads
     compared = compare(groups, split=Split.VALID, into=root / "compared", console=Console(file=io.StringIO()))
     assert "left out" not in compared.provenance
     for folder in folders:
