@@ -9,8 +9,9 @@ be prepared, because the graph decides shapes.
 Bytes are what a device sends in ring algorithms: with n devices and an array of S bytes, 2 (n - 1) / n · S for an
 all-reduce, (n - 1) / n · S for an all-gather, a reduce-scatter and an all-to-all, S for a permutation. The least that
 a mesh needs: the gradient of every trained array is summed over `data`, and what `fsdp` splits over `data` is gathered
-once forwards, and once more backwards where it is a layer's (which is dropped in between). Under `tensor` the sums of
-activations over `model` come on top; they are in no minimum here.
+once forwards, and once more backwards where it is a layer's (which is dropped in between). XLA needs less where a
+gradient is smaller than what is counted here, and more where it sums what a gradient is computed from. Under `tensor`
+the sums of activations over `model` come on top; they are in no minimum here.
 
 The cost model keeps the rows of a device, so that its arithmetic stays the same, and scales the collectives over
 `data` to more devices: their bytes by (n - 1) / n, their latency by log2(n). Nothing overlaps in it, so its shares are
@@ -289,7 +290,8 @@ def main(
     if page is not None:
         introduction = "\n\n".join((__doc__ or "").split("\n\n")[2:]).strip()
         source = (
-            f"`python -m benchmarks.scaling --config {config}`, commit {machine.commit()}, {DEVICES} fake CPU devices, "
+            f"`python -m benchmarks.scaling --config {config} --stages {' '.join(stages)}`, commit {machine.commit()}, "
+            f"{DEVICES} fake CPU devices, "
             f"jax {jax.__version__}. The second table is the share of a step that is arithmetic, with "
             f"{assumed.flops / 1e12:g} TFLOP/s, {assumed.bandwidth / 1e9:g} GB/s and {assumed.latency * 1e6:g} µs."
         )
