@@ -20,7 +20,7 @@ and comes after the same stages. Compare them with `ecr compare runs/redial runs
     summed        the scoring heads co-occurrence, popularity, two hops and repetition, summed, in place of the mixture
     gate          repetition as a gate on the sum of all heads, g · p(mentioned) + (1 - g) · p(new)
     use_resp      the recommender reads the generated recommendation response u^r (Eqs. 2 and 6)
-    tuned_emotion    the emotion classifier is trained with a LoRA adapter of the text encoder
+    tuned_emotion  the emotion classifier is trained with a LoRA adapter of the text encoder
     whole         all layers of the language model in the recommender: for an accelerator
     plain         ECR as published, without this project's scoring heads, with the numerics of `improved`; without the
                   heads it learns more slowly, so it has five epochs, of which validation chooses the best
