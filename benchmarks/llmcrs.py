@@ -276,7 +276,7 @@ def main(
       rewards: other rewards, each of which refines the manager once more, with the first seed.
       split: what is measured.
       dialogues: most dialogues of the split, evenly spaced.
-      json: file to write the rows to.
+      json: file to write the rows to, one JSON object a line.
       page: Markdown page, between whose marks `<!-- llmcrs -->` and `<!-- /llmcrs -->` the tables are put.
     """
     settings = dataclasses.replace(configs.load(config), prepared=prepared, runs=runs)
@@ -325,7 +325,7 @@ def main(
     text = tables(rows, [*measured])
     Console().print(f"{title}\n\n{text}", markup=False)
     if json is not None:
-        files.write_json(json, rows)
+        files.write_jsonl(json, rows)
     if page is not None:
         command = (
             f"python -m benchmarks.llmcrs --config {config} --seeds {' '.join(map(str, seeds))} --dialogues {dialogues}"

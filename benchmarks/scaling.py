@@ -38,7 +38,7 @@ from rich.progress import track
 from benchmarks.common import matrix_flops
 from ecr_jax import config as configs
 from ecr_jax.config import Config
-from ecr_jax.files import replacing, write_json
+from ecr_jax.files import replacing, write_jsonl
 from ecr_jax.runs import machine
 from ecr_jax.stages.abstract import STAGES, AbstractStage, abstract_stage
 from ecr_jax.training import optim, sharding
@@ -277,7 +277,7 @@ def main(
       stages: which.
       strategies: which.
       assumed: hardware of the cost model.
-      json: where to write the rows.
+      json: where to write the rows, one JSON object a line.
       page: where to write the Markdown page.
     """
     settings = dataclasses.replace(configs.load(config), prepared=prepared)
@@ -286,7 +286,7 @@ def main(
     tables = table(rows)
     Console(soft_wrap=True).print(tables, markup=False, highlight=False)
     if json is not None:
-        write_json(json, [dataclasses.asdict(row) for row in rows])
+        write_jsonl(json, (dataclasses.asdict(row) for row in rows))
     if page is not None:
         introduction = "\n\n".join((__doc__ or "").split("\n\n")[2:]).strip()
         source = (

@@ -172,7 +172,7 @@ def test_small_table_is_put_between_marks(results):
 def test_committed_results_are_small_and_their_pages_are_of_clean_commits():
     """The pages under docs/results have the rows of the files beside them, measured at commits without changes."""
     folder = Path(__file__).parents[1] / "docs" / "results"
-    assert sum(path.stat().st_size for path in folder.rglob("*")) < 500_000
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 400_000
     sources = json.loads((folder / "provenance.json").read_text())
     assert sources.keys() == {path.name for path in folder.glob("*.csv")}
     assert not any("-dirty" in path.read_text() for path in folder.rglob("*.*"))

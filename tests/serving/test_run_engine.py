@@ -79,6 +79,7 @@ def test_replies_are_the_same_alone_and_in_a_batch(engine):
     for turns, reply in zip(DIALOGUES, together, strict=True):
         (alone,) = engine.replies([ReplyQuery(turns, 1)])
         assert alone.text == reply.text and alone.plan == reply.plan
+        assert alone.explanation.managed == reply.explanation.managed
         assert [f.uri for f in alone.explanation.films] == [f.uri for f in reply.explanation.films]
         assert reply.explanation.films[0].title in reply.text and reply.tokens > 3
         # The acts of this run are not trained: they may have it explain the film that it is asked to recommend.
